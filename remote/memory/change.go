@@ -1,0 +1,292 @@
+package memory
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+
+	"github.com/meshmount/meshmount/remote"
+)
+
+// Put implements remote.Backend. A symbolic link at path is replaced by the file.
+func (b *Backend) Put(ctx context.Context, path string, src remote.Source, opts remote.PutOptions) (remote.Entry, error) {
+	if err := b.beginChange(ctx, "put", path); err != nil {
+		return remote.Entry{}, err
+	}
+	// Looked at first, so that a lost cause reads nothing of the source.
+	if err := b.canPut(ctx, path, src.Size(), opts.Cond); err != nil {
+		return remote.Entry{}, err
+	}
+	data, err := b.slurp(ctx, path, src)
+	if err != nil {
+		return remote.Entry{}, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := b.alive(ctx, "put", path); err != nil {
+		return remote.Entry{}, err
+	}
+	at, err := b.placePut(path, int64(len(data)), opts.Cond)
+	if err != nil {
+		return remote.Entry{}, err
+	}
+	n := b.fileAt(at)
+	b.setData(n, data)
+	b.setAttrs(n, opts.Attrs)
+	return b.entry(path, n), nil
+}
+
+func (b *Backend) canPut(ctx context.Context, path string, size int64, cond remote.Cond) error {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	if err := b.alive(ctx, "put", path); err != nil {
+		return err
+	}
+	_, err := b.placePut(path, size, cond)
+	return err
+}
+
+// placePut returns where the file goes if everything allows it.
+func (b *Backend) placePut(path string, size int64, cond remote.Cond) (place, error) {
+	at, err := b.placeNew("put", path, cond)
+	if err != nil {
+		return at, err
+	}
+	var old int64
+	if at.node != nil {
+		old = int64(len(at.node.data))
+	}
+	switch {
+	case b.opts.MaxFile > 0 && size > b.opts.MaxFile:
+		return at, fail("put", path, remote.TooLarge)
+	case b.opts.Quota > 0 && b.used-old+size > b.opts.Quota && size > old:
+		return at, fail("put", path, remote.NoSpace)
+	}
+	return at, nil
+}
+
+// placeNew finds where a file or link can be put and checks cond.
+func (b *Backend) placeNew(op, path string, cond remote.Cond) (place, error) {
+	if path == "/" {
+		return place{}, fail(op, path, remote.IsDir)
+	}
+	at, err := b.place(op, path)
+	if err != nil {
+		return at, err
+	}
+	if !b.opts.Unguarded {
+		if err := b.checkCond(op, at, cond); err != nil {
+			return at, err
+		}
+	}
+	if at.node != nil && at.node.kind == remote.Dir {
+		return at, fail(op, path, remote.IsDir)
+	}
+	return at, nil
+}
+
+func (b *Backend) checkCond(op string, at place, cond remote.Cond) error {
+	switch {
+	case cond.NotExist && at.node != nil:
+		return fail(op, at.path, remote.Exist)
+	case cond.Version != "" && (at.node == nil || at.node.kind == remote.Symlink):
+		return fail(op, at.path, remote.Conflict)
+	case cond.Version != "" && at.node.kind == remote.File:
+		return b.checkVersion(op, at.path, at.node, cond.Version, remote.Conflict)
+	}
+	return nil
+}
+
+// fileAt returns the file at the place, made if there is none. An existing file
+// keeps its identity and its mode.
+func (b *Backend) fileAt(at place) *node {
+	if at.node != nil && at.node.kind == remote.File {
+		b.touch(at.dir, false)
+		return at.node
+	}
+	n := b.newNode(remote.File)
+	b.put(at, n)
+	return n
+}
+
+// slurp reads src, piece by piece, and checks that it holds what it said.
+func (b *Backend) slurp(ctx context.Context, path string, src remote.Source) ([]byte, error) {
+	r, err := src.Open()
+	if err != nil {
+		return nil, sourceError(path, err)
+	}
+	data, err := b.copySource(ctx, path, src.Size(), r)
+	if cerr := r.Close(); err == nil && cerr != nil {
+		err = sourceError(path, cerr)
+	}
+	return data, err
+}
+
+func (b *Backend) copySource(ctx context.Context, path string, size int64, r io.Reader) ([]byte, error) {
+	var data bytes.Buffer
+	data.Grow(int(min(size, 1<<20)))
+	// One byte more than the size, to notice a source that goes on.
+	limited := io.LimitReader(r, size+1)
+	for {
+		n, err := io.CopyN(&data, limited, 64<<10)
+		if n > 0 {
+			remote.Progress(ctx)
+			b.storePart(path, data.Bytes())
+		}
+		switch {
+		case err == nil:
+			err = remote.ContextErr(ctx)
+		case errors.Is(err, io.EOF):
+			return data.Bytes(), checkLength(path, int64(data.Len()), size)
+		default:
+			err = sourceError(path, err)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+func checkLength(path string, got, want int64) error {
+	switch {
+	case got < want:
+		return sourceError(path, errShort)
+	case got > want:
+		return sourceError(path, errLong)
+	}
+	return nil
+}
+
+// storePart shows the part of an upload that has arrived, if the backend is to be
+// that bad.
+func (b *Backend) storePart(path string, part []byte) {
+	if !b.opts.InPlacePut {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	at, err := b.place("put", path)
+	if err != nil || b.closed || at.node != nil && at.node.kind == remote.Dir {
+		return
+	}
+	b.setData(b.fileAt(at), bytes.Clone(part))
+}
+
+// sourceError marks a failure on our side of a Put. It is Invalid: no retry helps
+// against a source that is not what it says. A source's own *remote.Error stays.
+func sourceError(path string, err error) error {
+	return remote.E("put", path, remote.Invalid, err)
+}
+
+// Symlink implements remote.Symlinker. An empty target is Invalid.
+func (b *Backend) Symlink(ctx context.Context, path, target string) (remote.Entry, error) {
+	if err := b.beginChange(ctx, "symlink", path); err != nil {
+		return remote.Entry{}, err
+	}
+	if target == "" {
+		return remote.Entry{}, fail("symlink", path, remote.Invalid)
+	}
+	return b.create(ctx, "symlink", path, remote.Symlink, target)
+}
+
+// Mkdir implements remote.Backend.
+func (b *Backend) Mkdir(ctx context.Context, path string) (remote.Entry, error) {
+	if err := b.beginChange(ctx, "mkdir", path); err != nil {
+		return remote.Entry{}, err
+	}
+	return b.create(ctx, "mkdir", path, remote.Dir, "")
+}
+
+// create hangs a new object at path, where nothing may be.
+func (b *Backend) create(ctx context.Context, op, path string, kind remote.Type, target string) (remote.Entry, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := b.alive(ctx, op, path); err != nil {
+		return remote.Entry{}, err
+	}
+	if path == "/" {
+		return remote.Entry{}, fail(op, path, remote.Exist)
+	}
+	at, err := b.place(op, path)
+	switch {
+	case err != nil:
+		return remote.Entry{}, err
+	case at.node != nil:
+		return remote.Entry{}, fail(op, path, remote.Exist)
+	}
+	n := b.newNode(kind)
+	n.target = target
+	b.put(at, n)
+	return b.entry(path, n), nil
+}
+
+// Remove implements remote.Backend. The root cannot be removed (Invalid). Links
+// and files may be removed under each other's type.
+func (b *Backend) Remove(ctx context.Context, path string, opts remote.RemoveOptions) error {
+	if err := b.beginChange(ctx, "remove", path); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := b.alive(ctx, "remove", path); err != nil {
+		return err
+	}
+	if path == "/" || opts.Type < remote.File || opts.Type > remote.Symlink {
+		return fail("remove", path, remote.Invalid)
+	}
+	at, err := b.place("remove", path)
+	if err != nil {
+		return err
+	}
+	if kind := removeKind(at.node, opts.Type); kind != remote.Other {
+		return fail("remove", path, kind)
+	}
+	if !b.opts.Unguarded {
+		if err := b.checkVersion("remove", path, at.node, opts.Version, remote.Conflict); err != nil {
+			return err
+		}
+	}
+	b.drop(at)
+	return nil
+}
+
+// removeKind tells what forbids to remove n as something of type want; Other if
+// nothing does.
+func removeKind(n *node, want remote.Type) remote.Kind {
+	switch {
+	case n == nil:
+		return remote.NotExist
+	case want == remote.Dir && n.kind != remote.Dir:
+		return remote.NotDir
+	case want != remote.Dir && n.kind == remote.Dir:
+		return remote.IsDir
+	case len(n.children) > 0:
+		return remote.NotEmpty
+	}
+	return remote.Other
+}
+
+// SetAttr implements remote.AttrSetter.
+func (b *Backend) SetAttr(ctx context.Context, path string, a remote.Attrs) (remote.Entry, error) {
+	if err := b.beginChange(ctx, "setattr", path); err != nil {
+		return remote.Entry{}, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := b.alive(ctx, "setattr", path); err != nil {
+		return remote.Entry{}, err
+	}
+	n, err := b.find("setattr", path)
+	if err != nil {
+		return remote.Entry{}, err
+	}
+	if b.opts.AttrVersions && n.kind == remote.File {
+		mtime := n.mtime
+		b.renew(n)
+		n.mtime = mtime
+	}
+	b.setAttrs(n, a)
+	b.touch(n.parent, false)
+	return b.entry(path, n), nil
+}
