@@ -1,0 +1,74 @@
+# meshmount. "make help" tells what there is.
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+BINDIR  ?= $(PREFIX)/bin
+# mount(8) looks for mount.meshmount in /sbin and nowhere else.
+SBINDIR ?= $(if $(filter /usr /usr/local,$(PREFIX)),/sbin,$(PREFIX)/sbin)
+MANDIR  ?= $(PREFIX)/share/man
+BASHDIR ?= $(PREFIX)/share/bash-completion/completions
+ZSHDIR  ?= $(PREFIX)/share/zsh/site-functions
+FISHDIR ?= $(PREFIX)/share/fish/vendor_completions.d
+
+GO      ?= go
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+# The product needs no C library; only the race detector of the tests does.
+BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
+
+# Longest time that one package's tests may take.
+TEST_TIMEOUT ?= 540s
+# Packages tested at once.
+TEST_P ?= 2
+
+.DEFAULT_GOAL := build
+.PHONY: help build demo test lint install uninstall clean deps deps-demo FORCE
+
+help: ## show this text
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: bin/meshmount ## build the static program bin/meshmount
+
+bin/meshmount: FORCE
+	$(BUILD) -o $@ ./cmd/meshmount
+
+bin/meshdemo: FORCE
+	$(BUILD) -o $@ ./cmd/meshdemo
+
+demo: deps-demo bin/meshmount bin/meshdemo ## mount two local EFSS sites in one tree and compute on them
+	bin/meshdemo --binary bin/meshmount
+
+test: deps lint ## lint, then all tests under the race detector
+	CGO_ENABLED=1 $(GO) test -race -timeout $(TEST_TIMEOUT) -p $(TEST_P) ./...
+
+lint: ## gofmt, go vet, staticcheck
+	@bad=$$(gofmt -l .); if [ -n "$$bad" ]; then echo "not formatted by gofmt:"; echo "$$bad"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+install: build ## install program, mount helper, man pages, completions (PREFIX, DESTDIR)
+	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(SBINDIR) $(DESTDIR)$(MANDIR)/man1 \
+		$(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(FISHDIR)
+	install -m 0755 bin/meshmount $(DESTDIR)$(BINDIR)/meshmount
+	ln -sf $(BINDIR)/meshmount $(DESTDIR)$(SBINDIR)/mount.meshmount
+	bin/meshmount man $(DESTDIR)$(MANDIR)/man1
+	bin/meshmount completion bash > $(DESTDIR)$(BASHDIR)/meshmount
+	bin/meshmount completion zsh > $(DESTDIR)$(ZSHDIR)/_meshmount
+	bin/meshmount completion fish > $(DESTDIR)$(FISHDIR)/meshmount.fish
+
+uninstall: ## remove what "make install" has put there
+	rm -f $(DESTDIR)$(BINDIR)/meshmount $(DESTDIR)$(SBINDIR)/mount.meshmount \
+		$(DESTDIR)$(MANDIR)/man1/meshmount.1 $(DESTDIR)$(MANDIR)/man1/meshmount-*.1 \
+		$(DESTDIR)$(BASHDIR)/meshmount $(DESTDIR)$(ZSHDIR)/_meshmount $(DESTDIR)$(FISHDIR)/meshmount.fish
+
+deps: ## install from Debian what the tests need and the machine lacks (as root)
+	@.ci/deps test
+
+deps-demo:
+	@.ci/deps demo
+
+clean: ## remove what was built
+	rm -rf bin coverage.out
+
+FORCE:
