@@ -1,0 +1,153 @@
+package harness
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// binDir is where the program under test is built: one per test process.
+func binDir() string {
+	return filepath.Join(os.TempDir(), fmt.Sprintf("meshmount-bin-%d", os.Getpid()))
+}
+
+// Main runs a package's tests, for use in TestMain. It removes the built program
+// and makes the run fail if a meshmount mount is left in the temporary directory.
+func Main(m *testing.M) {
+	before, _ := Leftovers(os.TempDir())
+	code := m.Run()
+	_ = os.RemoveAll(binDir())
+	after, err := Leftovers(os.TempDir())
+	if err != nil || len(after) > len(before) {
+		fmt.Fprintf(os.Stderr, "mounts left behind: %v (before: %v) %v\n", after, before, err)
+		if code == 0 {
+			panic("mounts left behind")
+		}
+	}
+}
+
+// Program returns the meshmount program under test, built once with the race
+// detector. MESHMOUNT_TEST_BINARY names another one to test instead.
+func Program(tb testing.TB) string {
+	tb.Helper()
+	path, err := program()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return path
+}
+
+var program = sync.OnceValues(func() (string, error) {
+	if path := os.Getenv("MESHMOUNT_TEST_BINARY"); path != "" {
+		return path, nil
+	}
+	if err := os.Mkdir(binDir(), 0o755); err != nil {
+		return "", err
+	}
+	path := filepath.Join(binDir(), "meshmount")
+	return path, build(path)
+})
+
+func build(program string) error {
+	_, file, _, ok := runtime.Caller(0)
+	if !ok {
+		return errors.New("the source tree is unknown")
+	}
+	cmd := exec.Command("go", "build", "-race", "-o", program, "./cmd/meshmount")
+	cmd.Dir = filepath.Join(filepath.Dir(file), "..", "..")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=1")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// Mounting starts the program on a new mount point. The test fails if that fails,
+// if the mount cannot be unmounted cleanly at its end, or if the race detector
+// found something.
+func Mounting(tb testing.TB, env []string, args ...string) *Mount {
+	tb.Helper()
+	dir := tb.TempDir()
+	point := filepath.Join(dir, "mnt")
+	if err := os.Mkdir(point, 0o755); err != nil {
+		tb.Fatal(err)
+	}
+	m, err := Start(tb.Context(), Spec{
+		Binary: Program(tb), Dir: point, Args: args, Log: filepath.Join(dir, "log"),
+		Env: append([]string{"GORACE=halt_on_error=1 exitcode=66"}, env...),
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		m.Destroy()
+		if tb.Failed() {
+			tb.Logf("log of %s:\n%s", m.Dir, tail(m.Output(), 8000))
+		}
+		if bytes.Contains([]byte(m.Output()), []byte("WARNING: DATA RACE")) {
+			tb.Errorf("data race in meshmount:\n%s", m.Output())
+		}
+	})
+	return m
+}
+
+// MustUnmount unmounts or fails the test.
+func (m *Mount) MustUnmount(tb testing.TB) {
+	tb.Helper()
+	if err := m.Unmount(); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func tail(s string, n int) string {
+	if len(s) > n {
+		return "..." + s[len(s)-n:]
+	}
+	return s
+}
+
+// commandTime is the longest that one command of a test may take.
+const commandTime = 3 * time.Minute
+
+// Run runs a program in dir and returns what it wrote. The test fails if it fails
+// or takes too long; then its whole process group is killed.
+func Run(tb testing.TB, dir, name string, args ...string) string {
+	tb.Helper()
+	out, err := Try(tb.Context(), dir, name, args...)
+	if err != nil {
+		tb.Fatalf("%s %q: %v\n%s", name, args, err, tail(out, 8000))
+	}
+	return out
+}
+
+// Shell runs a bash script in dir, stopping at the first error, and returns what
+// it wrote.
+func Shell(tb testing.TB, dir, script string, args ...string) string {
+	tb.Helper()
+	return Run(tb, dir, "bash", append([]string{"-euo", "pipefail", "-c", script, "bash"}, args...)...)
+}
+
+// Try runs a program in dir and returns what it wrote, and its error.
+func Try(ctx context.Context, dir, name string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, commandTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = dir
+	cmd.Env = append(Environ(), "LC_ALL=C.UTF-8", "TZ=UTC", "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null",
+		"GIT_AUTHOR_NAME=Test", "GIT_AUTHOR_EMAIL=test@example.org",
+		"GIT_COMMITTER_NAME=Test", "GIT_COMMITTER_EMAIL=test@example.org")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = 10 * time.Second
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
