@@ -1,0 +1,131 @@
+package fs
+
+import (
+	"context"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/meshmount/meshmount/remote"
+)
+
+// DirEntry is a name in a directory with its attributes.
+type DirEntry struct {
+	Name string
+	Attr Attr
+}
+
+// DirStream reads one directory. It is used by one caller at a time.
+type DirStream struct {
+	fs      *FS
+	b       *branch
+	fetched []remote.Entry // a listing from memory
+	cursor  *dirCursor     // or one from the server
+	local   []DirEntry     // what only this mount knows: mount points, files not yet put
+	hidden  map[string]bool
+	i, j    int // next of fetched, next of local
+}
+
+// OpenDir begins to read the directory at path. Entries come as the server sends
+// them; "." and ".." are not among them.
+func (f *FS) OpenDir(ctx context.Context, path string) (*DirStream, error) {
+	a, err := f.Stat(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	if a.Type != remote.Dir {
+		return nil, fail("list", path, remote.NotDir, nil)
+	}
+	d := &DirStream{fs: f, hidden: map[string]bool{}}
+	var rel string
+	d.b, rel = f.ns.resolve(path)
+	f.overlay(ctx, path, d)
+	if d.b == nil {
+		return d, nil
+	}
+	if entries, ok := d.b.meta.listed(rel); ok {
+		d.fetched = entries
+		return d, nil
+	}
+	d.cursor = &dirCursor{d: f.fetchDir(ctx, d.b, rel)}
+	return d, nil
+}
+
+// overlay collects what is in the directory at path but not on the server.
+func (f *FS) overlay(ctx context.Context, path string, d *DirStream) {
+	for _, name := range f.ns.above[path] {
+		if a, err := f.Stat(ctx, remote.Join(path, name)); err == nil {
+			d.local = append(d.local, DirEntry{name, a})
+		} else {
+			// The branch is there even if its server does not answer now.
+			d.local = append(d.local, DirEntry{name, f.synthetic(remote.Join(path, name))})
+		}
+		d.hidden[name] = true
+	}
+	f.mu.Lock()
+	var changed []*file
+	for p, x := range f.files {
+		if dir, _ := remote.Split(p); dir == path && p != "/" {
+			changed = append(changed, x)
+		}
+	}
+	f.mu.Unlock()
+	for _, x := range changed {
+		if a, p, mine := x.overlay(); mine {
+			_, name := remote.Split(p)
+			d.local = append(d.local, DirEntry{name, a})
+			d.hidden[name] = true
+		}
+	}
+	slices.SortFunc(d.local, func(a, b DirEntry) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// Next returns the next entry, or io.EOF after the last. A listing that failed on
+// the way ends with its error.
+func (d *DirStream) Next(ctx context.Context) (DirEntry, error) {
+	for {
+		if d.j < len(d.local) {
+			d.j++
+			return d.local[d.j-1], nil
+		}
+		e, err := d.nextRemote(ctx)
+		if err != nil {
+			return DirEntry{}, err
+		}
+		_, name := remote.Split(e.Path)
+		if !d.hidden[name] {
+			return DirEntry{name, d.fs.attr(d.b, e, d.ttl())}, nil
+		}
+	}
+}
+
+func (d *DirStream) ttl() time.Duration { return d.b.AttrTTL }
+
+func (d *DirStream) nextRemote(ctx context.Context) (remote.Entry, error) {
+	if d.cursor != nil {
+		return d.cursor.Next(ctx)
+	}
+	if d.i >= len(d.fetched) {
+		return remote.Entry{}, io.EOF
+	}
+	d.i++
+	return d.fetched[d.i-1], nil
+}
+
+// Rewind goes back to the first entry of the same listing. For the present state of
+// the directory open it again.
+func (d *DirStream) Rewind() {
+	d.i, d.j = 0, 0
+	if d.cursor != nil {
+		d.cursor.rewind()
+	}
+}
+
+// Close ends the reading.
+func (d *DirStream) Close() {
+	if d.cursor != nil {
+		d.cursor.d.leave()
+		d.cursor = nil
+	}
+}

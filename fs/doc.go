@@ -1,0 +1,34 @@
+// Package fs is the file system without FUSE: one tree over several branches, with
+// POSIX semantics, as plain Go calls. fs/mount hands the kernel's requests to it;
+// tests call it directly.
+//
+// # Tree
+//
+// A mount table maps path prefixes to branches (remote.Backend). The longest prefix
+// wins, so branches may nest. Directories above a branch that no branch provides
+// are synthetic and read-only. Paths are those of package remote, rooted at the
+// mount point.
+//
+// # Open files
+//
+// What is open is kept in a table of file objects. A file object is one lineage of
+// versions: the version of the open, and then only what was written through this
+// mount. If somebody else replaces the file on the server, the name gets a new file
+// object and a new inode number, and the old handles keep their version: they never
+// see bytes of two versions (Changed when the old bytes can no longer be had).
+//
+// The first write makes a sparse staging file; what was not written is read from
+// the base version, and only when it is needed. Flush and Fsync put the whole
+// content to the server, on the condition that the server still has the base
+// version. On conflict ours is stored beside it as NAME.conflict-HOST-TIME and the
+// call fails with Conflict. Content that cannot be put at all is moved to
+// Options.ParkDir when its last handle goes, never dropped.
+//
+// # Locks, in the order in which they are taken
+//
+//  1. path locks (locker): one per path for what changes its name or its content on
+//     the server; over a whole subtree for renames and directory removal.
+//  2. file.content: writers exclusive; uploads and reads of staged bytes shared.
+//  3. state, held for moments and never during I/O: FS.mu before file.mu; dirFetch.mu
+//     before metaCache.mu; otherwise never two at a time.
+package fs

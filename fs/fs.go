@@ -1,0 +1,200 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/meshmount/meshmount/remote"
+)
+
+// Options configure an FS. Validate reports all faults.
+type Options struct {
+	UID, GID uint32 // owner of everything
+	Umask    uint32 // taken from 0666 and 0777 for entries that have no stored mode
+	// StageDir holds the content of files that are open for writing. It must exist
+	// and be private; what a dead mount left there is removed by New.
+	StageDir string
+	// ParkDir receives the content of files that could not be put to the server,
+	// with a JSON description beside each.
+	ParkDir string
+	// Hostname is part of the names of conflict copies.
+	Hostname string
+	Logger   *slog.Logger
+	Now      func() time.Time // nil: time.Now
+}
+
+// Validate reports all faults of o.
+func (o *Options) Validate() error {
+	var errs []error
+	for _, d := range []struct{ name, dir string }{{"StageDir", o.StageDir}, {"ParkDir", o.ParkDir}} {
+		if st, err := os.Stat(d.dir); err != nil || !st.IsDir() {
+			errs = append(errs, fmt.Errorf("fs: %s %q is not a directory", d.name, d.dir))
+		}
+	}
+	if strings.ContainsAny(o.Hostname, "/\x00") {
+		errs = append(errs, fmt.Errorf("fs: host name %q cannot be part of a file name", o.Hostname))
+	}
+	if o.Umask&^0o777 != 0 {
+		errs = append(errs, fmt.Errorf("fs: umask %#o is out of range", o.Umask))
+	}
+	return errors.Join(errs...)
+}
+
+// Branch is one remote tree and where it appears.
+type Branch struct {
+	Prefix   string // "/" or "/name" or "/deeper/name"
+	Backend  remote.Backend
+	ReadOnly bool
+	// AttrTTL is how old attributes may be when they are used again; 0 asks the
+	// server at each open and lookup. DirTTL is the same for the names in a
+	// directory, NegTTL for the absence of a name.
+	AttrTTL, DirTTL, NegTTL time.Duration
+}
+
+// branch is a Branch at work.
+type branch struct {
+	Branch
+	prefix string
+	caps   func() remote.Caps
+	meta   *metaCache
+	usage  usageCache
+
+	fetchMu sync.Mutex
+	fetches map[string]*dirFetch // guarded by fetchMu; listings under way
+}
+
+// FS is the tree. All methods are safe for concurrent use.
+type FS struct {
+	opts   Options
+	log    *slog.Logger
+	now    func() time.Time
+	ns     *namespace
+	inos   *inodes
+	paths  locker
+	stages *stageDir
+	pages  *versions // version whose pages the kernel may hold, by inode
+	start  time.Time
+
+	mu         sync.Mutex
+	files      map[string]*file   // guarded by mu; open, by present path
+	byIno      map[uint64][]*file // guarded by mu; open, newest last, also unlinked ones
+	invalidate func(Invalidation) // guarded by mu
+
+	background sync.WaitGroup
+	closing    context.Context
+	stop       context.CancelFunc
+}
+
+// Invalidation tells the kernel's side what to forget.
+type Invalidation struct {
+	Path    string
+	Ino     uint64
+	Content bool // cached pages and attributes
+	Entry   bool // the name
+}
+
+// New builds the tree over the branches. It sends no request. The caller closes the
+// backends after Close.
+func New(opts Options, branches []Branch) (*FS, error) {
+	if err := opts.Validate(); err != nil {
+		return nil, err
+	}
+	f := &FS{opts: opts, log: opts.Logger, now: opts.Now, inos: newInodes(), pages: newVersions(),
+		files: map[string]*file{}, byIno: map[uint64][]*file{}, invalidate: func(Invalidation) {}}
+	if f.log == nil {
+		f.log = slog.New(slog.DiscardHandler)
+	}
+	if f.now == nil {
+		f.now = time.Now
+	}
+	f.start = f.now()
+	var list []*branch
+	for _, b := range branches {
+		list = append(list, &branch{Branch: b, prefix: b.Prefix, caps: b.Backend.Caps, meta: newMetaCache(b, f.now),
+			fetches: map[string]*dirFetch{}})
+	}
+	var err error
+	if f.ns, err = newNamespace(list); err != nil {
+		return nil, err
+	}
+	if f.stages, err = newStageDir(opts.StageDir); err != nil {
+		return nil, err
+	}
+	f.closing, f.stop = context.WithCancel(context.Background())
+	return f, nil
+}
+
+// OnInvalidate registers the function that tells the kernel what to forget. It must
+// not block and must not call back into the FS.
+func (f *FS) OnInvalidate(fn func(Invalidation)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.invalidate = fn
+}
+
+func (f *FS) tell(i Invalidation) {
+	f.mu.Lock()
+	fn := f.invalidate
+	f.mu.Unlock()
+	fn(i)
+}
+
+// Close puts what is still open and changed to the servers, parks what cannot be
+// put, and waits for the goroutines. The kernel must not use the FS any more. The
+// error names every file that was parked.
+func (f *FS) Close(ctx context.Context) error {
+	f.mu.Lock()
+	var open []*file
+	for _, list := range f.byIno {
+		open = append(open, list...)
+	}
+	f.mu.Unlock()
+	var errs []error
+	for _, x := range open {
+		errs = append(errs, x.finish(ctx))
+	}
+	f.stop()
+	f.background.Wait()
+	return errors.Join(append(errs, f.stages.close())...)
+}
+
+// fail makes an error of the core itself.
+func fail(op, path string, kind remote.Kind, why error) error {
+	return &remote.Error{Op: op, Path: path, Kind: kind, Err: why}
+}
+
+// local translates an error of the local disk.
+func local(op, path string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
+		return fail(op, path, remote.NoSpace, fmt.Errorf("staging: %w", err))
+	}
+	return fail(op, path, remote.Other, fmt.Errorf("staging: %w", err))
+}
+
+// writable returns the branch for a change at path, or why there can be none.
+func (f *FS) writable(op, path string) (*branch, string, error) {
+	if err := remote.CheckPath(op, path); err != nil {
+		return nil, "", err
+	}
+	b, rel := f.ns.resolve(path)
+	if _, name := remote.Split(path); len(name) > nameMax {
+		return nil, "", fail(op, path, remote.NameTooLong, nil)
+	}
+	switch {
+	case b == nil, b.ReadOnly, b.caps().ReadOnly:
+		return nil, "", fail(op, path, remote.ReadOnly, nil)
+	}
+	return b, rel, nil
+}
+
+const nameMax = 255

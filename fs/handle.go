@@ -1,0 +1,162 @@
+package fs
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/meshmount/meshmount/remote"
+)
+
+// Handle is an open file. Its methods are safe for concurrent use.
+type Handle struct {
+	x                *file
+	read, write, end bool // access mode; end: O_APPEND
+	keep, direct     bool
+}
+
+func newHandle(x *file, flags int) *Handle {
+	acc := flags & syscall.O_ACCMODE
+	return &Handle{x: x, read: acc != syscall.O_WRONLY, write: acc != syscall.O_RDONLY, end: flags&syscall.O_APPEND != 0}
+}
+
+// KeepCache tells whether pages that the kernel kept are of the opened version.
+func (h *Handle) KeepCache() bool { return h.keep }
+
+// DirectIO tells whether the kernel must not cache pages for this handle.
+func (h *Handle) DirectIO() bool { return h.direct }
+
+// Attr returns the attributes of the open file from memory.
+func (h *Handle) Attr() Attr { return h.x.attr() }
+
+func (h *Handle) path() string {
+	p, _ := h.x.where()
+	return p
+}
+
+// ReadAt fills p from off; fewer bytes only at the end of the file, where the error
+// is nil. The bytes are of the version that was opened, or of what was written
+// since through this mount: Changed if they can no longer be had. Ends early with
+// the context's error.
+func (h *Handle) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	// The kernel reads through write-only handles too, to fill pages that are
+	// written in part: the mode is its business.
+	if off < 0 {
+		return 0, fail("read", h.path(), remote.Invalid, nil)
+	}
+	return h.x.readAt(ctx, p, off)
+}
+
+// WriteAt writes all of p into the staging file, at off or at the end for handles
+// opened with O_APPEND.
+func (h *Handle) WriteAt(_ context.Context, p []byte, off int64) (int, error) {
+	if !h.write {
+		return 0, fail("write", h.path(), remote.BadHandle, nil)
+	}
+	if off < 0 {
+		return 0, fail("write", h.path(), remote.Invalid, nil)
+	}
+	return h.x.writeAt(p, off, h.end)
+}
+
+// Truncate sets the size.
+func (h *Handle) Truncate(_ context.Context, size int64) error {
+	if !h.write {
+		return fail("truncate", h.path(), remote.BadHandle, nil)
+	}
+	if size < 0 {
+		return fail("truncate", h.path(), remote.Invalid, nil)
+	}
+	return h.x.truncate(size)
+}
+
+// Flush is called at each close(2): it puts what was written to the server and
+// returns the server's answer. It is not interruptible.
+func (h *Handle) Flush(ctx context.Context) error {
+	if !h.write {
+		return nil
+	}
+	return h.x.upload(ctx)
+}
+
+// Fsync puts what was written to the server. If ctx ends first, its error is
+// returned and the upload goes on.
+func (h *Handle) Fsync(ctx context.Context) error {
+	if !h.x.mustPut() {
+		return nil
+	}
+	done := make(chan error, 1)
+	h.x.fs.background.Go(func() { done <- h.x.upload(context.WithoutCancel(ctx)) })
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Release ends the handle. What could not be put by then is put now, or parked.
+func (h *Handle) Release() {
+	x, f := h.x, h.x.fs
+	f.mu.Lock()
+	if h.write {
+		x.writers--
+	}
+	for {
+		if x.refs > 1 || !x.mustPut() {
+			break
+		}
+		f.mu.Unlock()
+		// The reference is kept meanwhile, so that the file stays in the table.
+		_ = x.settle(context.Background()) // logged there; nobody is left to tell
+		x.giveUp()
+		f.mu.Lock()
+	}
+	x.refs--
+	last := x.refs == 0
+	if last {
+		f.drop(x)
+	}
+	f.mu.Unlock()
+	if last {
+		x.closeStage()
+	}
+}
+
+// giveUp makes sure that a file which could neither be put nor parked does not
+// hold up its release: its staging file stays, under a name that the next mount
+// does not remove. The log tells.
+func (x *file) giveUp() {
+	x.content.Lock()
+	defer x.content.Unlock()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.failed == nil || !x.dirty {
+		return
+	}
+	x.dirty = false
+	kept := filepath.Join(x.fs.opts.StageDir, "lost-"+filepath.Base(x.stage.f.Name()))
+	err := os.Rename(x.stage.f.Name(), kept)
+	x.fs.log.Error("content is left in the staging directory", "path", x.path, "kept", kept, "error", err)
+}
+
+// Allocate makes the file at least off+size bytes long (mode 0), or only checks its
+// arguments (FALLOC_FL_KEEP_SIZE). Other modes are Unsupported.
+func (h *Handle) Allocate(ctx context.Context, off, size int64, mode uint32) error {
+	const keepSize = 1
+	switch {
+	case !h.write:
+		return fail("allocate", h.path(), remote.BadHandle, nil)
+	case off < 0 || size <= 0:
+		return fail("allocate", h.path(), remote.Invalid, nil)
+	case mode == keepSize:
+		return nil
+	case mode != 0:
+		return fail("allocate", h.path(), remote.Unsupported, nil)
+	}
+	if off+size <= h.x.attrSize() {
+		return nil
+	}
+	return h.Truncate(ctx, off+size)
+}

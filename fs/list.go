@@ -1,0 +1,240 @@
+package fs
+
+import (
+	"bufio"
+	"context"
+	"encoding/gob"
+	"io"
+	"os"
+	"sync"
+
+	"github.com/meshmount/meshmount/remote"
+)
+
+// notifyEvery is how many entries of a listing arrive before its readers are woken.
+const notifyEvery = 128
+
+// dirFetch is one listing on its way from the server. It is drained as fast as the
+// server sends, whatever its readers do: a program that pauses between two entries
+// must not hold a connection. The first maxKeepDir entries stay in memory, the rest
+// go to a file, so that memory does not grow with the directory.
+type dirFetch struct {
+	cancel context.CancelFunc
+	mark   uint64 // of the metaCache, taken before the request
+
+	mu      sync.Mutex
+	entries []remote.Entry // guarded by mu
+	spool   *os.File       // guarded by mu; nil while all entries fit
+	spooled int64          // guarded by mu; bytes in spool that can be read
+	done    bool           // guarded by mu
+	err     error          // guarded by mu; why it ended early
+	more    chan struct{}  // guarded by mu; closed at the next change of the above
+	readers int            // guarded by mu
+}
+
+// fetchDir returns the listing of rel that is under way, or starts one.
+func (f *FS) fetchDir(ctx context.Context, b *branch, rel string) *dirFetch {
+	mark := b.meta.mark(rel)
+	b.fetchMu.Lock()
+	defer b.fetchMu.Unlock()
+	if d, ok := b.fetches[rel]; ok && d.mark == mark && d.join() {
+		return d
+	}
+	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	d := &dirFetch{cancel: cancel, mark: mark, more: make(chan struct{}), readers: 1}
+	b.fetches[rel] = d
+	release := context.AfterFunc(f.closing, cancel)
+	f.background.Go(func() {
+		defer release()
+		defer cancel()
+		d.run(inner, f, b, rel)
+		b.fetchMu.Lock()
+		defer b.fetchMu.Unlock()
+		if b.fetches[rel] == d {
+			delete(b.fetches, rel)
+		}
+	})
+	return d
+}
+
+func (d *dirFetch) join() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.readers == 0 || d.err != nil {
+		return false
+	}
+	d.readers++
+	return true
+}
+
+// leave ends one reader's interest; the last one ends the fetch.
+func (d *dirFetch) leave() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.readers--; d.readers > 0 {
+		return
+	}
+	d.cancel()
+	if d.done && d.spool != nil {
+		_ = d.spool.Close()
+	}
+}
+
+func (d *dirFetch) run(ctx context.Context, f *FS, b *branch, rel string) {
+	var w spoolWriter
+	err := b.Backend.List(ctx, rel, func(e remote.Entry) error {
+		e = b.meta.seen(e, d.mark)
+		if w.enc == nil {
+			if d.add(e) {
+				return nil
+			}
+			if err := w.open(f.stages); err != nil {
+				return local("list", b.abs(rel), err)
+			}
+			d.mu.Lock()
+			d.spool = w.file
+			d.mu.Unlock()
+		}
+		if err := w.enc.Encode(e); err != nil {
+			return local("list", b.abs(rel), err)
+		}
+		if w.n++; w.n%notifyEvery == 0 {
+			return local("list", b.abs(rel), w.flush(d))
+		}
+		return nil
+	})
+	if err == nil && w.enc != nil {
+		err = local("list", b.abs(rel), w.flush(d))
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.done, d.err = true, err; err == nil && d.spool == nil {
+		b.meta.setListing(rel, d.entries, d.mark)
+	}
+	if d.readers == 0 && d.spool != nil {
+		_ = d.spool.Close()
+	}
+	close(d.more)
+}
+
+// add keeps e in memory, or returns false if there are too many already.
+func (d *dirFetch) add(e remote.Entry) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.entries) >= maxKeepDir {
+		return false
+	}
+	if d.entries = append(d.entries, e); len(d.entries)%notifyEvery == 0 {
+		d.wake()
+	}
+	return true
+}
+
+// wake tells the readers. Guarded by mu.
+func (d *dirFetch) wake() {
+	close(d.more)
+	d.more = make(chan struct{})
+}
+
+// spoolWriter appends the entries that do not stay in memory to a nameless file.
+type spoolWriter struct {
+	file *os.File
+	buf  *bufio.Writer
+	enc  *gob.Encoder
+	size int64
+	n    int
+}
+
+func (w *spoolWriter) Write(p []byte) (int, error) {
+	n, err := w.file.WriteAt(p, w.size)
+	w.size += int64(n)
+	return n, err
+}
+
+func (w *spoolWriter) open(dir *stageDir) (err error) {
+	if w.file, err = dir.create(); err != nil {
+		return err
+	}
+	w.buf = bufio.NewWriter(w)
+	w.enc = gob.NewEncoder(w.buf)
+	return nil
+}
+
+func (w *spoolWriter) flush(d *dirFetch) error {
+	if err := w.buf.Flush(); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.spooled = w.size
+	d.wake()
+	return nil
+}
+
+// dirCursor reads the entries of a dirFetch in order.
+type dirCursor struct {
+	d    *dirFetch
+	next int
+	off  int64 // in the spool
+	dec  *gob.Decoder
+}
+
+// Next returns the next entry, or io.EOF.
+func (c *dirCursor) Next(ctx context.Context) (remote.Entry, error) {
+	for {
+		c.d.mu.Lock()
+		entries, spool, done, err, more := c.d.entries, c.d.spool, c.d.done, c.d.err, c.d.more
+		c.d.mu.Unlock()
+		switch {
+		case c.next < len(entries):
+			c.next++
+			return entries[c.next-1], nil
+		case spool != nil:
+			return c.fromSpool(ctx)
+		case done && err != nil:
+			return remote.Entry{}, err
+		case done:
+			return remote.Entry{}, io.EOF
+		}
+		select {
+		case <-ctx.Done():
+			return remote.Entry{}, ctx.Err()
+		case <-more:
+		}
+	}
+}
+
+func (c *dirCursor) fromSpool(ctx context.Context) (e remote.Entry, err error) {
+	if c.dec == nil {
+		c.dec = gob.NewDecoder(bufio.NewReader(c))
+	}
+	// A wait that ends in the middle of an entry would leave the decoder useless:
+	// the caller's interrupt is looked at between entries only.
+	if ctx.Err() != nil {
+		return e, ctx.Err()
+	}
+	err = c.dec.Decode(&e)
+	return e, err
+}
+
+// Read gives the decoder what was spooled so far and waits for more.
+func (c *dirCursor) Read(p []byte) (int, error) {
+	for {
+		c.d.mu.Lock()
+		spool, size, done, err, more := c.d.spool, c.d.spooled, c.d.done, c.d.err, c.d.more
+		c.d.mu.Unlock()
+		switch {
+		case c.off < size:
+			n, err := spool.ReadAt(p[:min(int64(len(p)), size-c.off)], c.off)
+			c.off += int64(n)
+			return n, err
+		case done && err != nil:
+			return 0, err
+		case done:
+			return 0, io.EOF
+		}
+		<-more
+	}
+}
+
+func (c *dirCursor) rewind() { *c = dirCursor{d: c.d} }

@@ -1,0 +1,77 @@
+package fs
+
+import "sync"
+
+// generations is a bounded map: when the young half is full, the old half is
+// forgotten. It is not safe for concurrent use.
+type generations[K comparable, V any] struct {
+	young, old map[K]V
+	used, max  int         // cost in the young half, and its bound
+	cost       func(V) int // nil: 1 each
+}
+
+func newGenerations[K comparable, V any](total int) generations[K, V] {
+	return generations[K, V]{young: map[K]V{}, old: map[K]V{}, max: max(1, total/2)}
+}
+
+func (g *generations[K, V]) get(k K) (V, bool) {
+	if v, ok := g.young[k]; ok {
+		return v, true
+	}
+	v, ok := g.old[k]
+	if ok {
+		delete(g.old, k)
+		g.put(k, v)
+	}
+	return v, ok
+}
+
+func (g *generations[K, V]) put(k K, v V) {
+	if g.used >= g.max {
+		g.young, g.old, g.used = map[K]V{}, g.young, 0
+	}
+	g.young[k] = v
+	delete(g.old, k)
+	if g.cost == nil {
+		g.used = len(g.young)
+	} else {
+		g.used += g.cost(v)
+	}
+}
+
+func (g *generations[K, V]) remove(k K) {
+	delete(g.young, k)
+	delete(g.old, k)
+}
+
+// removeIf forgets all keys for which drop is true.
+func (g *generations[K, V]) removeIf(drop func(K) bool) {
+	for _, m := range []map[K]V{g.young, g.old} {
+		for k := range m {
+			if drop(k) {
+				delete(m, k)
+			}
+		}
+	}
+}
+
+// versions remembers which version's pages the kernel may hold for an inode. What
+// it forgets costs a page cache, nothing else.
+type versions struct {
+	mu  sync.Mutex
+	gen generations[uint64, string] // guarded by mu
+}
+
+func newVersions() *versions {
+	return &versions{gen: newGenerations[uint64, string](1 << 16)}
+}
+
+// swap records the version that is opened now and tells whether pages kept from
+// the last open are of the same one.
+func (v *versions) swap(ino uint64, version string) (same bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	last, ok := v.gen.get(ino)
+	v.gen.put(ino, version)
+	return ok && version != "" && last == version
+}
