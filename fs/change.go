@@ -247,7 +247,10 @@ func (f *FS) Rename(ctx context.Context, from, to string, flags uint32) error {
 // readyToMove brings what is open at both ends to a state in which the server can
 // do the rename, and returns the entry to move.
 func (f *FS) readyToMove(ctx context.Context, b *branch, from, to string, flags uint32) (remote.Entry, error) {
-	if x := f.opened(from); x != nil && from != to {
+	if x := f.opened(from); x != nil {
+		if from == to {
+			return remote.Entry{}, nil
+		}
 		if err := x.put(ctx); err != nil {
 			return remote.Entry{}, err
 		}
@@ -320,8 +323,11 @@ func (f *FS) Setattr(ctx context.Context, path string, h *Handle, ino uint64, se
 	}
 	ctx = context.WithoutCancel(ctx)
 	x := f.openedIno(ino)
-	if h != nil {
+	switch {
+	case h != nil:
 		x = h.x
+	case x == nil:
+		x = f.opened(path)
 	}
 	if set.Size != nil {
 		if err := f.resize(ctx, path, x, *set.Size); err != nil {

@@ -24,7 +24,8 @@ type DirStream struct {
 	cursor  *dirCursor     // or one from the server
 	local   []DirEntry     // what only this mount knows: mount points, files not yet put
 	hidden  map[string]bool
-	i, j    int // next of fetched, next of local
+	maybe   bool // the directory may be there for the sake of mount points only
+	i, j    int  // next of fetched, next of local
 }
 
 // OpenDir begins to read the directory at path. Entries come as the server sends
@@ -37,7 +38,7 @@ func (f *FS) OpenDir(ctx context.Context, path string) (*DirStream, error) {
 	if a.Type != remote.Dir {
 		return nil, fail("list", path, remote.NotDir, nil)
 	}
-	d := &DirStream{fs: f, hidden: map[string]bool{}}
+	d := &DirStream{fs: f, hidden: map[string]bool{}, maybe: len(f.ns.above[path]) > 0}
 	var rel string
 	d.b, rel = f.ns.resolve(path)
 	f.overlay(ctx, path, d)
@@ -90,6 +91,9 @@ func (d *DirStream) Next(ctx context.Context) (DirEntry, error) {
 			return d.local[d.j-1], nil
 		}
 		e, err := d.nextRemote(ctx)
+		if err != nil && d.maybe && remote.KindOf(err) == remote.NotExist {
+			err = io.EOF
+		}
 		if err != nil {
 			return DirEntry{}, err
 		}

@@ -138,6 +138,9 @@ func (b *branch) truncateTime(t time.Time) time.Time {
 
 // writeAt writes all of p, at the end if atEnd.
 func (x *file) writeAt(p []byte, off int64, atEnd bool) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
 	x.content.Lock()
 	defer x.content.Unlock()
 	st, err := x.ensureStage()

@@ -82,6 +82,9 @@ func (m *metaCache) changing(rel string) {
 	defer m.mu.Unlock()
 	*m.shard(dir)++
 	*m.shard(rel)++
+	// A listing may hold the name now; what was known before must not come back
+	// when the listing goes.
+	m.single.remove(rel)
 }
 
 // lookup returns what is known of rel and how much longer it holds.
