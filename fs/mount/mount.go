@@ -1,0 +1,153 @@
+package mount
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"sync"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"github.com/meshmount/meshmount/fs"
+)
+
+// Server answers the kernel for one mount.
+type Server struct {
+	channel channel
+	fuse    *fuse.Server
+	over    sync.WaitGroup
+}
+
+// Mount puts core at mountpoint and returns when the mount answers. On an error
+// nothing is mounted. The context's values are kept for the calls of the core; its
+// end does not end the mount.
+//
+// A mountpoint of the form /dev/fd/N means that the mount has been made by somebody
+// else and that our descriptor N is its channel.
+//
+// The error has ErrNoFUSE in its chain if the machine has no FUSE for us.
+func Mount(ctx context.Context, core *fs.FS, mountpoint string, opts Options) (*Server, error) {
+	if err := opts.Validate(); err != nil {
+		return nil, err
+	}
+	opts = opts.withDefaults()
+	ch, err := open(mountpoint, &opts)
+	if err != nil {
+		return nil, fmt.Errorf("cannot mount %s: %w", mountpoint, err)
+	}
+	r := newRaw(ctx, core, opts.Logger)
+	// go-fuse takes over the descriptor; how it came about is our business.
+	f, err := fuse.NewServer(r, "/dev/fd/"+strconv.Itoa(ch.fd), r.settings(&opts))
+	if err != nil {
+		if ch.point != "" {
+			err = errors.Join(err, ch.unmount(true))
+		}
+		return nil, fmt.Errorf("cannot serve %s: %w", mountpoint, err)
+	}
+	core.OnInvalidate(r.tell.note)
+	s := &Server{channel: ch, fuse: f}
+	s.over.Go(f.Serve)
+	if err := s.answers(); err != nil {
+		err = errors.Join(err, ch.unmount(true))
+		s.over.Wait()
+		return nil, fmt.Errorf("the mount at %s does not answer: %w", mountpoint, err)
+	}
+	if opts.MaxReadAhead > kernelReadAhead && ch.point != "" {
+		raiseReadAhead(ch.point, opts.MaxReadAhead, opts.Logger)
+	}
+	return s, nil
+}
+
+// settings are what the kernel and go-fuse are told.
+func (r *raw) settings(o *Options) *fuse.MountOptions {
+	level := slog.LevelWarn
+	if o.Debug {
+		level = slog.LevelDebug
+	}
+	return &fuse.MountOptions{
+		Name: fsType, FsName: o.FSName,
+		MaxWrite: o.MaxWrite, MaxReadAhead: o.MaxReadAhead, MaxBackground: o.MaxBackground,
+		// Nobody stores these, and the kernel asks often.
+		IgnoreSecurityLabels: true,
+		DisableSplice:        true, // answers are in memory
+		// Truncation comes with the open, so that no old version is fetched for it;
+		// the kernel asks no security label before each write, and says instead when
+		// set-uid bits must go; files read past the page cache can be mapped.
+		ExtraCapabilities: fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_DIRECT_IO_ALLOW_MMAP,
+		Debug:             o.Debug,
+		Logger:            slog.NewLogLogger(o.Logger.Handler(), level),
+		PanicHandler:      r.panicked,
+	}
+}
+
+// panicked makes a panic in an operation an EIO of that operation.
+func (r *raw) panicked(what any) fuse.Status {
+	r.log.Error("panic in a file system operation", "panic", what, "stack", string(debug.Stack()))
+	return fuse.EIO
+}
+
+// probeName is a name in the root that go-fuse answers for itself. Its POLL is
+// answered so that the kernel never asks again: the Go runtime of a program in this
+// same process would wait for the answer on the thread that is to give it.
+const probeName = ".go-fuse-epoll-hack"
+
+// answers makes sure that a request goes to the mount and comes back.
+func (s *Server) answers() error {
+	if s.channel.point == "" {
+		return nil // mounted elsewhere, perhaps not visible here
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(s.channel.point, &st); err != nil {
+		return os.NewSyscallError("statfs", err)
+	}
+	if st.Type != unix.FUSE_SUPER_MAGIC {
+		return errors.New("something else is mounted over it")
+	}
+	fd, err := unix.Open(filepath.Join(s.channel.point, probeName), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("open", err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	_, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+	return os.NewSyscallError("poll", err)
+}
+
+// kernelReadAhead is what the kernel grants every mount.
+const kernelReadAhead = 128 << 10
+
+// raiseReadAhead asks for more, which root may.
+func raiseReadAhead(point string, bytes int, log *slog.Logger) {
+	var st unix.Stat_t
+	err := unix.Stat(point, &st)
+	if err == nil {
+		knob := fmt.Sprintf("/sys/class/bdi/%d:%d/read_ahead_kb", unix.Major(st.Dev), unix.Minor(st.Dev))
+		err = os.WriteFile(knob, []byte(strconv.Itoa(bytes>>10)), 0)
+	}
+	if err != nil {
+		log.Info("the kernel's read-ahead stays at its default", "wanted", bytes, "err", err)
+	}
+}
+
+// Wait returns when the mount is gone and all requests are answered. What was open
+// then is released.
+func (s *Server) Wait() { s.over.Wait() }
+
+// Unmount takes the mount away and waits for the end of the requests. If it is in
+// use the error has EBUSY in its chain, and nothing has changed.
+func (s *Server) Unmount() error {
+	if err := s.channel.unmount(false); err != nil {
+		return err
+	}
+	s.over.Wait()
+	return nil
+}
+
+// Detach takes the mount out of sight at once. It goes on answering whoever uses it;
+// Wait returns when nobody does any more.
+func (s *Server) Detach() error { return s.channel.unmount(true) }

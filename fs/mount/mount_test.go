@@ -1,0 +1,125 @@
+package mount
+
+import (
+	"context"
+	"bytes"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/meshmount/meshmount/fs"
+	"github.com/meshmount/meshmount/remote"
+	"github.com/meshmount/meshmount/remote/memory"
+)
+
+// logBuffer collects log lines of several goroutines.
+type logBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+func (b *logBuffer) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(b, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// newCore returns a core with one branch at the root.
+func newCore(t *testing.T, b remote.Backend, ttl time.Duration) *fs.FS {
+	t.Helper()
+	core, err := fs.New(fs.Options{StageDir: t.TempDir(), ParkDir: t.TempDir(), Umask: 0o022, Hostname: "test"},
+		[]fs.Branch{{Prefix: "/", Backend: b, AttrTTL: ttl, DirTTL: ttl, NegTTL: ttl}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := core.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return core
+}
+
+// mountAt mounts a fresh tree in memory and returns its mount point.
+func mountAt(t *testing.T, opts Options) (*Server, string, *memory.Backend) {
+	t.Helper()
+	point := t.TempDir()
+	b := memory.New(memory.Options{})
+	s, err := Mount(t.Context(), newCore(t, b, time.Minute), point, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Unmount(); err != nil && !errors.Is(err, unix.EINVAL) {
+			t.Errorf("unmount: %v", err)
+			if err := s.Detach(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	return s, point, b
+}
+
+func TestMountReadWrite(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		direct bool
+	}{{"fusermount3", false}, {"mount(2)", true}} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, dir, b := mountAt(t, Options{DirectMount: tc.direct, FSName: "some,thing"})
+			file := filepath.Join(dir, "file")
+			if err := os.WriteFile(file, []byte("hello"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			got, err := os.ReadFile(file)
+			if err != nil || string(got) != "hello" {
+				t.Fatalf("read %q, %v", got, err)
+			}
+			if e, err := b.Stat(t.Context(), "/file"); err != nil || e.Size != 5 {
+				t.Errorf("on the server: %+v, %v", e, err)
+			}
+			table, err := os.ReadFile("/proc/self/mounts")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := dir + " fuse.meshmount "; !strings.Contains(string(table), want) {
+				t.Errorf("no %q in the table of mounts", want)
+			}
+		})
+	}
+}
+
+func TestUnmountBusy(t *testing.T) {
+	s, dir, _ := mountAt(t, Options{DirectMount: true})
+	f, err := os.Create(filepath.Join(dir, "file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Unmount(); !errors.Is(err, syscall.EBUSY) {
+		t.Errorf("unmount while a file is open: %v", err)
+	}
+	if _, err := f.WriteString("still served"); err != nil {
+		t.Error(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+}

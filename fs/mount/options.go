@@ -1,0 +1,99 @@
+package mount
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+)
+
+// Bounds of requests, in bytes.
+const (
+	minWrite             = 4 << 10
+	maxWrite             = 1 << 20
+	defaultMaxBackground = 64
+)
+
+// Options configure a mount. The zero value, after withDefaults, is what an
+// unprivileged user wants.
+type Options struct {
+	// FSName is the "device" that mount and df show.
+	FSName string
+	// AllowOther lets other users in (fusermount3 asks /etc/fuse.conf for
+	// user_allow_other).
+	AllowOther bool
+	// ReadOnly makes the kernel refuse every change.
+	ReadOnly bool
+	// NoPermissionCheck leaves the check of permission bits to the servers. By
+	// default the kernel checks them (the option default_permissions).
+	NoPermissionCheck bool
+	// MaxWrite is the largest read or write request in bytes, 4 KiB to 1 MiB. Zero
+	// means 1 MiB. The kernel may send smaller ones.
+	MaxWrite int
+	// MaxReadAhead bounds the kernel's read-ahead in bytes; zero keeps the kernel's
+	// value (128 KiB). More than that takes effect for root only.
+	MaxReadAhead int
+	// MaxBackground is how many asynchronous requests (read-ahead, direct I/O) the
+	// kernel keeps in flight. Zero means 64.
+	MaxBackground int
+	// DirectMount tries mount(2) before fusermount3: as root, and in a user
+	// namespace, where a set-uid helper is of no use.
+	DirectMount bool
+	// Options are further mount options as after -o, one in each element.
+	Options []string
+	// Debug logs every request and answer.
+	Debug bool
+	// Logger receives one record for each failed operation. Nil discards them.
+	Logger *slog.Logger
+}
+
+// Validate reports all faults of o.
+func (o *Options) Validate() error {
+	var errs []error
+	if o.MaxWrite != 0 && (o.MaxWrite < minWrite || o.MaxWrite > maxWrite) {
+		errs = append(errs, fmt.Errorf("mount: request size %d is not between %d and %d", o.MaxWrite, minWrite, maxWrite))
+	}
+	if o.MaxReadAhead < 0 {
+		errs = append(errs, fmt.Errorf("mount: read-ahead %d is negative", o.MaxReadAhead))
+	}
+	if o.MaxBackground < 0 || o.MaxBackground > 0xffff {
+		errs = append(errs, fmt.Errorf("mount: %d background requests are not between 0 and 65535", o.MaxBackground))
+	}
+	for _, opt := range o.Options {
+		if opt == "" || strings.ContainsAny(opt, ",\x00") {
+			errs = append(errs, fmt.Errorf("mount: %q is not one mount option", opt))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (o Options) withDefaults() Options {
+	if o.FSName == "" {
+		o.FSName = fsType
+	}
+	if o.MaxWrite == 0 {
+		o.MaxWrite = maxWrite
+	}
+	if o.MaxBackground == 0 {
+		o.MaxBackground = defaultMaxBackground
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// settings are the options that both mount(2) and fusermount3 take.
+func (o *Options) settings() []string {
+	list := []string{fmt.Sprintf("max_read=%d", o.MaxWrite)}
+	if !o.NoPermissionCheck {
+		list = append(list, "default_permissions")
+	}
+	if o.AllowOther {
+		list = append(list, "allow_other")
+	}
+	if o.ReadOnly {
+		list = append(list, "ro")
+	}
+	return append(list, o.Options...)
+}
