@@ -27,6 +27,9 @@ func (b *Backend) Put(ctx context.Context, path string, src remote.Source, opts 
 	if err := b.alive(ctx, "put", path); err != nil {
 		return remote.Entry{}, err
 	}
+	if b.opts.InPlacePut {
+		opts.Cond = remote.Cond{} // our own first bytes would break it
+	}
 	at, err := b.placePut(path, int64(len(data)), opts.Cond)
 	if err != nil {
 		return remote.Entry{}, err

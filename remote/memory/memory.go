@@ -36,7 +36,8 @@ type Options struct {
 	// Unguarded ignores all conditions and shows GuardNone for them.
 	Unguarded bool
 	// InPlacePut stores a Put byte by byte over the old content: readers see the
-	// part that has arrived, and a Put that fails leaves it.
+	// part that has arrived, and a Put that fails leaves it. Its conditions are
+	// looked at before the first byte only (GuardLook).
 	InPlacePut bool
 	// WeakVersions derives the version of a file from its size and the time of its
 	// last change, cut to Granularity, and marks it Provisional until that time
@@ -103,12 +104,16 @@ func (b *Backend) Caps() remote.Caps {
 	if b.opts.Unguarded {
 		guard = remote.GuardNone
 	}
+	putGuard := guard
+	if b.opts.InPlacePut {
+		putGuard = min(guard, remote.GuardLook)
+	}
 	return remote.Caps{
 		Dialect:           "memory",
 		ReadOnly:          b.readOnly,
 		AtomicPut:         !b.opts.InPlacePut,
-		Overwrite:         guard,
-		Create:            guard,
+		Overwrite:         putGuard,
+		Create:            putGuard,
 		RemoveGuard:       guard,
 		Ranges:            !b.opts.NoRanges,
 		PropagatesVersion: b.opts.Propagate,

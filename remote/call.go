@@ -1,0 +1,183 @@
+package remote
+
+import (
+	"context"
+	"io"
+	"sync"
+)
+
+// Op names a method of Backend or of an optional ability.
+type Op string
+
+// The operations. The texts are those of Error.Op.
+const (
+	OpStat    Op = "stat"
+	OpList    Op = "list"
+	OpRead    Op = "read"
+	OpPut     Op = "put"
+	OpMkdir   Op = "mkdir"
+	OpRemove  Op = "remove"
+	OpRename  Op = "rename"
+	OpSetAttr Op = "setattr"
+	OpSymlink Op = "symlink"
+	OpUsage   Op = "usage"
+	OpOpen    Op = "open"
+	OpStream  Op = "stream" // one Read of an opened stream
+)
+
+// Ops returns all operations, for tables that must be complete.
+func Ops() []Op {
+	return []Op{OpStat, OpList, OpRead, OpPut, OpMkdir, OpRemove, OpRename,
+		OpSetAttr, OpSymlink, OpUsage, OpOpen, OpStream}
+}
+
+// Mutates tells whether the operation changes the remote tree.
+func (o Op) Mutates() bool {
+	switch o {
+	case OpPut, OpMkdir, OpRemove, OpRename, OpSetAttr, OpSymlink:
+		return true
+	}
+	return false
+}
+
+// Call is one call on its way through an Interceptor. The interceptor may read and
+// replace the arguments before it calls next, and read and replace the results
+// afterwards. A Call is for one goroutine.
+type Call struct {
+	Op   Op
+	Path string // the entry concerned; the source of a rename
+
+	// Arguments, each for the operations named.
+	To     string            // rename
+	Ref    Ref               // read, open
+	Buf    []byte            // read, stream
+	Off    int64             // read
+	Source Source            // put
+	Put    PutOptions        // put
+	Remove RemoveOptions     // remove
+	Rename RenameOptions     // rename
+	Attrs  Attrs             // setattr
+	Target string            // symlink
+	Yield  func(Entry) error // list
+	Opened *Call             // stream: the call that opened it
+
+	// Results of next.
+	Entry  Entry         // stat, put, mkdir, symlink, setattr
+	N      int           // read, stream: bytes in Buf
+	EOF    bool          // read, stream: the file ends here; next returned nil
+	Stream io.ReadCloser // open
+	Usage  Usage         // usage
+	Halt   error         // list: the caller's yield returned this; next returned nil
+
+	// Away, if set before next, is called whenever the call goes out into its
+	// caller's code (List's yield, the Source's readers), and what it returns is
+	// called when the call comes back. An error then ends the call.
+	Away func() (back func() error)
+	// Sent, if set before next, is told the number of bytes of each piece that was
+	// read from the Source.
+	Sent func(n int)
+	// State is the interceptor's own. The reads of a stream find it in Opened.
+	State any
+
+	mu       sync.Mutex
+	deferred []func()
+}
+
+// Defer runs f when the call is over: when it returns, or, for an Open that
+// succeeded, when the stream is closed. Last in, first out.
+func (c *Call) Defer(f func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.deferred = append(c.deferred, f)
+}
+
+func (c *Call) finish() {
+	c.mu.Lock()
+	all := c.deferred
+	c.deferred = nil
+	c.mu.Unlock()
+	for i := len(all) - 1; i >= 0; i-- {
+		all[i]()
+	}
+}
+
+// Fail makes an *Error of this call.
+func (c *Call) Fail(kind Kind, cause error) *Error {
+	return &Error{Op: string(c.Op), Path: c.Path, Kind: kind, Err: cause}
+}
+
+// Next carries a call on. It may be called again, for another attempt.
+type Next func(ctx context.Context) error
+
+// Interceptor stands around every call. It returns the error of the call. It sees
+// neither io.EOF (Call.EOF) nor the errors of List's yield (Call.Halt), so that
+// every error it does see is one of the backend, of the Source or of the context.
+type Interceptor func(ctx context.Context, c *Call, next Next) error
+
+// source returns what the inner backend gets as the Source.
+func (c *Call) source() Source {
+	if c.Away == nil && c.Sent == nil {
+		return c.Source
+	}
+	return &awaySource{c.Source, c}
+}
+
+// yield is what the inner backend gets as the yield of List.
+func (c *Call) yield(e Entry) error {
+	back := c.leave()
+	err := c.Yield(e)
+	if err != nil {
+		c.Halt = err
+	}
+	if berr := back(); err == nil {
+		err = berr
+	}
+	return err
+}
+
+// leave marks a step into the caller's code.
+func (c *Call) leave() (back func() error) {
+	if c.Away == nil {
+		return func() error { return nil }
+	}
+	return c.Away()
+}
+
+// awaySource tells its call of each step into the caller's Source.
+type awaySource struct {
+	Source
+	call *Call
+}
+
+// Open implements Source.
+func (s *awaySource) Open() (io.ReadCloser, error) {
+	back := s.call.leave()
+	r, err := s.Source.Open()
+	berr := back()
+	switch {
+	case err != nil:
+		return nil, err
+	case berr != nil:
+		_ = r.Close() // nothing was read; berr says what is wrong
+		return nil, berr
+	}
+	return &awayReader{r, s.call}, nil
+}
+
+type awayReader struct {
+	io.ReadCloser
+	call *Call
+}
+
+// Read implements io.Reader.
+func (r *awayReader) Read(p []byte) (int, error) {
+	back := r.call.leave()
+	n, err := r.ReadCloser.Read(p)
+	if r.call.Sent != nil {
+		r.call.Sent(n)
+	}
+	if berr := back(); err == nil {
+		err = berr
+	}
+	return n, err
+}

@@ -1,0 +1,30 @@
+package memory_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/meshmount/meshmount/remote/memory"
+	"github.com/meshmount/meshmount/remote/remotetest"
+)
+
+// conform runs the suite over a memory backend of these options.
+func conform(t *testing.T, opts memory.Options) {
+	remotetest.Run(t, func(*testing.T) remotetest.Target {
+		return remotetest.Target{Backend: memory.New(opts)}
+	})
+}
+
+func TestConformance(t *testing.T) {
+	for name, opts := range map[string]memory.Options{
+		"Strict":    {},
+		"Propagate": {Propagate: true, Checksums: true},
+		"Unguarded": {Unguarded: true, NoRanges: true},
+		"InPlace":   {InPlacePut: true},
+		"Weak":      {WeakVersions: true, Granularity: time.Second},
+		"NoAttrs":   {NoMTime: true, NoMode: true, AttrVersions: true},
+		"MaxName":   {MaxName: 255, Quota: 1 << 30},
+	} {
+		t.Run(name, func(t *testing.T) { conform(t, opts) })
+	}
+}
