@@ -92,8 +92,10 @@ func (f *FS) Unlink(ctx context.Context, path string) error {
 		return fail("unlink", path, remote.IsDir, nil)
 	}
 	ctx = context.WithoutCancel(ctx)
-	defer f.paths.lock(one(path))()
-	x := f.opened(path)
+	unlock := f.paths.lock(one(path))
+	x, release := f.grab(path)
+	// The last reference may have something to put, which needs the lock.
+	defer func() { unlock(); release() }()
 	if x == nil || x.onServer() {
 		e, _, err := b.meta.stat(ctx, rel, false)
 		if err != nil {
@@ -130,8 +132,9 @@ func (x *file) onServer() bool {
 }
 
 // preserve brings the content of an open file here before it goes on the server.
+// The caller's own reference does not count as a reader.
 func (f *FS) preserve(ctx context.Context, x *file) error {
-	if x == nil {
+	if x == nil || !x.onServer() || f.refs(x) < 2 {
 		return nil
 	}
 	err := x.fill(ctx)
@@ -144,6 +147,12 @@ func (f *FS) preserve(ctx context.Context, x *file) error {
 			"path", path, "error", err)
 	}
 	return nil
+}
+
+func (f *FS) refs(x *file) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return x.refs
 }
 
 // vanished records that nothing is at path any more.
@@ -225,8 +234,12 @@ func (f *FS) Rename(ctx context.Context, from, to string, flags uint32) error {
 		return fail("rename", from, remote.Invalid, errors.New("a directory cannot go below itself"))
 	}
 	ctx = context.WithoutCancel(ctx)
-	defer f.paths.lock(tree(from), tree(to))()
-	e, err := f.readyToMove(ctx, b, from, to, flags)
+	unlock := f.paths.lock(tree(from), tree(to))
+	x, releaseX := f.grab(from)
+	y, releaseY := f.grab(to)
+	// The last reference may have something to put, which needs the lock.
+	defer func() { unlock(); releaseX(); releaseY() }()
+	e, err := f.readyToMove(ctx, b, moving{from, to, x, y}, flags)
 	if err != nil || from == to {
 		return err
 	}
@@ -244,35 +257,34 @@ func (f *FS) Rename(ctx context.Context, from, to string, flags uint32) error {
 	return nil
 }
 
+// moving is a rename with the files that are open at its ends, if any.
+type moving struct {
+	from, to string
+	x, y     *file
+}
+
 // readyToMove brings what is open at both ends to a state in which the server can
 // do the rename, and returns the entry to move.
-func (f *FS) readyToMove(ctx context.Context, b *branch, from, to string, flags uint32) (remote.Entry, error) {
-	if x := f.opened(from); x != nil {
-		if from == to {
+func (f *FS) readyToMove(ctx context.Context, b *branch, m moving, flags uint32) (remote.Entry, error) {
+	if m.x != nil {
+		if m.from == m.to {
 			return remote.Entry{}, nil
 		}
-		if err := x.put(ctx); err != nil {
+		if err := m.x.put(ctx); err != nil {
 			return remote.Entry{}, err
 		}
 	}
-	e, _, err := b.meta.stat(ctx, b.rel(from), false)
-	if err != nil || from == to {
+	e, _, err := b.meta.stat(ctx, b.rel(m.from), false)
+	if err != nil || m.from == m.to || m.y == nil {
 		return e, err
-	}
-	y := f.opened(to)
-	if y == nil {
-		return e, nil
 	}
 	switch {
 	case flags&NoReplace != 0:
-		return e, fail("rename", to, remote.Exist, nil)
+		return e, fail("rename", m.to, remote.Exist, nil)
 	case e.Type == remote.Dir:
-		return e, fail("rename", to, remote.NotDir, nil)
+		return e, fail("rename", m.to, remote.NotDir, nil)
 	}
-	if !y.onServer() {
-		return e, nil
-	}
-	return e, f.preserve(ctx, y)
+	return e, f.preserve(ctx, m.y)
 }
 
 // moved records that e went from from to to.

@@ -404,6 +404,18 @@ func (f *FS) opened(path string) *file {
 	return f.files[path]
 }
 
+// grab is opened with a reference: the file stays open until release is called.
+func (f *FS) grab(path string) (x *file, release func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	x = f.files[path]
+	if x == nil {
+		return nil, func() {}
+	}
+	x.refs++
+	return x, (&Handle{x: x}).Release
+}
+
 // replaced separates the open file x from its name, because the server now has
 // another version there: the name gets a new inode number.
 func (f *FS) replaced(x *file, path string) {
