@@ -28,3 +28,18 @@ func TestConformance(t *testing.T) {
 		t.Run(name, func(t *testing.T) { conform(t, opts) })
 	}
 }
+
+func TestModel(t *testing.T) {
+	for name, opts := range map[string]memory.Options{
+		"Strict":    {},
+		"Unguarded": {Unguarded: true},
+		"InPlace":   {InPlacePut: true},
+		"Weak":      {WeakVersions: true, Granularity: time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			remotetest.RunModel(t, func(*testing.T) remotetest.Target {
+				return remotetest.Target{Backend: memory.New(opts)}
+			})
+		})
+	}
+}
