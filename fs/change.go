@@ -30,6 +30,7 @@ func (f *FS) Mkdir(ctx context.Context, path string, mode uint32) (Attr, error) 
 	}
 	b.meta.set(e)
 	b.meta.setEmpty(rel)
+	b.touchParent(rel)
 	if mode &= 0o7777; mode != f.mode(b, e) {
 		if changed, err := f.setAttrs(ctx, b, e, remote.Attrs{Mode: &mode}); err == nil {
 			e = changed
@@ -62,7 +63,14 @@ func (f *FS) Symlink(ctx context.Context, path, target string) (Attr, error) {
 		return Attr{}, err
 	}
 	b.meta.set(e)
+	b.touchParent(rel)
 	return f.attr(b, e, b.AttrTTL), nil
+}
+
+// touchParent is called for every name that comes or goes.
+func (b *branch) touchParent(rel string) {
+	dir, _ := remote.Split(rel)
+	b.meta.touch(dir)
 }
 
 // Readlink returns the text of a symbolic link.
@@ -166,6 +174,7 @@ func (f *FS) vanished(b *branch, path string, t remote.Type) {
 		x.mu.Unlock()
 	}
 	b.meta.gone(b.rel(path), t)
+	b.touchParent(b.rel(path))
 	f.inos.gone(path)
 }
 
@@ -317,6 +326,8 @@ func (f *FS) moved(b *branch, e remote.Entry, from, to string) {
 		e.Version = ""
 	}
 	b.meta.set(e)
+	b.touchParent(b.rel(from))
+	b.touchParent(b.rel(to))
 }
 
 // SetAttr says what Setattr shall change; nil fields stay.

@@ -641,3 +641,27 @@ func TestOptionsAreChecked(t *testing.T) {
 		}
 	}
 }
+
+func TestDirectoryTimeFollowsItsNames(t *testing.T) {
+	w := newWorld(t, memory.Options{})
+	_, err := w.Mkdir(t.Context(), "/a/d", 0o755)
+	w.must(err)
+	old := time.Unix(1_500_000_000, 0)
+	_, err = w.Setattr(t.Context(), "/a/d", nil, 0, SetAttr{MTime: &old})
+	w.must(err)
+	for _, change := range []func(){
+		func() { w.write("/a/d/f", "x") },
+		func() { w.must(w.Rename(t.Context(), "/a/d/f", "/a/d/g", 0)) },
+		func() { w.must(w.Unlink(t.Context(), "/a/d/g")) },
+	} {
+		_, err = w.Setattr(t.Context(), "/a/d", nil, 0, SetAttr{MTime: &old})
+		w.must(err)
+		if a, _ := w.Stat(t.Context(), "/a/d"); !a.MTime.Equal(old) {
+			t.Fatalf("time was not set: %v", a.MTime)
+		}
+		change()
+		if a, err := w.Stat(t.Context(), "/a/d"); err != nil || !a.MTime.After(old) {
+			t.Errorf("directory still has %v (%v)", a.MTime, err)
+		}
+	}
+}

@@ -129,6 +129,28 @@ func (m *metaCache) applyKept(e remote.Entry) remote.Entry {
 // set records the entry as it is after a change made here.
 func (m *metaCache) set(e remote.Entry) { m.store(e.Path, known{e: e, at: m.now()}) }
 
+// touch gives a directory in which a name changed the time of now, as its server
+// does, so that programs need not wait for the next answer to see it.
+func (m *metaCache) touch(dir string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := m.now()
+	bump := func(k known) known {
+		if k.e.MTime.Before(now) {
+			k.e.MTime = now
+		}
+		return k
+	}
+	up, name := remote.Split(dir)
+	if l, ok := m.dirs.get(up); ok && dir != "/" {
+		if k, ok := l.names[name]; ok {
+			l.names[name] = bump(k)
+		}
+	} else if k, ok := m.single.get(dir); ok && !k.absent {
+		m.single.put(dir, bump(k))
+	}
+}
+
 // gone records that nothing is at rel, and forgets what was below it.
 func (m *metaCache) gone(rel string, t remote.Type) {
 	m.forget(rel, t)
@@ -200,12 +222,14 @@ func (m *metaCache) setListing(dir string, entries []remote.Entry, mark uint64) 
 	}
 }
 
-// listed returns the entries of a directory that is known completely and freshly.
+// listed returns the entries of a directory that is known completely, with names and
+// attributes that are fresh enough: one more listing is cheaper than asking for each
+// attribute.
 func (m *metaCache) listed(dir string) ([]remote.Entry, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	l, ok := m.dirs.get(dir)
-	if !ok || m.now().Sub(l.at) >= m.b.DirTTL {
+	if !ok || m.now().Sub(l.at) >= min(m.b.DirTTL, m.b.AttrTTL) {
 		return nil, false
 	}
 	out := make([]remote.Entry, 0, len(l.names))

@@ -219,6 +219,7 @@ func (f *FS) create(ctx context.Context, b *branch, rel, path string, flags int,
 	if _, err := x.ensureStage(); err != nil {
 		return nil, err
 	}
+	b.touchParent(rel)
 	h := newHandle(nil, flags)
 	h.write, h.keep = true, true
 	f.mu.Lock()
