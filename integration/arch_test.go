@@ -16,6 +16,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/meshmount/meshmount/integration/harness"
 )
 
 const module = "github.com/meshmount/meshmount"
@@ -212,13 +214,7 @@ func repoRoot(t *testing.T) string {
 
 // TestStaticBinary builds the program without cgo and looks for an interpreter.
 func TestStaticBinary(t *testing.T) {
-	program := filepath.Join(t.TempDir(), "meshmount")
-	cmd := exec.Command("go", "build", "-o", program, "./cmd/meshmount")
-	cmd.Dir = repoRoot(t)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build without cgo: %v\n%s", err, out)
-	}
+	program := harness.StaticProgram(t)
 	file, err := elf.Open(program)
 	if err != nil {
 		t.Fatal(err)

@@ -50,25 +50,39 @@ var program = sync.OnceValues(func() (string, error) {
 	if path := os.Getenv("MESHMOUNT_TEST_BINARY"); path != "" {
 		return path, nil
 	}
-	if err := os.Mkdir(binDir(), 0o755); err != nil {
-		return "", err
-	}
-	path := filepath.Join(binDir(), "meshmount")
-	return path, build(path)
+	return build("meshmount", "1", "-race")
 })
 
-func build(program string) error {
+// StaticProgram returns the program as it is delivered: without cgo, and so without
+// the race detector.
+func StaticProgram(tb testing.TB) string {
+	tb.Helper()
+	path, err := staticProgram()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return path
+}
+
+var staticProgram = sync.OnceValues(func() (string, error) { return build("meshmount-static", "0") })
+
+// build compiles the program from the source tree that holds this package.
+func build(name, cgo string, flags ...string) (string, error) {
 	_, file, _, ok := runtime.Caller(0)
 	if !ok {
-		return errors.New("the source tree is unknown")
+		return "", errors.New("the source tree is unknown")
 	}
-	cmd := exec.Command("go", "build", "-race", "-o", program, "./cmd/meshmount")
+	if err := os.MkdirAll(binDir(), 0o755); err != nil {
+		return "", err
+	}
+	path := filepath.Join(binDir(), name)
+	cmd := exec.Command("go", append(append([]string{"build"}, flags...), "-o", path, "./cmd/meshmount")...)
 	cmd.Dir = filepath.Join(filepath.Dir(file), "..", "..")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=1")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("go build: %w\n%s", err, out)
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
 	}
-	return nil
+	return path, nil
 }
 
 // Mounting starts the program on a new mount point. The test fails if that fails,
@@ -76,13 +90,19 @@ func build(program string) error {
 // found something.
 func Mounting(tb testing.TB, env []string, args ...string) *Mount {
 	tb.Helper()
+	return MountingProgram(tb, Program(tb), env, args...)
+}
+
+// MountingProgram is Mounting with another program, StaticProgram for one.
+func MountingProgram(tb testing.TB, program string, env []string, args ...string) *Mount {
+	tb.Helper()
 	dir := tb.TempDir()
 	point := filepath.Join(dir, "mnt")
 	if err := os.Mkdir(point, 0o755); err != nil {
 		tb.Fatal(err)
 	}
 	m, err := Start(tb.Context(), Spec{
-		Binary: Program(tb), Dir: point, Args: args, Log: filepath.Join(dir, "log"),
+		Binary: program, Dir: point, Args: args, Log: filepath.Join(dir, "log"),
 		Env: append([]string{"GORACE=halt_on_error=1 exitcode=66"}, env...),
 	})
 	if err != nil {
