@@ -15,23 +15,29 @@ import (
 	"time"
 )
 
-// binDir is where the program under test is built: one per test process.
+// binDir is where the programs under test are built: one place per test process.
 func binDir() string {
 	return filepath.Join(os.TempDir(), fmt.Sprintf("meshmount-bin-%d", os.Getpid()))
 }
 
-// Main runs a package's tests, for use in TestMain. It removes the built program
-// and makes the run fail if a meshmount mount is left in the temporary directory.
+// Main runs a package's tests, for use in TestMain. It gives them a temporary
+// directory of their own, which it removes, and makes the run fail if a mount is
+// left in it.
 func Main(m *testing.M) {
-	before, _ := Leftovers(os.TempDir())
+	base, err := os.MkdirTemp("", "meshmount-test-")
+	if err == nil {
+		err = errors.Join(os.Chmod(base, 0o755), os.Setenv("TMPDIR", base))
+	}
+	if err != nil {
+		panic(err)
+	}
 	code := m.Run()
-	_ = os.RemoveAll(binDir())
-	after, err := Leftovers(os.TempDir())
-	if err != nil || len(after) > len(before) {
-		fmt.Fprintf(os.Stderr, "mounts left behind: %v (before: %v) %v\n", after, before, err)
-		if code == 0 {
-			panic("mounts left behind")
-		}
+	left, err := Leftovers(base)
+	for _, dir := range left {
+		err = errors.Join(err, fmt.Errorf("%s was left mounted", dir), Detach(dir))
+	}
+	if err = errors.Join(err, os.RemoveAll(base)); err != nil && code == 0 {
+		panic(err)
 	}
 }
 
