@@ -1,0 +1,25 @@
+#!/bin/bash
+# As root in a mount namespace of its own: gives everybody a /dev/fuse, takes
+# fusermount3 away, and runs work.sh as an ordinary user in a user namespace, who
+# mounts by mount(2).
+#
+#   namespace.sh UID GID NODE-DIRECTORY WORK-ARGUMENTS...
+set -euo pipefail
+uid=$1 gid=$2 nodes=$3
+shift 3
+here=$(dirname "$0")
+
+mount --make-rprivate /
+mount -t tmpfs -o mode=0755 none "$nodes"
+mknod "$nodes/fuse" c 10 229
+chmod 0666 "$nodes/fuse"
+mount --bind "$nodes/fuse" /dev/fuse
+: >"$nodes/nothing"
+for name in fusermount3 fusermount; do
+	while helper=$(command -v $name); do
+		mount --bind "$nodes/nothing" "$(readlink -f "$helper")"
+		hash -r
+	done
+done
+exec setpriv --reuid "$uid" --regid "$gid" --clear-groups --inh-caps=-all \
+	unshare -Urm bash "$here/work.sh" "$@"
