@@ -1,0 +1,219 @@
+package efss
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+)
+
+// mkcol answers MKCOL.
+func (q *request) mkcol() error {
+	if q.r.ContentLength > 0 {
+		return fail(http.StatusUnsupportedMediaType, "The request body for the MKCOL request must have an xml Content-Type")
+	}
+	_, exists := q.present(q.path)
+	if exists {
+		return q.mkcolAgain()
+	}
+	if err := q.checkName(q.path); err != nil {
+		return err
+	}
+	dir, _ := splitPath(q.path)
+	if q.b().mkcolDeep {
+		if err := q.s.store.mkdirAll(q.user, dir); err != nil {
+			return fail(http.StatusConflict, "Parent is not a collection")
+		}
+	}
+	if err := errors.Join(q.checkIf(), q.checkAccess(info{}, false), q.checkLock(q.path, true)); err != nil {
+		return err
+	}
+	e, err := q.s.store.mkdir(q.user, q.path)
+	switch {
+	case errors.Is(err, errExists):
+		return q.mkcolAgain()
+	case errors.Is(err, errNoParent), errors.Is(err, errNotDir):
+		return q.noParent(http.StatusConflict, dir)
+	case err != nil:
+		return err
+	}
+	if q.b().services {
+		q.set("OC-FileId", q.fileID(e))
+	}
+	return q.reply(http.StatusCreated)
+}
+
+func (q *request) mkcolAgain() error {
+	if q.b().mkcolAgain == http.StatusCreated {
+		return q.reply(http.StatusCreated)
+	}
+	f := fail(q.b().mkcolAgain, "The resource you tried to create already exists")
+	if q.b().errors == errorsSabre {
+		f.headers = q.allow()
+	}
+	return f
+}
+
+// delete answers DELETE: directories go with all that is in them.
+func (q *request) delete() error {
+	e, exists := q.present(q.path)
+	if !exists {
+		return q.notFound(q.path)
+	}
+	if q.path == "/" {
+		return forbidden()
+	}
+	if err := q.checkLeave(e); err != nil {
+		return err
+	}
+	if err := q.s.store.remove(q.user, q.path); err != nil {
+		return err
+	}
+	q.s.locks.forget(q.user, q.path)
+	return q.reply(http.StatusNoContent)
+}
+
+// checkLeave looks at all that can forbid taking e away from its place.
+func (q *request) checkLeave(e info) error {
+	if err := q.checkOther(e, true); err != nil {
+		return err
+	}
+	dir, err := q.s.store.parentOf(q.user, e.Path)
+	if e.ReadOnly || err == nil && dir.ReadOnly {
+		return forbidden()
+	}
+	if err := q.checkBusy(e.Path); err != nil {
+		return err
+	}
+	return q.checkLockTree(e.Path)
+}
+
+// move answers MOVE.
+func (q *request) move() error {
+	e, exists := q.present(q.path)
+	if !exists {
+		return q.notFound(q.path)
+	}
+	dst, err := q.destination()
+	if err != nil {
+		return err
+	}
+	if q.path == "/" {
+		return forbidden()
+	}
+	if err := q.checkLeave(e); err != nil {
+		return err
+	}
+	if err := q.checkArrive(dst); err != nil {
+		return err
+	}
+	made, replaced, err := q.s.store.move(q.user, q.path, dst, q.overwrites())
+	if err != nil {
+		return q.moveFailed(err, dst)
+	}
+	q.s.locks.forget(q.user, q.path)
+	return q.moved(made, replaced)
+}
+
+// checkArrive looks at all that can forbid putting something at dst.
+func (q *request) checkArrive(dst string) error {
+	if err := q.checkName(dst); err != nil {
+		return err
+	}
+	dir, _ := splitPath(dst)
+	parent, err := q.s.store.parentOf(q.user, dst)
+	if err != nil {
+		if q.b().moveNoDir != 0 {
+			return &failure{status: q.b().moveNoDir, message: "The destination node is not found"}
+		}
+		if err := q.s.store.mkdirAll(q.user, dir); err != nil {
+			return fail(http.StatusConflict, "The destination is not in a collection")
+		}
+	}
+	old, there := q.present(dst)
+	if parent.ReadOnly && !there || old.ReadOnly {
+		return forbidden()
+	}
+	if there && !q.overwrites() {
+		return preconditionFailed("Overwrite", "The destination node already exists, and the overwrite header is set to false")
+	}
+	if there && old.Dir && q.b().moveFull != 0 && len(q.s.store.children(q.user, dst)) > 0 {
+		return fail(q.b().moveFull, "The destination is not empty")
+	}
+	if err := q.checkBusy(dst); err != nil {
+		return err
+	}
+	if there {
+		return q.checkLockTree(dst)
+	}
+	return q.checkLock(dst, true)
+}
+
+// overwrites is what the Overwrite header says, by the dialect's reading.
+func (q *request) overwrites() bool {
+	if q.b().ignoreF {
+		return true
+	}
+	switch strings.ToUpper(strings.TrimSpace(q.header("Overwrite"))) {
+	case "T":
+		return true
+	case "F":
+		return false
+	}
+	return q.b().absentOver
+}
+
+func (q *request) moveFailed(err error, dst string) error {
+	switch {
+	case errors.Is(err, errNoParent), errors.Is(err, errNotDir):
+		return &failure{status: max(q.b().moveNoDir, http.StatusConflict), message: "The destination node is not found"}
+	case errors.Is(err, errExists):
+		return preconditionFailed("Overwrite", "The destination node already exists, and the overwrite header is set to false")
+	case errors.Is(err, errSame):
+		return fail(http.StatusForbidden, "Source and destination uri are identical.")
+	case errors.Is(err, errInside):
+		return fail(http.StatusForbidden, "Cannot move or copy %s into itself", dst)
+	}
+	return err
+}
+
+// moved writes the answer to a MOVE or COPY that worked.
+func (q *request) moved(e info, replaced bool) error {
+	q.headers(q.b().moveHeader, e)
+	if replaced {
+		return q.reply(http.StatusNoContent)
+	}
+	if q.b().dialect == ModDAV {
+		q.set("Location", "http://"+q.r.Host+listSabreEscape(q.url(e.Path, false)))
+	}
+	return q.reply(http.StatusCreated)
+}
+
+// copy answers COPY.
+func (q *request) copy() error {
+	if rc := q.b().copyRC; rc != 0 {
+		return fail(rc, "COPY does not work here")
+	}
+	e, exists := q.present(q.path)
+	if !exists {
+		return q.notFound(q.path)
+	}
+	dst, err := q.destination()
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(q.checkOther(e, true), q.checkBusy(q.path)); err != nil {
+		return err
+	}
+	if err := q.checkArrive(dst); err != nil {
+		return err
+	}
+	if err := q.checkQuota(e.Size); err != nil {
+		return err
+	}
+	shallow := e.Dir && q.b().copyDepth && q.header("Depth") == "0"
+	made, replaced, err := q.s.store.copy(q.user, q.path, dst, q.overwrites(), shallow)
+	if err != nil {
+		return q.moveFailed(err, dst)
+	}
+	return q.moved(made, replaced)
+}

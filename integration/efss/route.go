@@ -1,0 +1,198 @@
+package efss
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// dispatch finds what the URL names and runs the handler.
+func (q *request) dispatch() error {
+	path := q.r.URL.EscapedPath()
+	if done, err := q.document(path); done {
+		return err
+	}
+	if err := q.authenticate(); err != nil {
+		return err
+	}
+	if q.s.maintenance.Load() {
+		return &failure{status: http.StatusServiceUnavailable, message: "System is in maintenance mode.",
+			exception: `Sabre\DAV\Exception\ServiceUnavailable`, hangUp: true}
+	}
+	if q.b().services {
+		q.set("X-User-Id", q.user)
+		if rest, ok := strings.CutPrefix(path, "/remote.php/dav/uploads/"); ok {
+			return q.uploads(rest)
+		}
+	}
+	base, names, err := q.locate(path)
+	if err != nil {
+		return err
+	}
+	q.base, q.path = base, q.clean(names)
+	return q.method()
+}
+
+// locate splits a URL path into the root of the tree it lies in and the names below.
+func (q *request) locate(escaped string) (base string, names []string, err error) {
+	for _, root := range append([]string{q.b().root}, q.b().aliases...) {
+		root = strings.TrimSuffix(root, "/")
+		if whose, ok := strings.CutSuffix(root, "%s"); ok {
+			rest, ok := strings.CutPrefix(escaped, whose)
+			if !ok {
+				continue
+			}
+			names, err = splitURL(rest)
+			if err != nil {
+				return "", nil, err
+			}
+			if len(names) == 0 || names[0] != q.user {
+				return "", nil, q.notFound("/" + strings.Join(names, "/"))
+			}
+			return whose + names[0], names[1:], nil
+		}
+		if rest, ok := strings.CutPrefix(escaped, root); ok && (rest == "" || rest[0] == '/') {
+			names, err = splitURL(rest)
+			return root, names, err
+		}
+	}
+	return "", nil, q.notFound(escaped)
+}
+
+// splitURL returns the names in a URL path, unescaped. Empty names are left out.
+func splitURL(escaped string) ([]string, error) {
+	var names []string
+	for part := range strings.SplitSeq(escaped, "/") {
+		if part == "" {
+			continue
+		}
+		name, err := url.PathUnescape(part)
+		if err != nil || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
+			return nil, fail(http.StatusBadRequest, "Invalid path")
+		}
+		names = append(names, name)
+	}
+	return names, nil
+}
+
+// clean joins names to a path as the dialect stores them.
+func (q *request) clean(names []string) string {
+	for i, name := range names {
+		if q.b().nfc {
+			names[i] = composeNFC(name)
+		}
+		if q.b().names == namesXRootD {
+			names[i] = misread(name)
+		}
+	}
+	return "/" + strings.Join(names, "/")
+}
+
+// misread is what XRootD makes of a name: it cuts it at a question mark and decodes
+// escapes once too often.
+func misread(name string) string {
+	name, _, _ = strings.Cut(name, "?")
+	if twice, err := url.PathUnescape(name); err == nil && twice != "" && !strings.ContainsAny(twice, "/\x00") && twice != "." && twice != ".." {
+		return twice
+	}
+	return name
+}
+
+// destination returns the path that the Destination header names, which must lie in
+// the same tree.
+func (q *request) destination() (string, error) {
+	text := q.header("Destination")
+	if text == "" {
+		return "", fail(http.StatusBadRequest, "The destination header was not supplied")
+	}
+	u, err := url.Parse(text)
+	if err != nil {
+		return "", fail(http.StatusBadRequest, "The destination header is not a URL")
+	}
+	if u.Host == "" && q.b().pathDest != 0 {
+		return "", fail(q.b().pathDest, "Destination URI had an error.")
+	}
+	if u.Host != "" && u.Host != q.r.Host {
+		return "", fail(http.StatusBadGateway, "The destination is on another server")
+	}
+	_, names, err := q.locate(u.EscapedPath())
+	if err != nil {
+		return "", fail(http.StatusBadGateway, "The destination is not in this tree")
+	}
+	return q.clean(names), nil
+}
+
+// url returns the URL path of what is at path, unescaped, with a slash at the end of
+// collections.
+func (q *request) url(path string, dir bool) string {
+	if path == "/" {
+		return q.base + "/"
+	}
+	if dir {
+		path += "/"
+	}
+	return q.base + path
+}
+
+// method runs the handler of a DAV method.
+func (q *request) method() error {
+	switch q.r.Method {
+	case http.MethodOptions:
+		return q.optionsMethod()
+	case http.MethodGet, http.MethodHead:
+		return q.get()
+	case http.MethodPut:
+		return q.put()
+	case http.MethodDelete:
+		return q.delete()
+	case "MKCOL":
+		return q.mkcol()
+	case "MOVE":
+		return q.move()
+	case "COPY":
+		return q.copy()
+	case "PROPFIND":
+		return q.propfind()
+	case "PROPPATCH":
+		return q.proppatch()
+	case "LOCK":
+		return q.lock()
+	case "UNLOCK":
+		return q.unlock()
+	case http.MethodPatch:
+		return q.patch()
+	case http.MethodPost:
+		if q.b().tus {
+			return q.tusCreate()
+		}
+	}
+	return q.methodNotAllowed()
+}
+
+func (q *request) methodNotAllowed() error {
+	switch q.b().dialect {
+	case Nextcloud, XRootD:
+		return &failure{status: http.StatusNotImplemented, message: fmt.Sprintf("There was no handler found for this \"%s\" method", q.r.Method)}
+	}
+	return &failure{status: http.StatusMethodNotAllowed, headers: q.allow()}
+}
+
+// allow returns the Allow header of the dialect.
+func (q *request) allow() [][2]string {
+	for _, kv := range q.b().options {
+		if kv[0] == "Allow" {
+			return [][2]string{kv}
+		}
+	}
+	return nil
+}
+
+func (q *request) optionsMethod() error {
+	for _, kv := range q.b().options {
+		addRaw(q.w.Header(), kv[0], kv[1])
+	}
+	q.w.Header().Set("Content-Length", "0")
+	q.w.WriteHeader(q.b().optionsRC)
+	return nil
+}
