@@ -79,8 +79,29 @@ type Call struct {
 	// State is the interceptor's own. The reads of a stream find it in Opened.
 	State any
 
-	mu       sync.Mutex
-	deferred []func()
+	mu        sync.Mutex // guards the fields below
+	deferred  []func()
+	sourceErr error
+}
+
+// SourceErr returns the first error of the caller's Source, nil if there was none:
+// a Put that failed with it says nothing about the server.
+func (c *Call) SourceErr() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.sourceErr
+}
+
+// noteSource keeps the first error of the Source.
+func (c *Call) noteSource(err error) {
+	if err == nil || err == io.EOF {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.sourceErr == nil {
+		c.sourceErr = err
+	}
 }
 
 // Defer runs f when the call is over: when it returns, or, for an Open that
@@ -114,14 +135,6 @@ type Next func(ctx context.Context) error
 // every error it does see is one of the backend, of the Source or of the context.
 type Interceptor func(ctx context.Context, c *Call, next Next) error
 
-// source returns what the inner backend gets as the Source.
-func (c *Call) source() Source {
-	if c.Away == nil && c.Sent == nil {
-		return c.Source
-	}
-	return &awaySource{c.Source, c}
-}
-
 // yield is what the inner backend gets as the yield of List.
 func (c *Call) yield(e Entry) error {
 	back := c.leave()
@@ -153,6 +166,7 @@ type awaySource struct {
 func (s *awaySource) Open() (io.ReadCloser, error) {
 	back := s.call.leave()
 	r, err := s.Source.Open()
+	s.call.noteSource(err)
 	berr := back()
 	switch {
 	case err != nil:
@@ -173,6 +187,7 @@ type awayReader struct {
 func (r *awayReader) Read(p []byte) (int, error) {
 	back := r.call.leave()
 	n, err := r.ReadCloser.Read(p)
+	r.call.noteSource(err)
 	if r.call.Sent != nil {
 		r.call.Sent(n)
 	}

@@ -126,7 +126,7 @@ func (c *Call) result(err error) (int, error) {
 func (d *decorator) Put(ctx context.Context, path string, src Source, opts PutOptions) (Entry, error) {
 	c := &Call{Op: OpPut, Path: path, Source: src, Put: opts}
 	return d.entry(ctx, c, func(ctx context.Context) (Entry, error) {
-		return d.inner.Put(ctx, c.Path, c.source(), c.Put)
+		return d.inner.Put(ctx, c.Path, &awaySource{c.Source, c}, c.Put)
 	})
 }
 

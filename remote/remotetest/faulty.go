@@ -30,7 +30,8 @@ const (
 	// FaultReset breaks a Put in the middle of its source with Unavailable.
 	// Nothing was done if the backend has AtomicPut.
 	FaultReset
-	// FaultStall blocks the call until its context ends.
+	// FaultStall blocks the call until its context ends or the backend is closed,
+	// which fail it, or another plan is set, with which it goes on.
 	FaultStall
 )
 
@@ -66,12 +67,14 @@ type FaultyBackend struct {
 	seen     []int // matching calls by rule
 	hits     []int // calls that were hit, by rule
 	injected int
+	closed   bool
+	over     chan struct{} // closed when the plan is replaced or the backend closed
 }
 
 // Faulty returns b with the faults of plan. Faults reach optional abilities and
 // streams too. It is safe for concurrent use.
 func Faulty(b remote.Backend, plan Plan) *FaultyBackend {
-	f := &FaultyBackend{}
+	f := &FaultyBackend{over: make(chan struct{})}
 	f.SetPlan(plan)
 	f.Backend = remote.Intercept(b, f.around)
 	return f
@@ -86,9 +89,52 @@ func (f *FaultyBackend) SetPlan(plan Plan) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.plan = plan
+	if !f.closed {
+		close(f.over)
+		f.over = make(chan struct{})
+	}
 	f.dice = rand.New(rand.NewPCG(plan.Seed, 0x6d657368))
 	f.seen = make([]int, len(plan.Rules))
 	f.hits = make([]int, len(plan.Rules))
+}
+
+// Stall makes every call hang, in the way of FaultStall, until resume is called,
+// which sets the plan from before again. It fits Target.Stall.
+func (f *FaultyBackend) Stall() (resume func()) {
+	f.mu.Lock()
+	before := f.plan
+	f.mu.Unlock()
+	f.SetPlan(Plan{Rules: []Rule{{Fault: FaultStall}}})
+	return func() { f.SetPlan(before) }
+}
+
+// Close implements remote.Backend.
+func (f *FaultyBackend) Close() error {
+	f.mu.Lock()
+	if !f.closed {
+		f.closed = true
+		close(f.over)
+	}
+	f.mu.Unlock()
+	return f.Backend.Close()
+}
+
+// stall waits for the end of a FaultStall.
+func (f *FaultyBackend) stall(ctx context.Context, c *remote.Call) error {
+	f.mu.Lock()
+	over := f.over
+	f.mu.Unlock()
+	select {
+	case <-ctx.Done():
+		return remote.ContextErr(ctx)
+	case <-over:
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return c.Fail(remote.BadHandle, ErrInjected)
+	}
+	return nil
 }
 
 // Injected tells how many calls have met a fault so far, by all plans.
@@ -137,6 +183,12 @@ func (f *FaultyBackend) around(ctx context.Context, c *remote.Call, next remote.
 	if err := sleep(ctx, rule.Latency); err != nil {
 		return err
 	}
+	if rule.Fault == FaultStall {
+		if err := f.stall(ctx, c); err != nil {
+			return err
+		}
+		return next(ctx)
+	}
 	return rule.apply(ctx, c, next)
 }
 
@@ -154,9 +206,6 @@ func (r Rule) apply(ctx context.Context, c *remote.Call, next remote.Next) error
 		return r.truncate(ctx, c, next)
 	case FaultReset:
 		return r.reset(ctx, c, next)
-	case FaultStall:
-		<-ctx.Done()
-		return remote.ContextErr(ctx)
 	}
 	return next(ctx)
 }

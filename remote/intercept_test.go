@@ -1,0 +1,164 @@
+package remote_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/meshmount/meshmount/remote"
+	"github.com/meshmount/meshmount/remote/memory"
+	"github.com/meshmount/meshmount/remote/remotetest"
+)
+
+func passOn(ctx context.Context, _ *remote.Call, next remote.Next) error { return next(ctx) }
+
+func put(t *testing.T, b remote.Backend, path, content string) remote.Entry {
+	t.Helper()
+	e, err := b.Put(t.Context(), path, remotetest.Bytes([]byte(content)), remote.PutOptions{})
+	if err != nil {
+		t.Fatalf("put %s: %v", path, err)
+	}
+	return e
+}
+
+func wantKind(t *testing.T, err error, kind remote.Kind) *remote.Error {
+	t.Helper()
+	var e *remote.Error
+	if !errors.As(err, &e) || e.Kind != kind {
+		t.Errorf("error %v, want one of kind %v", err, kind)
+		return &remote.Error{}
+	}
+	return e
+}
+
+// callAll makes one successful call of each operation, in the order of the result.
+func callAll(t *testing.T, b remote.Backend) []remote.Op {
+	t.Helper()
+	ctx := t.Context()
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	put(t, b, "/f", "hello")
+	_, err := b.Stat(ctx, "/f")
+	check(err)
+	check(b.List(ctx, "/", func(remote.Entry) error { return nil }))
+	n, err := b.ReadAt(ctx, remote.Ref{Path: "/f", Size: -1}, make([]byte, 10), 0)
+	if n != 5 || err != io.EOF {
+		t.Errorf("read %d bytes, %v", n, err)
+	}
+	_, err = b.Mkdir(ctx, "/d")
+	check(err)
+	check(b.Rename(ctx, "/d", "/e", remote.RenameOptions{}))
+	check(b.Remove(ctx, "/e", remote.RemoveOptions{Type: remote.Dir}))
+	when := time.Unix(1, 0)
+	setter, _ := remote.As[remote.AttrSetter](b)
+	_, err = setter.SetAttr(ctx, "/f", remote.Attrs{MTime: &when})
+	check(err)
+	linker, _ := remote.As[remote.Symlinker](b)
+	_, err = linker.Symlink(ctx, "/l", "f")
+	check(err)
+	usager, _ := remote.As[remote.Usager](b)
+	_, err = usager.Usage(ctx)
+	check(err)
+	opener, _ := remote.As[remote.Opener](b)
+	r, err := opener.Open(ctx, remote.Ref{Path: "/f", Size: -1})
+	check(err)
+	got, err := io.ReadAll(r)
+	check(err)
+	if string(got) != "hello" {
+		t.Errorf("the stream gave %q", got)
+	}
+	check(r.Close())
+	return []remote.Op{remote.OpPut, remote.OpStat, remote.OpList, remote.OpRead, remote.OpMkdir, remote.OpRename,
+		remote.OpRemove, remote.OpSetAttr, remote.OpSymlink, remote.OpUsage, remote.OpOpen, remote.OpStream, remote.OpStream}
+}
+
+func TestInterceptSeesAll(t *testing.T) {
+	var begun, ended []remote.Op
+	b := remote.Intercept(memory.New(memory.Options{}), func(ctx context.Context, c *remote.Call, next remote.Next) error {
+		begun = append(begun, c.Op)
+		c.Defer(func() { ended = append(ended, c.Op) })
+		return next(ctx)
+	})
+	want := callAll(t, b)
+	if !slices.Equal(begun, want) {
+		t.Errorf("calls begun %v, want %v", begun, want)
+	}
+	// The Open is over last, when its stream is closed.
+	n := len(want)
+	wantEnded := append(slices.Clone(want[:n-3]), remote.OpStream, remote.OpStream, remote.OpOpen)
+	if !slices.Equal(ended, wantEnded) {
+		t.Errorf("calls ended %v, want %v", ended, wantEnded)
+	}
+	for _, op := range remote.Ops() {
+		if !slices.Contains(begun, op) {
+			t.Errorf("%s is not tested", op)
+		}
+	}
+}
+
+func TestInterceptErrors(t *testing.T) {
+	refuse := false
+	mine := &remote.Error{Op: "x", Kind: remote.Locked}
+	b := remote.Intercept(memory.New(memory.Options{}), func(ctx context.Context, c *remote.Call, next remote.Next) error {
+		if refuse {
+			return mine
+		}
+		if err := next(ctx); err != nil {
+			return fmt.Errorf("seen: %w", err)
+		}
+		return nil
+	})
+	put(t, b, "/f", "x")
+	stop := errors.New("stop")
+	if err := b.List(t.Context(), "/", func(remote.Entry) error { return stop }); err != stop {
+		t.Errorf("the error of yield came back as %v", err)
+	}
+	_, err := b.Stat(t.Context(), "/none")
+	wantKind(t, err, remote.NotExist)
+	refuse = true
+	if e, err := b.Mkdir(t.Context(), "/d"); err != mine || e != (remote.Entry{}) {
+		t.Errorf("a refused call returned %+v, %v", e, err)
+	}
+}
+
+// TestAbilities wants that a decorator neither hides nor invents an ability.
+func TestAbilities(t *testing.T) {
+	full, bare := stack(memory.New(memory.Options{})), stack(struct{ remote.Backend }{memory.New(memory.Options{})})
+	defer full.Close()
+	defer bare.Close()
+	if _, ok := remote.As[remote.Opener](full); !ok {
+		t.Error("an ability is hidden")
+	}
+	if l, ok := remote.As[remote.Locator](full); !ok || l.URL("/a b") != "memory:///a%20b" {
+		t.Error("Locator does not pass through")
+	}
+	if _, ok := remote.As[remote.AttrSetter](bare); ok {
+		t.Error("an ability is invented")
+	}
+	direct := bare.(interface {
+		remote.AttrSetter
+		remote.Symlinker
+		remote.Opener
+		remote.Usager
+		remote.Locator
+	})
+	_, err := direct.SetAttr(t.Context(), "/", remote.Attrs{})
+	wantKind(t, err, remote.Unsupported)
+	_, err = direct.Symlink(t.Context(), "/l", "x")
+	wantKind(t, err, remote.Unsupported)
+	_, err = direct.Open(t.Context(), remote.Ref{Path: "/"})
+	wantKind(t, err, remote.Unsupported)
+	_, err = direct.Usage(t.Context())
+	wantKind(t, err, remote.Unsupported)
+	if got := direct.URL("/"); got != "" {
+		t.Errorf("URL of nothing is %q", got)
+	}
+}

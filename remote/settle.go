@@ -1,0 +1,179 @@
+package remote
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"hash"
+	"io"
+)
+
+// A change whose answer was lost may have happened. Retry settles its fate by
+// looking, so that its caller sees one change with one result:
+//
+//   - Put: before the next attempt, and when that says Exist or Conflict, the entry
+//     is looked at. If it is a file of our size and bytes, and not of the version
+//     that the condition asked for, the Put has happened. The bytes are compared by
+//     the server's checksum if it is a cryptographic one, otherwise by reading back.
+//     Attributes went with the bytes and are not looked at.
+//   - Remove: NotExist from a later attempt is success.
+//   - Mkdir: Exist from a later attempt is success if there is an empty directory.
+//   - Symlink: Exist from a later attempt is success if there is our link.
+//   - Rename: any refusal of a later attempt is success if the source is gone and
+//     the target is there.
+//   - SetAttr gives the same result twice; nothing is to be settled.
+//
+// What cannot be told is somebody else's simultaneous change to the same effect:
+// who makes the very directory that we tried to make, or removes the very file. And
+// who makes a new file at the source of a Rename that has happened, before the
+// second attempt, has it moved to the target.
+
+// once makes one attempt. It returns nil also if it finds that an attempt before
+// has succeeded.
+func (a *attempts) once(ctx context.Context) error {
+	a.tries++
+	if a.unsure && a.call.Op == OpPut {
+		if done, err := a.putDone(ctx); done || err != nil {
+			return err
+		}
+	}
+	before := a.unsure
+	err := a.next(ctx)
+	var e *Error
+	if errors.As(err, &e) && e.Unsure {
+		a.unsure = true
+	}
+	if !before || err == nil || Retryable(err) || isContextErr(err) {
+		return err
+	}
+	done, lookErr := a.settled(ctx, KindOf(err))
+	switch {
+	case done:
+		return nil
+	case lookErr != nil:
+		return lookErr
+	}
+	return err
+}
+
+// settled tells whether an earlier attempt explains why this one was refused. An
+// error is one of looking; it may be worth another attempt.
+func (a *attempts) settled(ctx context.Context, refusal Kind) (bool, error) {
+	switch op := a.call.Op; {
+	case op == OpPut && (refusal == Exist || refusal == Conflict):
+		return a.putDone(ctx)
+	case op == OpRemove:
+		return refusal == NotExist, nil
+	case op == OpMkdir && refusal == Exist:
+		return a.mkdirDone(ctx)
+	case op == OpSymlink && refusal == Exist:
+		e, err := a.look(ctx, a.call.Path)
+		a.call.Entry = e
+		return e.Type == Symlink && e.Target == a.call.Target, err
+	case op == OpRename:
+		return a.renameDone(ctx)
+	}
+	return false, nil
+}
+
+// look is Stat; nothing there is the zero Entry.
+func (a *attempts) look(ctx context.Context, path string) (Entry, error) {
+	e, err := a.r.inner.Stat(ctx, path)
+	if err == nil || errors.Is(err, NotExist) || errors.Is(err, NotDir) {
+		return e, nil
+	}
+	return Entry{}, err
+}
+
+func (a *attempts) mkdirDone(ctx context.Context) (bool, error) {
+	e, err := a.look(ctx, a.call.Path)
+	if err != nil || e.Type != Dir {
+		return false, err
+	}
+	err = a.r.inner.List(ctx, a.call.Path, func(Entry) error { return errOccupied })
+	if err == errOccupied {
+		return false, nil
+	}
+	a.call.Entry = e
+	return err == nil, err
+}
+
+var errOccupied = errors.New("the directory has entries")
+
+func (a *attempts) renameDone(ctx context.Context) (bool, error) {
+	from, err := a.look(ctx, a.call.Path)
+	if err != nil || from.Type != 0 {
+		return false, err
+	}
+	to, err := a.look(ctx, a.call.To)
+	return err == nil && to.Type != 0, err
+}
+
+func (a *attempts) putDone(ctx context.Context) (bool, error) {
+	c := a.call
+	e, err := a.look(ctx, c.Path)
+	if err != nil || e.Type != File || e.Size != c.Source.Size() {
+		return false, err
+	}
+	if c.Put.Cond.Version != "" && e.Version == c.Put.Cond.Version {
+		return false, nil
+	}
+	same, err := a.sameBytes(ctx, e)
+	if same {
+		c.Entry = e
+	}
+	return same, err
+}
+
+// sameBytes compares the entry's content with the source.
+func (a *attempts) sameBytes(ctx context.Context, e Entry) (bool, error) {
+	src, err := a.call.Source.Open()
+	if err != nil {
+		a.call.noteSource(err)
+		return false, a.call.Fail(Invalid, err)
+	}
+	defer src.Close()
+	h := NewHash(e.Checksum.Algorithm)
+	if h == nil || h.Size() < 16 { // none, or one that others' bytes may share
+		return a.sameAsStored(ctx, e, src)
+	}
+	return a.sameSum(h, e, src)
+}
+
+func (a *attempts) sameSum(h hash.Hash, e Entry, src io.Reader) (bool, error) {
+	n, err := io.Copy(h, src)
+	if err != nil {
+		a.call.noteSource(err)
+		return false, a.call.Fail(Invalid, err)
+	}
+	return n == e.Size && hex.EncodeToString(h.Sum(nil)) == e.Checksum.Hex, nil
+}
+
+// compareChunk is how much is read back at a time.
+const compareChunk = 1 << 20
+
+// sameAsStored reads the entry's version back and compares.
+func (a *attempts) sameAsStored(ctx context.Context, e Entry, src io.Reader) (bool, error) {
+	chunk := min(compareChunk, e.Size)
+	ours, theirs := make([]byte, chunk), make([]byte, chunk)
+	ref := Ref{Path: e.Path, Version: e.Version, Size: e.Size}
+	for off := int64(0); off < e.Size; {
+		n := min(chunk, e.Size-off)
+		if _, err := io.ReadFull(src, ours[:n]); err != nil {
+			a.call.noteSource(err)
+			return false, a.call.Fail(Invalid, err)
+		}
+		_, err := a.r.inner.ReadAt(ctx, ref, theirs[:n], off)
+		switch {
+		case errors.Is(err, Changed) || errors.Is(err, NotExist) || err == io.EOF:
+			return false, nil // it is changing under our eyes
+		case err != nil:
+			return false, err
+		case !bytes.Equal(ours[:n], theirs[:n]):
+			return false, nil
+		}
+		off += n
+	}
+	return true, nil
+}
