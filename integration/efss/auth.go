@@ -38,6 +38,7 @@ func (q *request) unauthorized(tried bool, challenges []string) error {
 			"No 'Authorization: Bearer' header found. Either the client didn't send one, or the server is mis-configured"
 	case errorsOcis, errorsReva:
 		f.exception = `Sabre\DAV\Exception\PermissionDenied`
+		q.w.Header().Del("Vary")
 	}
 	return f
 }

@@ -29,6 +29,7 @@ type behaviour struct {
 	challenges []string // WWW-Authenticate
 	errors     errorStyle
 	list       listStyle
+	gzip       bool // listings are compressed for clients that take it
 	putHeaders headerStyle
 	getHeaders headerStyle
 	moveHeader headerStyle
@@ -50,6 +51,7 @@ type behaviour struct {
 	quota        quotaForm
 	sums         sumForm
 	deadProps    propRule
+	readOnlyRC   int  // status in a PROPPATCH for a property that is the server's own
 	setTimes     bool // PROPPATCH d:lastmodified sets the time
 	fixedProps   bool // PROPFIND answers the same set whatever is asked
 	infinity     depthRule
@@ -87,10 +89,15 @@ type behaviour struct {
 	ignoreF    bool // Overwrite: F is not looked at
 	pathDest   int  // status for a Destination that is a path only; 0: fine
 	moveNoDir  int  // status of MOVE and COPY without parent; 0: the parents are made
+	moveNoSrc  int  // status of MOVE and COPY of nothing
+	anyHost    bool // the host of Destination is not looked at
 	moveFull   int  // status of MOVE onto a directory that is not empty; 0: replaces it
 	copyRC     int  // status of COPY if it does not work; 0: it does
 	copyDepth  bool // COPY honours Depth: 0
 	locks      lockRule
+	lockNew    int // status of LOCK where nothing is; 0: refused
+	treeLocked int // status of taking away what holds a locked entry; 0: done
+	unknown    int // status for methods that are not known
 	names      nameRule
 	nfc        bool // names are normalised
 }
@@ -191,7 +198,7 @@ const (
 const (
 	ifIgnored ifRule = iota
 	ifHonoured
-	ifTokens // an entity tag never matches
+	ifTokens // a list holds if any of its lock tokens does; all else is not looked at
 )
 
 const (

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -245,13 +246,15 @@ func (q *request) checkIf() error {
 }
 
 func (q *request) holds(l ifList) bool {
+	if q.b().ifHeader == ifTokens {
+		return slices.ContainsFunc(l.conds, func(c ifCond) bool { return q.s.locks.holds(c.token, l.path, q.now()) })
+	}
 	e, exists := q.present(l.path)
 	for _, c := range l.conds {
 		var ok bool
-		switch {
-		case c.token != "":
+		if c.token != "" {
 			ok = q.s.locks.holds(c.token, l.path, q.now())
-		case q.b().ifHeader == ifHonoured:
+		} else {
 			ok = exists && matches(c.etag, q.b().quoted(e, q.now()), true)
 		}
 		if ok == c.not {

@@ -49,6 +49,7 @@ func rowNextcloud() *behaviour {
 		mtime: mtimeNextcloud, putNoDir: http.StatusNotFound, putOnDir: http.StatusConflict, busy: true,
 		mkcolAgain: http.StatusMethodNotAllowed, absentOver: true, moveNoDir: http.StatusConflict,
 		locks: locksFlat, names: namesNextcloud, nfc: true,
+		gzip: true, moveNoSrc: http.StatusNotFound, lockNew: http.StatusCreated, treeLocked: http.StatusLocked, unknown: http.StatusNotImplemented, readOnlyRC: http.StatusForbidden,
 	}
 }
 
@@ -81,6 +82,7 @@ func rowOpenCloud() *behaviour {
 		contRange: rangePutUnknown, mtime: mtimeOcis, putNoDir: http.StatusConflict, putOnDir: http.StatusConflict,
 		mkcolAgain: http.StatusMethodNotAllowed, absentOver: true, moveNoDir: http.StatusConflict,
 		copyDepth: true, locks: locksOcis, names: namesOcis,
+		moveNoSrc: http.StatusNotFound, treeLocked: http.StatusLocked, unknown: http.StatusMethodNotAllowed, readOnlyRC: http.StatusForbidden,
 	}
 }
 
@@ -108,6 +110,7 @@ func rowReva() *behaviour {
 		putNoDir: http.StatusInternalServerError, putOnDir: http.StatusConflict,
 		mkcolAgain: http.StatusMethodNotAllowed, absentOver: true, moveNoDir: http.StatusConflict,
 		copyRC: http.StatusInternalServerError, locks: locksDummy, names: namesReva,
+		moveNoSrc: http.StatusNotFound, unknown: http.StatusMethodNotAllowed, readOnlyRC: http.StatusForbidden,
 	}
 }
 
@@ -130,6 +133,7 @@ func rowModDAV() *behaviour {
 		contRange: rangePutPartial, putNoDir: http.StatusConflict, putOnDir: http.StatusConflict,
 		mkcolAgain: http.StatusMethodNotAllowed, absentOver: true, pathDest: http.StatusBadRequest,
 		moveNoDir: http.StatusInternalServerError, copyDepth: true, locks: locksReal,
+		moveNoSrc: http.StatusNotFound, anyHost: true, lockNew: http.StatusOK, treeLocked: http.StatusFailedDependency, unknown: http.StatusNotImplemented, readOnlyRC: http.StatusConflict,
 	}
 }
 
@@ -150,6 +154,7 @@ func rowRclone() *behaviour {
 		contRange: rangePutIgnored, putNoDir: http.StatusNotFound, putOnDir: http.StatusNotFound,
 		mkcolAgain: http.StatusCreated, moveNoDir: http.StatusForbidden, copyDepth: true,
 		locks: locksSingle, names: namesRclone,
+		moveNoSrc: http.StatusForbidden, lockNew: http.StatusCreated, unknown: http.StatusBadRequest, readOnlyRC: http.StatusForbidden,
 	}
 }
 
@@ -171,6 +176,7 @@ func rowXRootD() *behaviour {
 		mkcolAgain: http.StatusCreated, mkcolDeep: true, absentOver: true, ignoreF: true,
 		pathDest: http.StatusNotImplemented, moveFull: http.StatusInternalServerError,
 		copyRC: http.StatusBadRequest, locks: locksBad, names: namesXRootD,
+		moveNoSrc: http.StatusNotFound, unknown: http.StatusNotImplemented,
 	}
 }
 
@@ -191,6 +197,7 @@ func rowGeneric() *behaviour {
 		putNoDir: http.StatusConflict, putOnDir: http.StatusMethodNotAllowed,
 		mkcolAgain: http.StatusMethodNotAllowed, absentOver: true, moveNoDir: http.StatusConflict,
 		copyDepth: true, locks: locksReal,
+		gzip: true, moveNoSrc: http.StatusNotFound, lockNew: http.StatusCreated, treeLocked: http.StatusLocked, unknown: http.StatusMethodNotAllowed, readOnlyRC: http.StatusForbidden,
 	}
 }
 

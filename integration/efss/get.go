@@ -39,13 +39,31 @@ func (q *request) get() error {
 	}
 	switch err := q.checkGet(e); {
 	case errors.Is(err, errNotModified):
-		q.headers(q.b().getHeaders, e)
+		q.validators(e, http.StatusNotModified)
 		q.w.WriteHeader(http.StatusNotModified)
 		return nil
 	case err != nil:
+		if q.b().errors == errorsApache || q.b().errors == errorsText {
+			q.validators(e, http.StatusPreconditionFailed)
+			q.w.WriteHeader(http.StatusPreconditionFailed)
+			return nil
+		}
 		return err
 	}
 	return q.serveFile(f, e)
+}
+
+// validators writes what an answer without the file tells of it.
+func (q *request) validators(e info, status int) {
+	if tag := q.b().quoted(e, q.now()); tag != "" {
+		q.set("ETag", tag)
+	}
+	if q.b().etag == etagApache || status != http.StatusNotModified {
+		q.set("Last-Modified", httpTime(e.MTime))
+	}
+	if q.b().dialect == ModDAV {
+		q.set("Accept-Ranges", "bytes")
+	}
 }
 
 // getDir answers GET on a collection.
@@ -69,14 +87,16 @@ func (q *request) getDir(e info) error {
 // fileHeaders writes what a GET tells of a file besides length and range.
 func (q *request) fileHeaders(e info, disk string) error {
 	q.headers(q.b().getHeaders, e)
-	q.set("Content-Type", contentType(e))
-	name := e.Name
+	typ, name := contentType(e), e.Name
+	q.set("Content-Type", typ)
 	switch q.b().dialect {
 	case Nextcloud:
-		q.w.Header().Del("OC-FileId")
 		delete(q.w.Header(), "OC-FileId")
 		q.set("ETag", q.b().quoted(e, q.now()))
 		q.set("X-Accel-Buffering", "no")
+		if strings.HasSuffix(name, ".bin") {
+			q.set("Content-Type", "application/x-bin")
+		}
 		if e.Sum != "" {
 			q.set("OC-Checksum", e.Sum)
 		}
@@ -84,7 +104,7 @@ func (q *request) fileHeaders(e info, disk string) error {
 		q.set("Accept-Ranges", "bytes")
 		sum, _, _ := strings.Cut(e.Sum, " ")
 		q.set("Oc-Checksum", sum)
-		q.set("Content-Type", contentType(e)+"; charset=UTF-8")
+		q.set("Content-Type", typ+"; charset=UTF-8")
 	case ModDAV, Rclone, Generic:
 		q.set("Accept-Ranges", "bytes")
 	case XRootD:
@@ -124,6 +144,10 @@ func (q *request) serveFile(f *os.File, e info) error {
 	}
 	parts, ok := parseRange(want, e.Size)
 	switch {
+	case want != "" && !ok && q.b().dialect == Rclone:
+		err := q.rangeFailed(e, 0)
+		q.w.Header().Del("Content-Range")
+		return err
 	case !ok || want == "":
 		return q.sendWhole(f, e)
 	case len(parts) > 1 || strings.Contains(want, ","):
@@ -166,8 +190,8 @@ func (q *request) rangeFailed(e info, start int64) error {
 		}
 	}
 	switch q.b().errors {
-	case errorsOcis, errorsReva:
-		for _, name := range []string{"Etag", "Last-Modified"} {
+	case errorsOcis, errorsReva, errorsApache:
+		for _, name := range []string{"ETag", "Etag", "Last-Modified"} {
 			delete(h, name)
 		}
 		for _, kv := range q.b().every {

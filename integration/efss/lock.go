@@ -18,7 +18,7 @@ const maxLock = 30 * time.Minute
 func (q *request) lock() error {
 	switch {
 	case q.s.opts.NoLocks:
-		return q.methodNotAllowed()
+		return q.unknownMethod()
 	case q.b().locks == locksBad:
 		return fail(http.StatusBadRequest, "Unsupported method")
 	}
@@ -46,7 +46,7 @@ func (q *request) lock() error {
 // lockNew takes the lock, making an empty file where there is nothing.
 func (q *request) lockNew(want davLock) error {
 	e, exists := q.present(q.path)
-	if !exists && q.b().locks == locksOcis {
+	if !exists && q.b().lockNew == 0 {
 		return fail(http.StatusInternalServerError, "")
 	}
 	if err := q.checkIf(); err != nil {
@@ -67,7 +67,7 @@ func (q *request) lockNew(want davLock) error {
 			q.s.locks.remove(l.token, l.key, q.now())
 			return q.storeFailed(err)
 		}
-		status = http.StatusCreated
+		status = q.b().lockNew
 	}
 	q.set("Lock-Token", "<"+l.token+">")
 	return q.lockReply(status, l)
@@ -232,7 +232,7 @@ func (q *request) lockProp(e info, local string) (string, bool) {
 	return fmt.Sprint(int(l.timeout.Seconds())), true
 }
 
-func (q *request) lockConflict() error {
+func (q *request) lockConflict() *failure {
 	f := &failure{status: http.StatusLocked, message: "The resource is locked"}
 	if q.b().services {
 		f.exception = `Sabre\DAV\Exception\Locked`
@@ -262,8 +262,10 @@ func (q *request) checkLockTree(path string) error {
 	if err := q.checkLock(path, true); err != nil {
 		return err
 	}
-	if !satisfied(q.s.locks.under(q.user+path, q.now()), q.tokens()) {
-		return q.lockConflict()
+	if rc := q.b().treeLocked; rc != 0 && !satisfied(q.s.locks.under(q.user+path, q.now()), q.tokens()) {
+		f := q.lockConflict()
+		f.status = rc
+		return f
 	}
 	return nil
 }

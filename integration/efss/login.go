@@ -77,6 +77,7 @@ func (q *request) loginFlow(rest string) error {
 	base := scheme + q.r.Host
 	switch {
 	case rest == "" && q.r.Method == http.MethodPost:
+		q.set("Cache-Control", "no-cache, no-store, must-revalidate")
 		f := q.s.flows.begin(q.now())
 		return q.sendJSON(http.StatusOK, object{
 			"poll":  object{"token": f.poll, "endpoint": base + "/index.php/login/v2/poll"},

@@ -11,9 +11,9 @@ func (q *request) mkcol() error {
 	if q.r.ContentLength > 0 {
 		return fail(http.StatusUnsupportedMediaType, "The request body for the MKCOL request must have an xml Content-Type")
 	}
-	_, exists := q.present(q.path)
+	e, exists := q.present(q.path)
 	if exists {
-		return q.mkcolAgain()
+		return q.mkcolAgain(e.Dir)
 	}
 	if err := q.checkName(q.path); err != nil {
 		return err
@@ -30,7 +30,7 @@ func (q *request) mkcol() error {
 	e, err := q.s.store.mkdir(q.user, q.path)
 	switch {
 	case errors.Is(err, errExists):
-		return q.mkcolAgain()
+		return q.mkcolAgain(true)
 	case errors.Is(err, errNoParent), errors.Is(err, errNotDir):
 		return q.noParent(http.StatusConflict, dir)
 	case err != nil:
@@ -39,15 +39,21 @@ func (q *request) mkcol() error {
 	if q.b().services {
 		q.set("OC-FileId", q.fileID(e))
 	}
+	q.location()
 	return q.reply(http.StatusCreated)
 }
 
-func (q *request) mkcolAgain() error {
-	if q.b().mkcolAgain == http.StatusCreated {
-		return q.reply(http.StatusCreated)
+// mkcolAgain is the answer to MKCOL where a collection, or else a file, is already.
+func (q *request) mkcolAgain(dir bool) error {
+	status := q.b().mkcolAgain
+	if status == http.StatusCreated {
+		if dir || q.b().dialect == XRootD {
+			return q.reply(http.StatusCreated)
+		}
+		status = http.StatusMethodNotAllowed
 	}
-	f := fail(q.b().mkcolAgain, "The resource you tried to create already exists")
-	if q.b().errors == errorsSabre {
+	f := fail(status, "The resource you tried to create already exists")
+	if q.b().errors == errorsSabre || q.b().errors == errorsApache {
 		f.headers = q.allow()
 	}
 	return f
@@ -91,7 +97,7 @@ func (q *request) checkLeave(e info) error {
 func (q *request) move() error {
 	e, exists := q.present(q.path)
 	if !exists {
-		return q.notFound(q.path)
+		return q.noSource()
 	}
 	dst, err := q.destination()
 	if err != nil {
@@ -112,6 +118,13 @@ func (q *request) move() error {
 	}
 	q.s.locks.forget(q.user, q.path)
 	return q.moved(made, replaced)
+}
+
+// noSource is the answer to MOVE and COPY of nothing.
+func (q *request) noSource() error {
+	f := q.notFound(q.path)
+	f.status = q.b().moveNoSrc
+	return f
 }
 
 // checkArrive looks at all that can forbid putting something at dst.
@@ -179,12 +192,15 @@ func (q *request) moveFailed(err error, dst string) error {
 // moved writes the answer to a MOVE or COPY that worked.
 func (q *request) moved(e info, replaced bool) error {
 	q.headers(q.b().moveHeader, e)
+	if q.b().ids == idPath {
+		// Here, and only here, Reva leaves the space out of the id.
+		q.set("Oc-Fileid", strings.Replace(q.fileID(e), "$F5UG63LF", "", 1))
+	}
 	if replaced {
 		return q.reply(http.StatusNoContent)
 	}
-	if q.b().dialect == ModDAV {
-		q.set("Location", "http://"+q.r.Host+listSabreEscape(q.url(e.Path, false)))
-	}
+	q.path = e.Path
+	q.location()
 	return q.reply(http.StatusCreated)
 }
 
@@ -195,7 +211,7 @@ func (q *request) copy() error {
 	}
 	e, exists := q.present(q.path)
 	if !exists {
-		return q.notFound(q.path)
+		return q.noSource()
 	}
 	dst, err := q.destination()
 	if err != nil {

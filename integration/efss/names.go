@@ -44,8 +44,8 @@ func checkNextcloud(name string) error {
 	return nil
 }
 
-// listSabreEscape escapes a URL path as sabre does.
-func listSabreEscape(path string) string {
+// escapePath escapes a URL path as sabre does.
+func escapePath(path string) string {
 	st := listStyle{}
 	return st.href(path)
 }

@@ -179,7 +179,7 @@ func (q *request) propfindBody() (wanted, error) {
 	switch {
 	case errors.Is(err, io.EOF):
 		return wanted{all: true}, nil
-	case err != nil:
+	case err != nil && !(errors.Is(err, errEmptyPrefix) && q.b().dialect == Rclone):
 		return wanted{}, fail(http.StatusBadRequest, "This server only supports well-formed XML: %v", err)
 	case doc.PropName != nil:
 		return wanted{all: true, onlyName: true}, nil
@@ -212,6 +212,8 @@ func (q *request) readXML(into any) error {
 	}
 }
 
+var errEmptyPrefix = errors.New("a prefix cannot stand for no name space")
+
 // propList is a prop element of which only the names count.
 type propList struct{ names []xml.Name }
 
@@ -226,7 +228,7 @@ func (p *propList) UnmarshalXML(d *xml.Decoder, _ xml.StartElement) error {
 		case xml.StartElement:
 			for _, a := range t.Attr {
 				if a.Name.Space == "xmlns" && a.Value == "" {
-					return errors.New("a prefix cannot stand for no name space")
+					return errEmptyPrefix
 				}
 			}
 			p.names = append(p.names, t.Name)
@@ -267,7 +269,7 @@ func (q *request) multistatus() *multistatusOut {
 }
 
 func (q *request) acceptsGzip() bool {
-	return !q.s.opts.NoGzip && q.b().dialect != XRootD && strings.Contains(q.header("Accept-Encoding"), "gzip")
+	return !q.s.opts.NoGzip && q.b().gzip && strings.Contains(q.header("Accept-Encoding"), "gzip")
 }
 
 func (m *multistatusOut) end() error {

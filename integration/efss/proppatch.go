@@ -37,22 +37,26 @@ func (q *request) proppatch() error {
 		return forbidden()
 	}
 	statuses := q.patchStatuses(doc.ops)
+	if q.b().deadProps == propsRefused && e.Dir && !q.anyProtected(doc.ops) {
+		return fail(http.StatusInternalServerError, "a directory cannot be opened for writing")
+	}
 	if !slices.ContainsFunc(statuses, func(rc int) bool { return rc != http.StatusOK }) {
 		if err := q.applyPatch(doc.ops); err != nil {
 			return err
 		}
 	}
-	return q.patchReply(e, doc.ops, statuses)
+	return q.patchReply(doc.ops, statuses)
 }
 
 // patchStatuses decides on each step: 200 for all, or an error for some and 424 for
 // the rest.
 func (q *request) patchStatuses(ops []patchOp) []int {
 	out, failed := make([]int, len(ops)), false
+	refuseAll := q.b().deadProps == propsRefused && !q.anyProtected(ops)
 	for i, op := range ops {
 		out[i] = http.StatusOK
-		if q.b().deadProps == propsRefused || q.protected(op.prop.name()) {
-			out[i], failed = http.StatusForbidden, true
+		if refuseAll || q.protected(op.prop.name()) {
+			out[i], failed = q.b().readOnlyRC, true
 		} else if q.isTimes(op.prop) && !op.remove {
 			if _, err := strconv.ParseInt(strings.TrimSpace(op.prop.Value), 10, 64); err != nil {
 				out[i], failed = http.StatusForbidden, true
@@ -70,6 +74,10 @@ func (q *request) patchStatuses(ops []patchOp) []int {
 // isTimes tells whether setting p sets the modification time.
 func (q *request) isTimes(p deadProp) bool {
 	return q.b().setTimes && p.Space == nsDAV && p.Local == "lastmodified"
+}
+
+func (q *request) anyProtected(ops []patchOp) bool {
+	return slices.ContainsFunc(ops, func(op patchOp) bool { return q.protected(op.prop.name()) })
 }
 
 // protected tells whether the property is the server's own.
@@ -129,7 +137,7 @@ func withProp(props []deadProp, op patchOp) []deadProp {
 	return out
 }
 
-func (q *request) patchReply(e info, ops []patchOp, statuses []int) error {
+func (q *request) patchReply(ops []patchOp, statuses []int) error {
 	var groups []propstat
 	for i, op := range ops {
 		g := slices.IndexFunc(groups, func(g propstat) bool { return g.status == statuses[i] })
@@ -140,7 +148,7 @@ func (q *request) patchReply(e info, ops []patchOp, statuses []int) error {
 		groups[g].props = append(groups[g].props, q.b().list.element(op.prop.name(), ""))
 	}
 	out := q.multistatus()
-	if err := out.list.response(q.b().list.href(q.url(e.Path, e.Dir)), groups...); err != nil {
+	if err := out.list.response(q.b().list.href(q.base+q.requestPath()), groups...); err != nil {
 		return err
 	}
 	return out.end()

@@ -70,9 +70,9 @@ func (q *request) liveDAV(e info, local string) (string, bool) {
 	case "getcontentlength":
 		return fmt.Sprint(e.Size), !e.Dir
 	case "getcontenttype":
-		return contentType(e), !e.Dir || q.b().dialect == ModDAV
+		return q.typeProp(e), q.hasType(e)
 	case "displayname":
-		return st.text(e.Name), q.b().dialect != ModDAV && q.b().dialect != XRootD
+		return st.text(q.displayName(e)), q.b().dialect != ModDAV && q.b().dialect != XRootD
 	case "resourcetype":
 		if e.Dir {
 			return "<" + st.p + ":collection/>", true
@@ -87,9 +87,34 @@ func (q *request) liveDAV(e info, local string) (string, bool) {
 	case "supportedlock":
 		return q.supportedLock()
 	case "lockdiscovery":
-		return q.lockDiscovery(e.Path)
+		value, ok := q.lockDiscovery(e.Path)
+		return value, ok && q.b().dialect != Rclone
 	}
 	return "", false
+}
+
+// displayName is the name, which rclone does not know for its root.
+func (q *request) displayName(e info) string {
+	if e.Path == "/" && q.b().dialect == Rclone {
+		return ""
+	}
+	return e.Name
+}
+
+// typeProp is getcontenttype.
+func (q *request) typeProp(e info) string {
+	if t := contentType(e); q.b().dialect == Rclone && strings.HasPrefix(t, "text/") {
+		return t + "; charset=utf-8"
+	}
+	return contentType(e)
+}
+
+// hasType tells whether getcontenttype is there.
+func (q *request) hasType(e info) bool {
+	if q.b().dialect == ModDAV {
+		return e.Dir || contentType(e) != "application/octet-stream"
+	}
+	return !e.Dir
 }
 
 func (q *request) quotaProp(e info, local string) (string, bool) {

@@ -334,20 +334,24 @@ func (q *request) putDone(e info, fresh bool, h *hasher) error {
 	if fresh {
 		status = q.b().putNew
 	}
-	if q.b().dialect == ModDAV && fresh {
-		q.set("Location", "http://"+q.r.Host+listSabreEscape(q.url(q.path, false)))
+	if fresh {
+		q.location()
 	}
 	return q.reply(status)
+}
+
+// location tells where the new resource is, as Apache does.
+func (q *request) location() {
+	if q.b().errors == errorsApache {
+		q.set("Location", "http://"+q.r.Host+escapePath(q.url(q.path, false)))
+	}
 }
 
 // patch answers PATCH: Nextcloud recalculates a checksum, nobody else knows it.
 func (q *request) patch() error {
 	name := strings.ToLower(q.header("X-Recalculate-Hash"))
 	if !q.b().services || name == "" {
-		if q.b().dialect == Rclone {
-			return &failure{status: http.StatusBadRequest}
-		}
-		return q.methodNotAllowed()
+		return q.unknownMethod()
 	}
 	e, exists := q.present(q.path)
 	if !exists || e.Dir {

@@ -1,7 +1,6 @@
 package efss
 
 import (
-	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -113,7 +112,7 @@ func (q *request) destination() (string, error) {
 	if u.Host == "" && q.b().pathDest != 0 {
 		return "", fail(q.b().pathDest, "Destination URI had an error.")
 	}
-	if u.Host != "" && u.Host != q.r.Host {
+	if u.Host != "" && u.Host != q.r.Host && !q.b().anyHost {
 		return "", fail(http.StatusBadGateway, "The destination is on another server")
 	}
 	_, names, err := q.locate(u.EscapedPath())
@@ -133,6 +132,14 @@ func (q *request) url(path string, dir bool) string {
 		path += "/"
 	}
 	return q.base + path
+}
+
+// requestPath is the addressed path with the slash at its end, if it came with one.
+func (q *request) requestPath() string {
+	if q.path != "/" && strings.HasSuffix(q.r.URL.Path, "/") {
+		return q.path + "/"
+	}
+	return q.path
 }
 
 // method runs the handler of a DAV method.
@@ -166,16 +173,23 @@ func (q *request) method() error {
 		if q.b().tus {
 			return q.tusCreate()
 		}
+		if q.b().errors == errorsApache || q.b().dialect == Rclone {
+			return q.get()
+		}
 	}
-	return q.methodNotAllowed()
+	return q.unknownMethod()
 }
 
-func (q *request) methodNotAllowed() error {
-	switch q.b().dialect {
-	case Nextcloud, XRootD:
-		return &failure{status: http.StatusNotImplemented, message: fmt.Sprintf("There was no handler found for this \"%s\" method", q.r.Method)}
+// unknownMethod is the answer to a method that the dialect does not have.
+func (q *request) unknownMethod() error {
+	f := fail(q.b().unknown, "There was no handler found for this %q method", q.r.Method)
+	if q.b().errors == errorsApache && q.r.Method == http.MethodPatch {
+		f.status = http.StatusMethodNotAllowed
 	}
-	return &failure{status: http.StatusMethodNotAllowed, headers: q.allow()}
+	if f.status == http.StatusMethodNotAllowed || q.b().errors == errorsApache {
+		f.headers = q.allow()
+	}
+	return f
 }
 
 // allow returns the Allow header of the dialect.

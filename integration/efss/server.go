@@ -144,7 +144,7 @@ func (s *Server) DAVPath(user string) string {
 	if !strings.Contains(s.b.root, "%s") {
 		return "/"
 	}
-	return fmt.Sprintf(s.b.root, listSabreEscape(user)) + "/"
+	return fmt.Sprintf(s.b.root, escapePath(user)) + "/"
 }
 
 // AuthFailures returns how many requests brought credentials that were refused.

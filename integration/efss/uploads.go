@@ -52,7 +52,7 @@ func (q *request) uploads(rest string) error {
 		}
 		return q.reply(http.StatusNoContent)
 	}
-	return q.methodNotAllowed()
+	return q.unknownMethod()
 }
 
 // uploadFolder answers requests about the folder of one upload.
@@ -60,7 +60,7 @@ func (q *request) uploadFolder(dir string) error {
 	switch q.r.Method {
 	case "MKCOL":
 		if err := os.Mkdir(dir, 0o755); errors.Is(err, fs.ErrExist) {
-			return q.mkcolAgain()
+			return q.mkcolAgain(true)
 		} else if err != nil {
 			return err
 		}
@@ -76,7 +76,7 @@ func (q *request) uploadFolder(dir string) error {
 		}
 		return q.reply(http.StatusNoContent)
 	}
-	return q.methodNotAllowed()
+	return q.unknownMethod()
 }
 
 // expireUploads removes the folders below parent that have been idle for too long.

@@ -29,6 +29,7 @@ type listStyle struct {
 	nl       string            // after each tag around the properties
 	long     bool              // empty elements as <a></a>
 	quote    string            // how a quotation mark in text is written
+	safe     string            // further characters that hrefs leave as they are
 	goPaths  bool              // hrefs escaped as Go's net/url does, else sabre's way
 	nameOC   bool              // oc:name is there, first, unasked
 	typ      string            // Content-Type
@@ -67,7 +68,7 @@ func listApache() listStyle {
 		root:     `<D:multistatus xmlns:D="DAV:">`,
 		prefixes: map[string]string{nsDAV: "lp1", nsApache: "lp2"},
 		response: `<D:response xmlns:lp2="http://apache.org/dav/props/" xmlns:lp1="DAV:">`,
-		quote:    `"`, typ: `text/xml; charset="utf-8"`,
+		safe:     "$+!*',:@&=", quote: `"`, typ: `text/xml; charset="utf-8"`,
 	}
 }
 
@@ -98,6 +99,8 @@ func (st *listStyle) href(path string) string {
 		c := path[i]
 		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("_-.~()/", c) >= 0 {
 			b.WriteByte(c)
+		} else if strings.IndexByte(st.safe, c) >= 0 {
+			b.WriteString(st.text(string(c)))
 		} else {
 			b.WriteString("%" + string(hex[c>>4]) + string(hex[c&15]))
 		}

@@ -60,6 +60,9 @@ func (w *world) do(method, url, body string, headers ...string) answer {
 	}
 	req.SetBasicAuth(w.user, w.app)
 	for i := 0; i+1 < len(headers); i += 2 {
+		if headers[i] == "Transfer-Encoding" {
+			req.Body, req.ContentLength = io.NopCloser(strings.NewReader(body)), -1
+		}
 		if headers[i] == "Authorization" && headers[i+1] == "" {
 			req.Header.Del("Authorization")
 			continue

@@ -1,0 +1,168 @@
+package efss
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/meshmount/meshmount/integration/httpd"
+)
+
+// step is one request of a script that runs on two servers.
+type step struct {
+	method, path string
+	header       []string // name, value pairs; @ stands for the server's root URL
+	body         string
+}
+
+func (s step) String() string { return fmt.Sprint(s.method, " ", s.path, " ", s.header) }
+
+// run sends a step to a server whose root collection is at root.
+func (s step) run(t *testing.T, root string) answer {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), s.method, root+s.path, strings.NewReader(s.body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.SetBasicAuth("alice", "secret")
+	if s.body == "" {
+		req.Body = http.NoBody
+	}
+	for i := 0; i+1 < len(s.header); i += 2 {
+		req.Header.Set(s.header[i], strings.ReplaceAll(s.header[i+1], "@", root))
+	}
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(s, err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(s, err)
+	}
+	return answer{resp, string(text)}
+}
+
+func h(pairs ...string) []string { return pairs }
+
+// script visits what the dialects differ in.
+var script = []step{
+	{"OPTIONS", "", nil, ""},
+	{"PROPFIND", "", h("Depth", "0"), ""},
+	{"MKCOL", "d", nil, ""},
+	{"MKCOL", "d", nil, ""},
+	{"PUT", "plain", nil, "x"},
+	{"MKCOL", "plain", nil, ""},
+	{"MKCOL", "no/d", nil, ""},
+	{"MKCOL", "body", nil, "text"},
+	{"PUT", "d/a.txt", nil, "0123456789"},
+	{"PUT", "d/a.txt", nil, "0123456789"},
+	{"PUT", "d/b.txt", h("If-None-Match", "*"), "bbb"},
+	{"PUT", "d/b.txt", h("If-None-Match", "*"), "ccc"},
+	{"PUT", "d/b.txt", h("If-Match", `"wrong"`), "ddd"},
+	{"PUT", "d/none.txt", h("If-Match", `*`), "ddd"},
+	{"PUT", "no/x", nil, "x"},
+	{"PUT", "d", nil, "x"},
+	{"PUT", "d/a%20%c3%a4&%3c%23%25.txt", nil, "x"},
+	{"PUT", "d/empty", nil, ""},
+	{"PUT", "d/ranged", h("Content-Range", "bytes 2-3/4"), "xy"},
+	{"PROPFIND", "d", h("Depth", "1"), ""},
+	{"PROPFIND", "d", h("Depth", "2"), ""},
+	{"PROPFIND", "d", nil, ""},
+	{"PROPFIND", "d/a.txt", h("Depth", "0"), `<propfind xmlns="DAV:" xmlns:o="http://owncloud.org/ns"><prop><getetag/><getcontentlength/><resourcetype/><getlastmodified/><quota-used-bytes/><o:fileid/></prop></propfind>`},
+	{"PROPFIND", "d/a.txt", h("Depth", "0"), `<propfind xmlns="DAV:"><propname/></propfind>`},
+	{"PROPFIND", "d/a.txt", h("Depth", "0"), `<propfind`},
+	{"PROPFIND", "none", h("Depth", "0"), ""},
+	{"GET", "d/a.txt", nil, ""},
+	{"HEAD", "d/a.txt", nil, ""},
+	{"GET", "d/a.txt", h("Range", "bytes=2-4"), ""},
+	{"GET", "d/a.txt", h("Range", "bytes=7-"), ""},
+	{"GET", "d/a.txt", h("Range", "bytes=-3"), ""},
+	{"GET", "d/a.txt", h("Range", "bytes=7-99"), ""},
+	{"GET", "d/a.txt", h("Range", "bytes=99-"), ""},
+	{"GET", "d/a.txt", h("Range", "bytes=0-1,4-5"), ""},
+	{"GET", "d/a.txt", h("Range", "lines=0-1"), ""},
+	{"GET", "d/a.txt", h("Range", "bytes=2-4", "If-Range", `"wrong"`), ""},
+	{"GET", "d/empty", h("Range", "bytes=0-3"), ""},
+	{"GET", "d/a.txt", h("If-Match", `"wrong"`), ""},
+	{"GET", "d/a.txt", h("If-None-Match", `*`), ""},
+	{"GET", "d", nil, ""},
+	{"GET", "none", nil, ""},
+	{"MOVE", "d/a.txt", h("Destination", "@d/b.txt", "Overwrite", "F"), ""},
+	{"MOVE", "d/a.txt", h("Destination", "@d/b.txt"), ""},
+	{"PUT", "d/a.txt", nil, "again"},
+	{"MOVE", "d/a.txt", h("Destination", "@d/b.txt", "Overwrite", "T"), ""},
+	{"MOVE", "d/b.txt", h("Destination", "@d/c.txt", "Overwrite", "F"), ""},
+	{"MOVE", "d/c.txt", h("Destination", "@no/c.txt", "Overwrite", "F"), ""},
+	{"MOVE", "d/none", h("Destination", "@d/c2.txt", "Overwrite", "F"), ""},
+	{"MOVE", "d", h("Destination", "@d/sub", "Overwrite", "F"), ""},
+	{"MOVE", "d/c.txt", h("Destination", "http://127.0.0.1:1/c", "Overwrite", "F"), ""},
+	{"MOVE", "d/c.txt", h("If-Match", `"wrong"`, "Destination", "@d/c3.txt", "Overwrite", "F"), ""},
+	{"MKCOL", "e", nil, ""},
+	{"PUT", "e/x", nil, "x"},
+	{"COPY", "d", h("Destination", "@e", "Overwrite", "F"), ""},
+	{"COPY", "d", h("Destination", "@f", "Overwrite", "F"), ""},
+	{"COPY", "d", h("Destination", "@g", "Overwrite", "F", "Depth", "0"), ""},
+	{"PROPFIND", "g", h("Depth", "1"), ""},
+	{"MOVE", "d", h("Destination", "@e", "Overwrite", "T"), ""},
+	{"PROPFIND", "e", h("Depth", "1"), ""},
+	{"PROPPATCH", "e", nil, `<propertyupdate xmlns="DAV:"><set><prop><x xmlns="urn:x">1</x><getetag>2</getetag></prop></set></propertyupdate>`},
+	{"PROPPATCH", "e", nil, `<propertyupdate xmlns="DAV:"><set><prop><x xmlns="urn:x">1</x></prop></set></propertyupdate>`},
+	{"PROPFIND", "e", h("Depth", "0"), `<propfind xmlns="DAV:"><prop><x xmlns="urn:x"/><y xmlns="urn:x"/></prop></propfind>`},
+	{"PROPPATCH", "none", nil, `<propertyupdate xmlns="DAV:"><set><prop><x xmlns="urn:x">1</x></prop></set></propertyupdate>`},
+	{"LOCK", "e/lock", h("Timeout", "Second-60"), `<lockinfo xmlns="DAV:"><lockscope><exclusive/></lockscope><locktype><write/></locktype><owner>me</owner></lockinfo>`},
+	{"PUT", "e/lock", nil, "x"},
+	{"DELETE", "e", nil, ""},
+	{"POST", "e/x", nil, "x"},
+	{"PATCH", "e/x", nil, "x"},
+	{"BOGUS", "e/x", nil, ""},
+	{"DELETE", "d", nil, ""},
+	{"DELETE", "f", h("If-Match", `"wrong"`), ""},
+	{"DELETE", "g", h("If", `(["wrong"])`), ""},
+}
+
+// facts lists what a multistatus says, in no order: one line a property.
+func facts(body string) string {
+	var lines []string
+	href := ""
+	for line := range strings.SplitSeq(bodyShape(body), "\n") {
+		line = strings.TrimSpace(line)
+		switch {
+		case strings.HasPrefix(line, "DAV: href = "):
+			href = line
+		case strings.HasPrefix(line, "DAV: status = HTTP/1.1 "):
+			lines = append(lines, href+" | "+line[:len("DAV: status = HTTP/1.1 200")])
+		case strings.Contains(line, "DAV: error"), strings.Contains(line, "cannot-modify-protected"):
+		case line != "DAV: prop" && line != "DAV: propstat" && !strings.Contains(line, "responsedescription"):
+			lines = append(lines, href+" | "+line)
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
+// TestTwins runs one script on the embedded server and on the real one that it
+// resembles, and compares.
+func TestTwins(t *testing.T) {
+	for d, run := range map[Dialect]func(httpd.Options) (*httpd.Server, error){ModDAV: httpd.Start, Rclone: httpd.StartRclone} {
+		t.Run(d.String(), func(t *testing.T) {
+			real := httpd.Run(t, run, httpd.Options{User: "alice", Password: "secret"})
+			w := start(t, d, func(o *Options) { o.Users[0].Password = "secret" })
+			for _, s := range script {
+				want, got := s.run(t, real.URL), s.run(t, w.DAVURL(w.user))
+				if want.StatusCode != got.StatusCode {
+					t.Errorf("%v: real %d, ours %d", s, want.StatusCode, got.StatusCode)
+				}
+				if a, b := facts(want.body), facts(got.body); want.StatusCode == http.StatusMultiStatus && a != b {
+					t.Errorf("%v: bodies differ:\n%s", s, lineDiff(a, b))
+				}
+				if a, b := headerNames(want), headerNames(got); a != b {
+					t.Errorf("%v (%d): headers: real %s, ours %s", s, want.StatusCode, a, b)
+				}
+			}
+		})
+	}
+}
