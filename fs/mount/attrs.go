@@ -8,6 +8,7 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"github.com/meshmount/meshmount/fs"
+	"github.com/meshmount/meshmount/remote"
 )
 
 // GetAttr returns attributes: of an open file from memory, whatever has become of
@@ -65,7 +66,11 @@ func (r *raw) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) 
 			handle = f.Handle
 		}
 	}
-	a, err := r.fs.Setattr(r.ctx, path, handle, n.key.ino, wanted(in))
+	var a fs.Attr
+	set, err := r.wanted(in, n, path)
+	if err == nil {
+		a, err = r.fs.Setattr(r.ctx, path, handle, n.key.ino, set)
+	}
 	if err == nil && !n.same(&a) {
 		err = errStale
 	}
@@ -76,8 +81,31 @@ func (r *raw) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) 
 	return r.status("setattr", path, err, false)
 }
 
-// wanted unpacks the attributes to set.
-func wanted(in *fuse.SetAttrIn) (set fs.SetAttr) {
+// wanted unpacks the attributes to set. A change of owner takes the set-uid and
+// set-gid bits, and so does a truncation by others, of which the kernel tells.
+func (r *raw) wanted(in *fuse.SetAttrIn, n *node, path string) (fs.SetAttr, error) {
+	set := unpack(in)
+	now, ok := r.fromMemory(n)
+	if !ok && path == "" {
+		return set, errStale
+	}
+	kills := in.Valid&(fuse.FATTR_KILL_SUIDGID|fuse.FATTR_UID|fuse.FATTR_GID) != 0
+	if !kills || set.Mode != nil || n.key.typ != remote.File {
+		return set, nil
+	}
+	if !ok {
+		var err error
+		if now, err = r.fs.Stat(r.ctx, path); err != nil {
+			return set, err
+		}
+	}
+	if less := withoutSetID(now.Mode); less != now.Mode {
+		set.Mode = &less
+	}
+	return set, nil
+}
+
+func unpack(in *fuse.SetAttrIn) (set fs.SetAttr) {
 	if mode, ok := in.GetMode(); ok {
 		set.Mode = &mode
 	}

@@ -121,19 +121,19 @@ func mountByHelper(point string, o *Options) (int, error) {
 	}
 	defer func() { _ = unix.Close(pair[0]) }()
 	theirs := os.NewFile(uintptr(pair[1]), "fusermount3's end")
-	defer func() { _ = theirs.Close() }()
 
 	opts := append(o.settings(), "fsname="+o.FSName, "subtype="+fsType, "nosuid", "nodev")
 	for i, opt := range opts {
 		opts[i] = strings.NewReplacer(`\`, `\\`, ",", `\,`).Replace(opt)
 	}
 	cmd, err := helperCommand("-o", strings.Join(opts, ","), "--", point)
-	if err != nil {
-		return -1, err
+	if err == nil {
+		cmd.ExtraFiles = []*os.File{theirs}
+		cmd.Env = append(cmd.Env, "_FUSE_COMMFD=3")
+		err = runHelper(cmd)
 	}
-	cmd.ExtraFiles = []*os.File{theirs}
-	cmd.Env = append(cmd.Env, "_FUSE_COMMFD=3")
-	if err := runHelper(cmd); err != nil {
+	_ = theirs.Close() // so that the end comes if nothing was sent
+	if err != nil {
 		return -1, err
 	}
 	return receiveFD(pair[0])

@@ -27,7 +27,7 @@ type verdict struct {
 // repeats the call. Unavailable is ETIMEDOUT whatever the cause, because it comes
 // only after retries have used up their time; it tells programs and people "not now",
 // while EIO says "damaged". NoSpace is EDQUOT for the server's space and ENOSPC for
-// the local disk's (see errnoOf).
+// the local disk's (see judge).
 var verdicts = [...]verdict{
 	remote.Other:       {syscall.EIO, slog.LevelWarn},
 	remote.NotExist:    {syscall.ENOENT, slog.LevelDebug},
@@ -73,8 +73,11 @@ func judge(err error, interrupted bool) verdict {
 	}
 	kind := remote.KindOf(err)
 	v := verdicts[kind]
-	if kind == remote.NoSpace && errors.Is(err, syscall.ENOSPC) {
+	switch {
+	case kind == remote.NoSpace && errors.Is(err, syscall.ENOSPC):
 		v.errno = syscall.ENOSPC // the local disk said so; servers answer with a status
+	case kind == remote.Permission && errors.Is(err, syscall.EPERM):
+		v = verdict{syscall.EPERM, slog.LevelDebug} // forbidden by rule, whoever asks
 	}
 	return v
 }

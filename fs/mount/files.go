@@ -1,6 +1,7 @@
 package mount
 
 import (
+	"context"
 	"os"
 	"sync/atomic"
 	"syscall"
@@ -25,22 +26,35 @@ func (f *openFile) close() { f.Release() }
 const coreFlags = os.O_RDONLY | os.O_WRONLY | os.O_RDWR | os.O_CREATE | os.O_EXCL | os.O_TRUNC
 
 // Open opens a file. The kernel has looked at the permission bits already.
-func (r *raw) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
-	return r.change(&in.InHeader, "open", "", func(n *node, path string) error {
-		h, err := r.fs.Open(r.ctx, path, int(in.Flags)&coreFlags)
-		if err != nil {
-			return err
-		}
-		if a := h.Attr(); !n.same(&a) {
-			h.Release()
-			return errStale
-		}
-		r.opened(&openFile{Handle: h, node: n, append: in.Flags&syscall.O_APPEND != 0}, in.Flags, out)
-		if in.Flags&syscall.O_TRUNC != 0 {
+func (r *raw) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	if in.Flags&syscall.O_TRUNC != 0 {
+		return r.change(&in.InHeader, "open", "", func(n *node, path string) error {
 			r.tree.touch(n)
-		}
-		return nil
+			return r.open(r.ctx, n, path, in, out)
+		})
+	}
+	return r.look(cancel, &in.InHeader, "open", "", func(ctx context.Context, n *node, path string) error {
+		return r.open(ctx, n, path, in, out)
 	})
+}
+
+func (r *raw) open(ctx context.Context, n *node, path string, in *fuse.OpenIn, out *fuse.OpenOut) error {
+	h, err := r.fs.Open(ctx, path, int(in.Flags)&coreFlags)
+	if err != nil {
+		return err
+	}
+	f := &openFile{Handle: h, node: n, append: in.Flags&syscall.O_APPEND != 0}
+	if a := h.Attr(); !n.same(&a) {
+		err = errStale
+	} else if in.Mode&fuse.OPEN_KILL_SUIDGID != 0 {
+		err = r.dropSetID(f)
+	}
+	if err != nil {
+		h.Release()
+		return err
+	}
+	r.opened(f, in.Flags, out)
+	return nil
 }
 
 // Create makes and opens a file.
@@ -50,8 +64,7 @@ func (r *raw) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, out *fus
 		if err != nil {
 			return err
 		}
-		r.born(parent, name, &a, &out.EntryOut)
-		n := r.tree.node(out.NodeId)
+		n := r.born(parent, name, &a, &out.EntryOut)
 		r.opened(&openFile{Handle: h, node: n, append: in.Flags&syscall.O_APPEND != 0}, in.Flags, &out.OpenOut)
 		return nil
 	})
@@ -117,16 +130,21 @@ func (r *raw) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, f
 
 // dropSetID takes the set-uid and set-gid bits from a file that another user writes.
 func (r *raw) dropSetID(f *openFile) error {
-	mode := f.Attr().Mode
-	less := mode &^ syscall.S_ISUID
-	if mode&0o010 != 0 {
-		less &^= syscall.S_ISGID
-	}
-	if less == mode {
+	mode, less := f.Attr().Mode, uint32(0)
+	if less = withoutSetID(mode); less == mode {
 		return nil
 	}
 	_, err := r.fs.Setattr(r.ctx, r.name(f.node), f.Handle, f.node.key.ino, fs.SetAttr{Mode: &less})
 	return err
+}
+
+// withoutSetID returns mode without the bits that give rights of the owner or group.
+// A set-gid bit without the group's execute bit means something else.
+func withoutSetID(mode uint32) uint32 {
+	if mode&0o010 != 0 {
+		mode &^= syscall.S_ISGID
+	}
+	return mode &^ syscall.S_ISUID
 }
 
 // Writev is for transports that split the data of a write; this one does not.

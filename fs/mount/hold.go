@@ -4,7 +4,6 @@ import (
 	"errors"
 	"slices"
 	"sync"
-	"syscall"
 
 	"github.com/meshmount/meshmount/remote"
 )
@@ -143,12 +142,4 @@ func (h *hold) releaseLocked() {
 	if s.waiting > 0 {
 		s.changed.Broadcast()
 	}
-}
-
-// checkName refuses what is no name of one directory entry.
-func checkName(name string) error {
-	if name == "." || name == ".." {
-		return syscall.EINVAL
-	}
-	return nil
 }

@@ -72,16 +72,15 @@ func (w *waiting) Done() <-chan struct{} {
 
 // Err implements context.Context.
 func (w *waiting) Err() error {
-	if w.always {
-		select {
-		case <-w.cancel:
-			w.interrupted.Store(true)
-			return context.Canceled
-		default:
-			return nil
-		}
+	select {
+	case <-w.cancel:
+		w.start()
+	default:
+		return nil // nothing but a signal ends it
 	}
-	w.start()
+	if w.always {
+		<-w.watch.Done()
+	}
 	return w.watch.Err()
 }
 
@@ -100,12 +99,14 @@ func dying(tid uint32) bool {
 	if tid == 0 {
 		return false
 	}
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", tid))
-	if os.IsNotExist(err) {
-		return true
-	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", tid))
+	return os.IsNotExist(err) || killPending(status)
+}
+
+// killPending reads the thread's own pending signals out of /proc/TID/status.
+func killPending(status []byte) bool {
 	const sigKill = 1 << (9 - 1)
-	for line := range bytes.Lines(text) {
+	for line := range bytes.Lines(status) {
 		if mask, ok := bytes.CutPrefix(line, []byte("SigPnd:")); ok {
 			bits, err := strconv.ParseUint(string(bytes.TrimSpace(mask)), 16, 64)
 			return err == nil && bits&sigKill != 0

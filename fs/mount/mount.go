@@ -80,9 +80,11 @@ func (r *raw) settings(o *Options) *fuse.MountOptions {
 		// the kernel asks no security label before each write, and says instead when
 		// set-uid bits must go; files read past the page cache can be mapped.
 		ExtraCapabilities: fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_DIRECT_IO_ALLOW_MMAP,
-		Debug:             o.Debug,
-		Logger:            slog.NewLogLogger(o.Logger.Handler(), level),
-		PanicHandler:      r.panicked,
+		// Otherwise fewer file systems may be stacked upon this one (containers do).
+		DisabledCapabilities: fuse.CAP_PASSTHROUGH,
+		Debug:                o.Debug,
+		Logger:               slog.NewLogLogger(o.Logger.Handler(), level),
+		PanicHandler:         r.panicked,
 	}
 }
 

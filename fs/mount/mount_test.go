@@ -1,8 +1,8 @@
 package mount
 
 import (
-	"context"
 	"bytes"
+	"context"
 	"errors"
 	"log/slog"
 	"os"

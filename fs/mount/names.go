@@ -16,9 +16,6 @@ import (
 func (r *raw) Lookup(cancel <-chan struct{}, in *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
 	var absent bool
 	st := r.look(cancel, in, "lookup", name, func(ctx context.Context, parent *node, path string) error {
-		if err := checkName(name); err != nil {
-			return err
-		}
 		a, err := r.fs.Stat(ctx, path)
 		if err == nil {
 			r.show(parent, name, &a, out)

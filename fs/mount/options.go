@@ -60,8 +60,13 @@ func (o *Options) Validate() error {
 		errs = append(errs, fmt.Errorf("mount: %d background requests are not between 0 and 65535", o.MaxBackground))
 	}
 	for _, opt := range o.Options {
-		if opt == "" || strings.ContainsAny(opt, ",\x00") {
+		switch {
+		case opt == "" || strings.ContainsAny(opt, ",\x00"):
 			errs = append(errs, fmt.Errorf("mount: %q is not one mount option", opt))
+		case opt == "auto_unmount":
+			// fusermount3 would have to stay, and take the mount from under a process
+			// that is still putting data to its servers.
+			errs = append(errs, errors.New("mount: option auto_unmount is not supported"))
 		}
 	}
 	return errors.Join(errs...)

@@ -74,19 +74,20 @@ func (r *raw) change(in *fuse.InHeader, op, name string, do func(n *node, path s
 }
 
 // born enters what a change has made into the tree and the answer.
-func (r *raw) born(parent *node, name string, a *fs.Attr, out *fuse.EntryOut) {
+func (r *raw) born(parent *node, name string, a *fs.Attr, out *fuse.EntryOut) *node {
 	parent.changes.Add(1)
-	r.show(parent, name, a, out)
+	return r.show(parent, name, a, out)
 }
 
 // show tells the kernel what name in parent is.
-func (r *raw) show(parent *node, name string, a *fs.Attr, out *fuse.EntryOut) {
+func (r *raw) show(parent *node, name string, a *fs.Attr, out *fuse.EntryOut) *node {
 	n := r.tree.enter(parent, name, a)
 	n.remember(a)
 	out.NodeId = n.id
 	out.SetEntryTimeout(max(0, a.TTL))
 	out.SetAttrTimeout(max(0, a.TTL))
 	pack(a, &out.Attr)
+	return n
 }
 
 // remember keeps the attributes of a directory for when it has lost its name.

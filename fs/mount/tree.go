@@ -88,7 +88,7 @@ func (t *tree) enter(parent *node, name string, a *fs.Attr) *node {
 
 // put gives n the place p and takes it from whatever was there. Guarded by mu.
 func (t *tree) put(n *node, p place) {
-	if t.byName[p] == n || n == t.root {
+	if t.byName[p] == n || n.above(p.parent) {
 		return
 	}
 	p.parent.children++ // first, so that it cannot be dropped on the way
@@ -98,6 +98,17 @@ func (t *tree) put(n *node, p place) {
 	t.detach(n)
 	n.parent, n.name = p.parent, p.name
 	t.byName[p] = n
+}
+
+// above tells whether n is d or above it: such an n has its place, whatever somebody
+// claims. Guarded by mu.
+func (n *node) above(d *node) bool {
+	for ; d != nil; d = d.parent {
+		if d == n {
+			return true
+		}
+	}
+	return false
 }
 
 // detach takes n's name from it. Guarded by mu.

@@ -1,0 +1,127 @@
+package mount
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"runtime"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// noProcess is a number that no process has (pid_max is lower).
+const noProcess = 1<<31 - 1
+
+func TestWaitingRead(t *testing.T) {
+	cancel := make(chan struct{})
+	w := &waiting{Context: context.Background(), cancel: cancel, always: true}
+	defer w.end()
+	if w.Err() != nil || w.stop != nil {
+		t.Error("it began to watch before anybody waited")
+	}
+	select {
+	case <-w.Done():
+		t.Fatal("done without a signal")
+	default:
+	}
+	close(cancel)
+	<-w.Done()
+	if !errors.Is(w.Err(), context.Canceled) || !w.interrupted.Load() {
+		t.Errorf("err %v, interrupted %v", w.Err(), w.interrupted.Load())
+	}
+}
+
+func TestWaitingOther(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for _, tc := range []struct {
+		name string
+		pid  uint32
+		ends bool
+	}{
+		{"of a caller that lives", uint32(unix.Gettid()), false},
+		{"of a caller in another name space", 0, false},
+		{"of a caller that is gone", noProcess, true},
+	} {
+		cancel := make(chan struct{})
+		close(cancel)
+		w := &waiting{Context: context.Background(), cancel: cancel, pid: tc.pid}
+		ended := false
+		select {
+		case <-w.Done():
+			ended = true
+		case <-time.After(dyingPoll * 3 / 2):
+		}
+		if ended != tc.ends || (w.Err() != nil) != tc.ends || w.interrupted.Load() != tc.ends {
+			t.Errorf("wait %s: ended %v, err %v", tc.name, ended, w.Err())
+		}
+		w.end()
+		<-w.Done() // nobody may wait for an operation that is over
+	}
+}
+
+// A derived context, as the core makes them for its requests, ends as well.
+func TestWaitingDerived(t *testing.T) {
+	cancel := make(chan struct{})
+	w := &waiting{Context: context.Background(), cancel: cancel, pid: noProcess}
+	defer w.end()
+	ctx, stop := context.WithTimeout(w, time.Minute)
+	defer stop()
+	close(cancel)
+	<-ctx.Done()
+	if !errors.Is(ctx.Err(), context.Canceled) {
+		t.Error(ctx.Err())
+	}
+}
+
+func TestWaitingEndFirst(t *testing.T) {
+	cancel := make(chan struct{})
+	w := &waiting{Context: context.Background(), cancel: cancel, always: true}
+	w.end()
+	close(cancel)
+	if w.watch != nil {
+		t.Error("an operation that never waited was watched")
+	}
+}
+
+func TestDying(t *testing.T) {
+	if dying(uint32(os.Getpid())) {
+		t.Error("we are not dying")
+	}
+	cmd := exec.Command("sleep", "60")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pid := uint32(cmd.Process.Pid)
+	if dying(pid) {
+		t.Error("sleep is not dying")
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // it was killed
+	if !dying(pid) {
+		t.Error("what has been waited for is not there any more")
+	}
+}
+
+func TestKillPending(t *testing.T) {
+	for _, tc := range []struct {
+		status string
+		want   bool
+	}{
+		{"Name:\tcat\nSigQ:\t0/63\nSigPnd:\t0000000000000100\nShdPnd:\t0000000000000000\n", true},
+		{"Name:\tcat\nSigPnd:\t0000000000000000\nShdPnd:\t0000000000000100\n", false},
+		{"Name:\tcat\nSigPnd:\t0000000000400000\n", false},
+		{"Name:\tSigPnd:\t100\n", false},
+		{"SigPnd:\tx\n", false},
+		{"", false},
+	} {
+		if got := killPending([]byte(tc.status)); got != tc.want {
+			t.Errorf("%q: %v", tc.status, got)
+		}
+	}
+}
