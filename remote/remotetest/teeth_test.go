@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -206,6 +207,8 @@ var mutants = map[string]mutant{
 		}
 		return err
 	})},
+	"sorts bytes":        {"Model", spoil(remote.OpRead, func(c *remote.Call) { slices.Sort(c.Buf[:c.N]) })},
+	"forgets renames":    {"Model", on(remote.OpRename, func(context.Context, *remote.Call, remote.Next) error { return nil })},
 	"loses link targets": {"Symlink", edit(remote.OpSymlink, func(c *remote.Call) { c.Target = "x" })},
 	"ignores setattr": {"SetAttr", on(remote.OpSetAttr, func(ctx context.Context, c *remote.Call, next remote.Next) error {
 		c.Attrs = remote.Attrs{}
@@ -220,9 +223,14 @@ func TestBroken(t *testing.T) {
 	if !ok {
 		return
 	}
-	remotetest.Run(t, func(*testing.T) remotetest.Target {
+	make := func(*testing.T) remotetest.Target {
 		return remotetest.Target{Backend: m.make(), LargeDir: 50, LargeFile: 200_000}
-	})
+	}
+	if m.check == "Model" {
+		t.Run("Model", func(t *testing.T) { remotetest.RunModel(t, make) })
+		return
+	}
+	remotetest.Run(t, make)
 }
 
 // TestSuiteFindsMutants wants the suite to fail on each mutant, in the check that is
@@ -230,7 +238,7 @@ func TestBroken(t *testing.T) {
 func TestSuiteFindsMutants(t *testing.T) {
 	for name, m := range mutants {
 		t.Run(name, func(t *testing.T) {
-			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestBroken$/^"+m.check+"$")
+			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestBroken$/^"+m.check+"$", "-rapid.nofailfile")
 			cmd.Env = append(os.Environ(), brokenEnv+"="+name)
 			out, err := cmd.CombinedOutput()
 			var exit *exec.ExitError
