@@ -16,7 +16,7 @@ import (
 
 // get answers GET and HEAD.
 func (q *request) get() error {
-	if q.s.busy.writing(q.user, q.path) && q.b().busy {
+	if _, exists := q.present(q.path); exists && q.b().busy && q.s.busy.writing(q.user, q.path) {
 		return q.locked()
 	}
 	f, e, err := q.s.store.open(q.user, q.path)
@@ -133,11 +133,11 @@ func (q *request) serveFile(f *os.File, e info) error {
 		return err
 	}
 	want := q.header("Range")
-	if want != "" && !q.rangeHolds(e) {
-		want = ""
-	}
 	if want != "" && q.b().ranges == rangesRefuse {
 		return q.rangeFailed(e, 0)
+	}
+	if want != "" && !q.rangeHolds(e) {
+		want = ""
 	}
 	if want != "" && q.b().ranges == rangesXRootD {
 		return q.serveXRootD(f, e, want)
