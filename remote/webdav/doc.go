@@ -1,0 +1,46 @@
+// Package webdav is the adapter for WebDAV servers and their dialects: a
+// remote.Backend over HTTP for Nextcloud, OpenCloud and oCIS, Reva, Apache mod_dav,
+// rclone serve webdav, XRootD and any other server that speaks RFC 4918.
+//
+// Servers are weaker than their specifications, each in its own way. Everything
+// that differs between them stands in one table (dialect.go): what an entity tag is
+// worth, which conditions are looked at, how a file is replaced without a torn
+// state in between, which names come back as they were given. Dial finds the row by
+// status.php, the OCS capabilities and the headers of the first answers, with one
+// OPTIONS request where these say nothing.
+//
+// # Versions
+//
+// The Version of a file is the entity tag without quotes and without the mark of a
+// weak tag, followed, where that alone is too weak, by a space and a second part:
+//
+//   - Nextcloud derives the tag from mtime (seconds), inode and size. When the time
+//     of the upload (nc:upload_time) is more than two seconds away from the mtime,
+//     the mtime was set by a client and may repeat, and the upload time becomes
+//     part of the Version. Within two seconds it says nothing new and is left out,
+//     so that the answer of a PUT suffices to know the Version.
+//   - The oCIS family derives the tag from node and mtime, and clients set mtimes:
+//     the server's own SHA-1, shown with every file, is part of the Version.
+//   - XRootD has no tags: mtime and size take their place.
+//
+// A Version is Provisional while a second change could still hide behind it: as long
+// as the server's clock (Date) is not more than two seconds past the mtime, or the
+// tag is weak. The checksum of the oCIS family and the content hash of rclone are
+// proof at once.
+//
+// Directories have a Version where their tag changes with their children (not Reva,
+// not rclone).
+//
+// # Attributes
+//
+// Where the server keeps dead properties, one property in a namespace of ours
+// (attr.go) holds the mode, the mtime if the server itself keeps none, and the
+// target of a symbolic link. A symbolic link is a small file whose content is its
+// target. Other clients see and keep it as such.
+//
+// # Writing
+//
+// See put.go for how each dialect stores a file, and the table for what that is
+// worth. Temporary names are ".meshmount-<random>.tmp"; they are never listed and
+// cannot be used by callers.
+package webdav

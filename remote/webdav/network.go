@@ -1,0 +1,35 @@
+package webdav
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net"
+
+	"github.com/meshmount/meshmount/remote"
+)
+
+// networkKind grades an error of the network. What time does not heal is not
+// Unavailable, so that nobody tries it again and again.
+func networkKind(err error) remote.Kind {
+	var record tls.RecordHeaderError
+	if unknownHost(err) || certificate(err) || errors.As(err, &record) {
+		return remote.Other
+	}
+	return remote.Unavailable
+}
+
+// unknownHost tells whether err says that the name of the host does not exist.
+func unknownHost(err error) bool {
+	var dns *net.DNSError
+	return errors.As(err, &dns) && dns.IsNotFound
+}
+
+// certificate tells whether err is about the server's certificate.
+func certificate(err error) bool {
+	var verify *tls.CertificateVerificationError
+	var unknown x509.UnknownAuthorityError
+	var invalid x509.CertificateInvalidError
+	var host x509.HostnameError
+	return errors.As(err, &verify) || errors.As(err, &unknown) || errors.As(err, &invalid) || errors.As(err, &host)
+}

@@ -1,0 +1,3 @@
+package webdav
+
+func isNFC(string) bool { return true }

@@ -1,0 +1,173 @@
+package webdav
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+
+	"github.com/meshmount/meshmount/remote"
+)
+
+var (
+	errShort = errors.New("source ended before its size")
+	errLong  = errors.New("source goes on after its size")
+	errOver  = errors.New("the request is over")
+)
+
+// outgoing is the body of a request: size bytes that can be read again from the
+// start. The transport reads it in goroutines of its own; finish makes sure that
+// the source is not touched afterwards.
+type outgoing struct {
+	size int64
+	open func() (io.ReadCloser, error)
+	sums *digests // of what was sent, or nil
+
+	mu      sync.Mutex // guards what follows, and is held while the source is read
+	current *outReader
+	err     error // of the source
+}
+
+// textBody is a small body in memory.
+func textBody(s string) *outgoing {
+	return &outgoing{size: int64(len(s)), open: func() (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader([]byte(s))), nil
+	}}
+}
+
+// sourceBody is the whole of src.
+func sourceBody(src remote.Source, sums *digests) *outgoing {
+	return &outgoing{size: src.Size(), open: src.Open, sums: sums}
+}
+
+// attach makes o the body of req.
+func (o *outgoing) attach(ctx context.Context, req *http.Request) error {
+	req.ContentLength = o.size
+	if o.size == 0 {
+		// With NoBody the length 0 is sent; a reader would be asked first.
+		req.Body = http.NoBody
+		return o.probeEmpty(ctx)
+	}
+	req.GetBody = func() (io.ReadCloser, error) { return o.start(ctx) }
+	body, err := o.start(ctx)
+	req.Body = body
+	return err
+}
+
+// probeEmpty checks that a source of no bytes holds none.
+func (o *outgoing) probeEmpty(ctx context.Context) error {
+	r, err := o.start(ctx)
+	if err != nil {
+		return err
+	}
+	_, _ = r.Read(make([]byte, 1)) // finish tells what was wrong
+	return o.finish()
+}
+
+// start opens the source from its beginning. A reader that is still open is closed
+// first.
+func (o *outgoing) start(ctx context.Context) (io.ReadCloser, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.shut()
+	r, err := o.open()
+	if err != nil {
+		o.err = err
+		return nil, err
+	}
+	if o.sums != nil {
+		o.sums.Reset()
+	}
+	o.current = &outReader{o: o, ctx: ctx, r: r, left: o.size}
+	return o.current, nil
+}
+
+// shut closes the open reader. mu is held.
+func (o *outgoing) shut() {
+	if o.current == nil {
+		return
+	}
+	err := o.current.r.Close()
+	if o.err == nil {
+		o.err = err
+	}
+	o.current.over, o.current = true, nil
+}
+
+// finish ends all reading and returns what was wrong with the source, if anything.
+func (o *outgoing) finish() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.shut()
+	return o.err
+}
+
+// outReader is one pass over an outgoing. All fields are guarded by o.mu.
+type outReader struct {
+	o    *outgoing
+	ctx  context.Context
+	r    io.ReadCloser
+	left int64
+	over bool
+}
+
+// Read implements io.Reader. It gives exactly the size and then io.EOF.
+func (r *outReader) Read(p []byte) (int, error) {
+	r.o.mu.Lock()
+	defer r.o.mu.Unlock()
+	switch {
+	case r.over:
+		return 0, errOver
+	case r.left == 0:
+		return 0, r.o.wrong(r.ended())
+	}
+	n, err := r.r.Read(p[:min(int64(len(p)), r.left)])
+	r.left -= int64(n)
+	if r.o.sums != nil {
+		_, _ = r.o.sums.Write(p[:n]) // cannot fail
+	}
+	if n > 0 {
+		remote.Progress(r.ctx)
+	}
+	switch {
+	case err == io.EOF && r.left > 0:
+		err = errShort
+	case (err == io.EOF || err == nil) && r.left == 0:
+		// Asked before the last bytes are out, so that the server never has the
+		// whole of a body that is wrong.
+		if err = r.ended(); err != io.EOF {
+			n = 0
+		}
+	}
+	return n, r.o.wrong(err)
+}
+
+// ended looks for bytes after the size; io.EOF is as it should be.
+func (r *outReader) ended() error {
+	var one [1]byte
+	n, err := io.ReadFull(r.r, one[:])
+	if n > 0 {
+		return errLong
+	}
+	return err
+}
+
+// wrong notes an error of the source.
+func (o *outgoing) wrong(err error) error {
+	if err != nil && err != io.EOF && o.err == nil {
+		o.err = err
+	}
+	return err
+}
+
+// Close implements io.Closer.
+func (r *outReader) Close() error {
+	r.o.mu.Lock()
+	defer r.o.mu.Unlock()
+	if !r.over {
+		r.o.shut()
+	}
+	return nil
+}

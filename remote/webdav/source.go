@@ -1,0 +1,15 @@
+package webdav
+
+import (
+	"io"
+	"strings"
+)
+
+// text is a Source over a string.
+type text string
+
+// Size implements remote.Source.
+func (s text) Size() int64 { return int64(len(s)) }
+
+// Open implements remote.Source.
+func (s text) Open() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(string(s))), nil }

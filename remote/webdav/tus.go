@@ -1,0 +1,222 @@
+package webdav
+
+import (
+	"context"
+	"crypto/sha1"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/meshmount/meshmount/remote"
+)
+
+// tusUpload is one upload by tus 1.0.0: POST to the parent folder makes a place, PATCH
+// after PATCH fills it, and the last byte makes it the file, all at once.
+type tusUpload struct {
+	u        *upload
+	path     string // where the file goes
+	location string // URL of the place; mostly on a data gateway, with a token in it
+	final    bool   // path is the file's own name
+	sum      hash.Hash
+}
+
+const tusVersion = "1.0.0"
+
+// storeTus stores at path, if match (if not empty) is the tag of what is there.
+//
+// oCIS keeps versions by mtime: the third upload of one file with one and the same
+// mtime is an error 500. Then a fraction of a second, which nobody sees, makes it
+// another, and as a last resort the mtime is left to the server.
+func (u *upload) storeTus(ctx context.Context, path, match string) (s stored, err error) {
+	if u.src.Size() == 0 {
+		return u.storeEmpty(ctx, path, match)
+	}
+	times := []string{u.timeHeader()}
+	if times[0] != "" && u.c.b.traits.checksums && !u.exclusive {
+		times = append(times, fmt.Sprintf("%s.%09d", times[0], 1+rand.IntN(999_999_998)), "")
+	}
+	for _, mtime := range times {
+		t := &tusUpload{u: u, path: path, final: path == u.path, sum: sha1.New()}
+		if s, err = t.run(ctx, match, mtime); statusOf(err) != http.StatusInternalServerError {
+			break
+		}
+	}
+	return s, err
+}
+
+// storeEmpty stores no bytes, by PUT: tus has nothing to send, and nothing can be torn.
+func (u *upload) storeEmpty(ctx context.Context, path, match string) (stored, error) {
+	header := map[string]string{}
+	if match != "" {
+		header["If-Match"] = ifTag(match)
+	}
+	s, err := u.put(ctx, path, header, path == u.path)
+	if status := statusOf(err); match != "" && (status == http.StatusPreconditionFailed || status == http.StatusConflict) {
+		return s, u.c.fail(remote.Conflict, errors.Unwrap(err))
+	}
+	s.tag = "" // settle looks for itself
+	return s, err
+}
+
+func (t *tusUpload) run(ctx context.Context, match, mtime string) (stored, error) {
+	if err := t.create(ctx, match, mtime); err != nil {
+		return stored{}, err
+	}
+	if err := t.send(ctx); err != nil {
+		return stored{}, err
+	}
+	return stored{sums: map[string]string{"sha1": hex.EncodeToString(t.sum.Sum(nil))}}, nil
+}
+
+// create makes the place.
+func (t *tusUpload) create(ctx context.Context, match, mtime string) error {
+	c := t.u.c
+	dir, name := remote.Split(t.path)
+	meta := "filename " + base64.StdEncoding.EncodeToString([]byte(name))
+	if mtime != "" {
+		meta += ",mtime " + base64.StdEncoding.EncodeToString([]byte(mtime))
+	}
+	r := &request{
+		method: http.MethodPost, url: strings.TrimSuffix(c.b.fileURL(dir), "/"), body: textBody(""),
+		header: map[string]string{
+			"Tus-Resumable": tusVersion, "Upload-Length": strconv.FormatInt(t.u.src.Size(), 10), "Upload-Metadata": meta,
+		},
+	}
+	if match != "" {
+		r.header["If-Match"] = ifTag(match)
+	}
+	resp, err := c.expect(ctx, r, http.StatusCreated)
+	if err != nil {
+		if statusOf(err) == http.StatusPreconditionFailed && match != "" {
+			return c.fail(remote.Conflict, errors.Unwrap(err))
+		}
+		return err
+	}
+	closeBody(resp)
+	t.location, err = c.place(r.url, resp.Header.Get("Location"))
+	return err
+}
+
+// place checks the Location of an upload. It may be on another host of the
+// deployment, which gets no credentials (see login), but never outside of TLS.
+func (c *call) place(from, location string) (string, error) {
+	base, err := url.Parse(from)
+	if err != nil {
+		return "", c.fail(remote.Corrupt, err)
+	}
+	to, err := base.Parse(location)
+	switch {
+	case err != nil || location == "" || to.Host == "":
+		return "", c.failf(remote.Corrupt, "the server made a place for the upload but does not say where")
+	case to.Scheme == "https", to.Scheme == base.Scheme, to.Scheme == "http" && loopback(to.Hostname()):
+		to.User = nil
+		return to.String(), nil
+	}
+	return "", c.failf(remote.Unsupported, "the server wants the upload without TLS, at %s://%s", to.Scheme, to.Host)
+}
+
+// send fills the place, in pieces that are held in memory so that one can be sent
+// again.
+func (t *tusUpload) send(ctx context.Context) error {
+	size := min(t.u.c.b.tus.piece, usualChunk)
+	buffers := make(chan []byte, 1)
+	buffers <- nil
+	return t.u.pieces(ctx, size, buffers, func(n int, piece []byte) error {
+		t.sum.Write(piece)
+		err := t.piece(ctx, int64(n)*size, piece)
+		buffers <- piece
+		return err
+	})
+}
+
+// tusTries is how often one piece is tried.
+const tusTries = 3
+
+// piece sends the bytes from offset on. After a broken PATCH it asks how far the
+// server got and goes on from there.
+func (t *tusUpload) piece(ctx context.Context, offset int64, piece []byte) error {
+	end := offset + int64(len(piece))
+	for try := 1; ; try++ {
+		got, err := t.patch(ctx, offset, piece[int64(len(piece))-(end-offset):])
+		switch {
+		case err == nil && got == end:
+			return nil
+		case err == nil:
+			err = t.u.c.failf(remote.Unavailable, "the server is at byte %d of the upload instead of %d", got, end)
+		case !remote.Retryable(err) || statusOf(err) == http.StatusInternalServerError || ctx.Err() != nil:
+			return err
+		}
+		at, herr := t.head(ctx)
+		switch {
+		case herr != nil:
+			return t.arrived(ctx, end, err)
+		case at == end:
+			return nil
+		case try == tusTries || at < offset || at > end:
+			return err
+		}
+		offset = at
+	}
+}
+
+// arrived is asked when the answer to a PATCH was lost and the place cannot be asked
+// any more: perhaps because the upload is complete.
+func (t *tusUpload) arrived(ctx context.Context, end int64, err error) error {
+	if end != t.u.src.Size() {
+		return err
+	}
+	f, lerr := t.u.c.lookAt(ctx, t.path)
+	if lerr == nil && f.Size == end && sumOf(f.Version) == hex.EncodeToString(t.sum.Sum(nil)) {
+		return nil
+	}
+	return err
+}
+
+// patch sends one PATCH and returns the offset that the server then has.
+func (t *tusUpload) patch(ctx context.Context, offset int64, p []byte) (int64, error) {
+	c := t.u.c
+	r := &request{
+		method: http.MethodPatch, url: t.location, body: bufferBody(p),
+		header: map[string]string{
+			"Tus-Resumable": tusVersion, "Upload-Offset": strconv.FormatInt(offset, 10),
+			"Content-Type": "application/offset+octet-stream",
+		},
+		changes: t.final && offset+int64(len(p)) == t.u.src.Size(),
+	}
+	resp, err := c.expect(ctx, r, http.StatusNoContent, http.StatusOK)
+	if err != nil {
+		switch statusOf(err) {
+		case http.StatusNotFound, http.StatusGone, http.StatusConflict:
+			return 0, c.fail(remote.Unavailable, fmt.Errorf("the upload has gone: %w", errors.Unwrap(err)))
+		}
+		return 0, err
+	}
+	closeBody(resp)
+	return c.uploadOffset(resp)
+}
+
+// head asks how far the upload is.
+func (t *tusUpload) head(ctx context.Context) (int64, error) {
+	r := &request{method: http.MethodHead, url: t.location, header: map[string]string{"Tus-Resumable": tusVersion}, repeats: true}
+	resp, err := t.u.c.expect(ctx, r, http.StatusOK, http.StatusNoContent)
+	if err != nil {
+		return 0, err
+	}
+	closeBody(resp)
+	return t.u.c.uploadOffset(resp)
+}
+
+func (c *call) uploadOffset(resp *http.Response) (int64, error) {
+	n, err := parseCount(resp.Header.Get("Upload-Offset"))
+	if err != nil {
+		return 0, c.failf(remote.Corrupt, "the server does not say how far the upload is")
+	}
+	return n, nil
+}
