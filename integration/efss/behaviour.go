@@ -96,6 +96,7 @@ type behaviour struct {
 	copyDepth  bool // COPY honours Depth: 0
 	locks      lockRule
 	lockNew    int // status of LOCK where nothing is; 0: refused
+	lockNull   bool // LOCK where nothing is makes no file, only a name in listings
 	treeLocked int // status of taking away what holds a locked entry; 0: done
 	unknown    int // status for methods that are not known
 	names      nameRule

@@ -122,7 +122,7 @@ func (s *store) create(user, path string) error {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	_, _, err = s.commit(user, path, content{})
+	_, _, err = s.commit(user, path, content{md5: hashed("")})
 	return err
 }
 

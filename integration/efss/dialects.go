@@ -133,7 +133,7 @@ func rowModDAV() *behaviour {
 		contRange: rangePutPartial, putNoDir: http.StatusConflict, putOnDir: http.StatusConflict,
 		mkcolAgain: http.StatusMethodNotAllowed, absentOver: true, pathDest: http.StatusBadRequest,
 		moveNoDir: http.StatusInternalServerError, copyDepth: true, locks: locksReal,
-		moveNoSrc: http.StatusNotFound, anyHost: true, lockNew: http.StatusOK, treeLocked: http.StatusFailedDependency, unknown: http.StatusNotImplemented, readOnlyRC: http.StatusConflict,
+		moveNoSrc: http.StatusNotFound, anyHost: true, lockNew: http.StatusOK, lockNull: true, treeLocked: http.StatusFailedDependency, unknown: http.StatusNotImplemented, readOnlyRC: http.StatusConflict,
 	}
 }
 

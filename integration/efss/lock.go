@@ -63,11 +63,13 @@ func (q *request) lockNew(want davLock) error {
 	}
 	status := http.StatusOK
 	if !exists {
+		status = q.b().lockNew
+	}
+	if !exists && !q.b().lockNull {
 		if err := q.s.store.create(q.user, q.path); err != nil {
 			q.s.locks.remove(l.token, l.key, q.now())
 			return q.storeFailed(err)
 		}
-		status = q.b().lockNew
 	}
 	q.set("Lock-Token", "<"+l.token+">")
 	return q.lockReply(status, l)
@@ -102,9 +104,6 @@ func (q *request) unlock() error {
 	token := strings.Trim(strings.TrimSpace(q.header("Lock-Token")), "<>")
 	if token == "" {
 		return fail(http.StatusBadRequest, "No lock token was supplied")
-	}
-	if _, exists := q.present(q.path); !exists {
-		return q.notFound(q.path)
 	}
 	if !q.s.locks.remove(token, q.user+q.path, q.now()) {
 		return fail(http.StatusConflict, "The locktoken that was supplied does not match a lock of this resource")
@@ -176,11 +175,14 @@ func (q *request) activeLock(p string, l davLock) string {
 		depth = "infinity"
 	}
 	x := strings.NewReplacer("D:", p+":")
-	e, exists := q.present(l.path)
+	root := ""
+	if !q.b().lockNull { // a server that still has these does not know lockroot either
+		e, exists := q.present(l.path)
+		root = x.Replace("<D:lockroot><D:href>") + q.b().list.href(q.url(l.path, exists && e.Dir)) + x.Replace("</D:href></D:lockroot>")
+	}
 	return x.Replace("<D:activelock><D:lockscope><D:"+scope+"/></D:lockscope><D:locktype><D:write/></D:locktype><D:depth>"+depth+"</D:depth>") +
 		x.Replace("<D:owner>") + l.owner + x.Replace("</D:owner><D:timeout>") + fmt.Sprintf("Second-%d", int(l.timeout.Seconds())) +
-		x.Replace("</D:timeout><D:locktoken><D:href>") + l.token + x.Replace("</D:href></D:locktoken><D:lockroot><D:href>") +
-		q.b().list.href(q.url(l.path, exists && e.Dir)) + x.Replace("</D:href></D:lockroot></D:activelock>")
+		x.Replace("</D:timeout><D:locktoken><D:href>") + l.token + x.Replace("</D:href></D:locktoken>") + root + x.Replace("</D:activelock>")
 }
 
 func (q *request) lockDiscovery(path string) (string, bool) {
@@ -238,6 +240,23 @@ func (q *request) lockConflict() *failure {
 		f.exception = `Sabre\DAV\Exception\Locked`
 	}
 	return f
+}
+
+// nullEntries returns the names directly in dir, or dir itself, that are locked and
+// do not exist: the lock-null resources of RFC 2518, which mod_dav still has.
+func (q *request) nullEntries(dir string) []info {
+	if !q.b().lockNull {
+		return nil
+	}
+	var out []info
+	locks := append(q.s.locks.on(q.user+dir, q.now()), q.s.locks.under(q.user+dir, q.now())...)
+	for _, l := range locks {
+		parent, name := splitPath(l.path)
+		if _, exists := q.present(l.path); !exists && (parent == dir || l.path == dir) {
+			out = append(out, info{Name: name, Path: l.path})
+		}
+	}
+	return out
 }
 
 // checkLock refuses a change of path without the tokens of its locks. With member

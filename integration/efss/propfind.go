@@ -27,6 +27,9 @@ func (q *request) propfind() error {
 		return err
 	}
 	e, exists := q.present(q.path)
+	if null := q.nullEntries(q.path); !exists && len(null) > 0 {
+		e, exists = null[0], true
+	}
 	if !exists {
 		for _, kv := range q.b().dav {
 			if q.b().services {
@@ -92,6 +95,11 @@ func (q *request) list(l *listWriter, e info, depth int, want wanted) error {
 			below = -1
 		}
 		if err := q.list(l, child, below, want); err != nil {
+			return err
+		}
+	}
+	for _, null := range q.nullEntries(e.Path) {
+		if err := q.writeEntry(l, null, want); err != nil {
 			return err
 		}
 	}

@@ -52,13 +52,16 @@ func (q *request) live(e info, name xml.Name) (string, bool) {
 	case nsNC:
 		return q.liveNC(e, name.Local)
 	case nsApache:
-		return "F", q.b().dialect == ModDAV && name.Local == "executable" && !e.Dir
+		return "F", q.b().dialect == ModDAV && name.Local == "executable" && !e.Dir && e.ID != 0
 	}
 	return "", false
 }
 
 func (q *request) liveDAV(e info, local string) (string, bool) {
 	st := &q.b().list
+	if e.ID == 0 && local != "resourcetype" && local != "supportedlock" && local != "lockdiscovery" {
+		return "", false // a lock-null resource
+	}
 	switch local {
 	case "getetag":
 		tag := q.b().quoted(e, q.now())

@@ -66,7 +66,9 @@ func (w *world) prop(path, element string) string {
 	return "-"
 }
 
+// differ compares two values; a weak entity tag is the same as its strong form.
 func differ(a, b string) string {
+	a, b = strings.TrimPrefix(a, "W/"), strings.TrimPrefix(b, "W/")
 	switch {
 	case a == "-" && b == "-":
 		return "none"
