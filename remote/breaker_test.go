@@ -285,3 +285,46 @@ func TestBreakerInFlight(t *testing.T) {
 		}
 	})
 }
+
+// TestBreakerNoVerdict wants a failing source between two failures to be neither a
+// failure nor an answer.
+func TestBreakerNoVerdict(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(t)
+		b := remote.Breaker(s, remote.BreakerOptions{Failures: 2})
+		defer b.Close()
+		fail := []remotetest.Rule{{Ops: []remote.Op{remote.OpStat}, Fault: remotetest.FaultError}}
+		s.faulty.SetPlan(remotetest.Plan{Rules: fail})
+		statKind(t, b, remote.Unavailable)
+		if _, err := b.Put(t.Context(), "/g", errSource{io.ErrUnexpectedEOF}, remote.PutOptions{}); !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("put: %v", err)
+		}
+		if _, ok := b.Outage(); ok {
+			t.Error("the source's error opened the breaker")
+		}
+		statKind(t, b, remote.Unavailable)
+		if _, ok := b.Outage(); !ok {
+			t.Error("the source's error was taken for an answer")
+		}
+	})
+}
+
+// TestBreakerCloseWaits wants Close to wait for a probe that takes time to end.
+func TestBreakerCloseWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var calls int
+		b := remote.Breaker(remote.Intercept(memory.New(memory.Options{}), func(ctx context.Context, c *remote.Call, _ remote.Next) error {
+			if calls++; calls > 1 {
+				<-ctx.Done()
+				time.Sleep(time.Minute)
+			}
+			return c.Fail(remote.Unavailable, nil)
+		}), remote.BreakerOptions{Failures: 1})
+		statKind(t, b, remote.Unavailable)
+		time.Sleep(2 * time.Second)
+		start := time.Now()
+		if err := b.Close(); err != nil || time.Since(start) != time.Minute || calls != 2 {
+			t.Errorf("close took %v after %d calls, %v", time.Since(start), calls, err)
+		}
+	})
+}

@@ -2,6 +2,7 @@ package remote_test
 
 import (
 	"context"
+	"encoding/hex"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -156,6 +157,19 @@ var settleCases = []settleCase{
 		},
 	},
 	{
+		name: "rename, not replacing, then others make the target", wantNot: remote.Exist,
+		change: func(ctx context.Context, b remote.Backend) error {
+			return b.Rename(ctx, "/f", "/new", remote.RenameOptions{NoReplace: true})
+		},
+		between: func(t *testing.T) func(remote.Backend) {
+			return func(b remote.Backend) {
+				if _, err := b.Stat(t.Context(), "/new"); err != nil {
+					put(t, b, "/new", "theirs")
+				}
+			}
+		},
+	},
+	{
 		name: "symlink",
 		change: func(ctx context.Context, b remote.Backend) error {
 			_, err := b.(remote.Symlinker).Symlink(ctx, "/new", "f")
@@ -297,5 +311,25 @@ func TestSettleLateArrival(t *testing.T) {
 		if _, err := b.Put(t.Context(), "/f", remotetest.Bytes([]byte("mine")), exclusive); err != nil {
 			t.Error(err)
 		}
+	})
+}
+
+// TestSettleWeakChecksum has others' bytes with the weak checksum of ours: it must
+// not pass for proof.
+func TestSettleWeakChecksum(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours := []byte("mine")
+		u := newUnlucky(t, memory.Options{}, false, func(b remote.Backend) { put(t, b, "/f", "your") })
+		h := remote.NewHash("adler32")
+		h.Write(ours)
+		forged := remote.Checksum{Algorithm: "adler32", Hex: hex.EncodeToString(h.Sum(nil))}
+		inner := u.Backend.(remote.Unwrapper).Unwrap()
+		b := remote.Retry(remote.Intercept(inner, func(ctx context.Context, c *remote.Call, next remote.Next) error {
+			err := next(ctx)
+			c.Entry.Checksum = forged
+			return err
+		}), remote.RetryOptions{})
+		_, err := b.Put(t.Context(), "/f", remotetest.Bytes(ours), exclusive)
+		wantKind(t, err, remote.Exist)
 	})
 }

@@ -115,12 +115,14 @@ func (w *watch) read(c *Call, next Next) error {
 
 // verdict turns the error of a call that was ended by the timer into the fault.
 func (w *watch) verdict(c *Call, err error) error {
-	if err == nil || !w.fired.Load() || w.outer.Err() != nil {
-		return err
-	}
 	var stall *StallError
-	if !errors.Is(err, context.Canceled) && !errors.As(err, &stall) {
+	switch {
+	case err == nil || !w.fired.Load():
 		return err
+	case !errors.Is(err, context.Canceled) && !errors.As(err, &stall):
+		return err
+	case w.outer.Err() != nil:
+		return ContextErr(w.outer)
 	}
 	fault := c.Fail(Unavailable, &StallError{w.timeout})
 	fault.Unsure = c.Op.Mutates()

@@ -204,3 +204,20 @@ func TestWatchdogLateAnswer(t *testing.T) {
 		wantKind(t, b.Remove(t.Context(), "/f", remote.RemoveOptions{Type: remote.File}), remote.NotExist)
 	})
 }
+
+// TestWatchdogBothEnd has the caller give up while the backend still winds up what
+// the watchdog has ended.
+func TestWatchdogBothEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := remote.Watchdog(remote.Intercept(memory.New(memory.Options{}), func(ctx context.Context, _ *remote.Call, _ remote.Next) error {
+			<-ctx.Done()
+			time.Sleep(time.Minute)
+			return remote.ContextErr(ctx)
+		}), patience)
+		ctx, cancel := context.WithTimeout(t.Context(), patience+time.Second)
+		defer cancel()
+		if _, err := b.Stat(ctx, "/"); err != context.DeadlineExceeded {
+			t.Errorf("the caller's context became %v", err)
+		}
+	})
+}
