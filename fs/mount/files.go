@@ -39,6 +39,13 @@ func (r *raw) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) f
 }
 
 func (r *raw) open(ctx context.Context, n *node, path string, in *fuse.OpenIn, out *fuse.OpenOut) error {
+	if in.Flags&(syscall.O_TRUNC|syscall.O_ACCMODE) == syscall.O_TRUNC|syscall.O_RDONLY {
+		// A handle for reading cannot truncate, and yet this is what open(2) does.
+		empty := fs.SetAttr{Size: new(int64)}
+		if _, err := r.fs.Setattr(ctx, path, nil, n.key.ino, empty); err != nil {
+			return err
+		}
+	}
 	h, err := r.fs.Open(ctx, path, int(in.Flags)&coreFlags)
 	if err != nil {
 		return err
@@ -88,13 +95,14 @@ func (r *raw) opened(f *openFile, flags uint32, out *fuse.OpenOut) {
 	}
 }
 
-// Read reads. A signal to the caller ends it with EINTR.
+// Read reads.
 func (r *raw) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
 	f := r.files.file(in.Fh)
 	if f == nil {
 		return nil, r.status("read", "", syscall.EBADF, false)
 	}
-	ctx := r.interruptible(cancel, &in.InHeader)
+	ctx := r.patient(cancel, &in.InHeader)
+	ctx.patience = readPatience
 	defer ctx.end()
 	n, err := f.ReadAt(ctx, buf, int64(in.Offset))
 	if err != nil {
@@ -162,14 +170,13 @@ func (r *raw) Flush(_ <-chan struct{}, in *fuse.FlushIn) fuse.Status {
 	return r.status("close", r.name(f.node), f.Handle.Flush(r.ctx), false)
 }
 
-// Fsync puts what was written where it is safe. A signal ends the wait, not the
-// work.
+// Fsync puts what was written where it is safe. The work goes on if its caller dies.
 func (r *raw) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 	f := r.files.file(in.Fh)
 	if f == nil {
 		return r.status("fsync", "", syscall.EBADF, false)
 	}
-	ctx := r.interruptible(cancel, &in.InHeader)
+	ctx := r.patient(cancel, &in.InHeader)
 	defer ctx.end()
 	err := f.Handle.Fsync(ctx)
 	return r.status("fsync", r.name(f.node), err, ctx.interrupted.Load())

@@ -11,16 +11,24 @@ import (
 	"time"
 )
 
-// dyingPoll is how often a caller that got a signal is looked at.
-const dyingPoll = 200 * time.Millisecond
+const (
+	// dyingPoll is how often a caller that got a signal is looked at.
+	dyingPoll = 200 * time.Millisecond
+	// readPatience is how long a read takes no notice of signals.
+	readPatience = 3 * time.Second
+)
 
-// waiting is the context of an operation that changes nothing. It ends early when
-// the caller got a signal (the kernel sends INTERRUPT and closes cancel):
+// waiting is the context of an operation that changes nothing. The kernel tells of
+// any signal to the caller, by INTERRUPT, which closes cancel. The operation ends
+// early
 //
-//   - always for a read and an fsync, which programs know to fail with EINTR;
-//   - otherwise only if the caller is dying. Programs do not expect EINTR from stat
-//     or open, and a Go program gets a signal each time that its scheduler preempts
-//     a goroutine; but a process that was killed could not go before we answer.
+//   - if the caller is dying: a process that was killed cannot go before we answer;
+//   - a read, also if it hangs: when a signal has come and readPatience is over.
+//
+// Other signals are no reason. Programs do not expect EINTR from stat, open or fsync
+// (sqlite takes it for a broken disk), and not from reading a file either as long as
+// that goes on: profilers and timers send signals all the time, and so does the
+// scheduler of every Go program to itself.
 //
 // Changes do not get such a context: once begun they are carried through.
 //
@@ -29,8 +37,8 @@ const dyingPoll = 200 * time.Millisecond
 type waiting struct {
 	context.Context // values and deadline
 	cancel          <-chan struct{}
-	pid             uint32 // the calling thread; 0 if it is in another pid name space
-	always          bool
+	pid             uint32        // the calling thread; 0 if it is in another pid name space
+	patience        time.Duration // 0: signals that do not kill do not count
 
 	once        sync.Once
 	watch       context.Context
@@ -48,17 +56,26 @@ func (w *waiting) start() {
 
 // run ends the context when it is time to. It ends itself with the operation.
 func (w *waiting) run() {
+	var enough <-chan time.Time
+	if w.patience > 0 {
+		timer := time.NewTimer(w.patience)
+		defer timer.Stop()
+		enough = timer.C
+	}
 	select {
 	case <-w.watch.Done():
 		return
 	case <-w.cancel:
 	}
-	for !w.always && !dying(w.pid) {
+	for !dying(w.pid) {
 		select {
 		case <-w.watch.Done():
 			return
 		case <-time.After(dyingPoll):
+			continue
+		case <-enough:
 		}
+		break
 	}
 	w.interrupted.Store(true)
 	w.stop()
@@ -75,13 +92,10 @@ func (w *waiting) Err() error {
 	select {
 	case <-w.cancel:
 		w.start()
+		return w.watch.Err()
 	default:
 		return nil // nothing but a signal ends it
 	}
-	if w.always {
-		<-w.watch.Done()
-	}
-	return w.watch.Err()
 }
 
 // end must be called when the operation is over.

@@ -15,23 +15,40 @@ import (
 // noProcess is a number that no process has (pid_max is lower).
 const noProcess = 1<<31 - 1
 
+// A read that hangs ends after a signal, but not at once.
 func TestWaitingRead(t *testing.T) {
-	cancel := make(chan struct{})
-	w := &waiting{Context: context.Background(), cancel: cancel, always: true}
-	defer w.end()
-	if w.Err() != nil || w.stop != nil {
-		t.Error("it began to watch before anybody waited")
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	const patience = 50 * time.Millisecond
+	for _, late := range []time.Duration{0, 2 * patience} { // when the signal comes
+		cancel := make(chan struct{})
+		w := &waiting{Context: context.Background(), cancel: cancel, pid: uint32(unix.Gettid()), patience: patience}
+		if w.Err() != nil || w.stop != nil {
+			t.Error("it began to watch before anybody waited")
+		}
+		began := time.Now()
+		done := w.Done()
+		time.AfterFunc(late, func() { close(cancel) })
+		<-done
+		if took := time.Since(began); took < max(patience, late) {
+			t.Errorf("signal after %v: done after %v", late, took)
+		}
+		if !errors.Is(w.Err(), context.Canceled) || !w.interrupted.Load() {
+			t.Errorf("err %v, interrupted %v", w.Err(), w.interrupted.Load())
+		}
+		w.end()
 	}
+}
+
+// Without a signal nothing ends.
+func TestWaitingQuiet(t *testing.T) {
+	w := &waiting{Context: context.Background(), cancel: make(chan struct{}), patience: time.Millisecond}
 	select {
 	case <-w.Done():
-		t.Fatal("done without a signal")
-	default:
+		t.Error("done without a signal")
+	case <-time.After(50 * time.Millisecond):
 	}
-	close(cancel)
-	<-w.Done()
-	if !errors.Is(w.Err(), context.Canceled) || !w.interrupted.Load() {
-		t.Errorf("err %v, interrupted %v", w.Err(), w.interrupted.Load())
-	}
+	w.end()
 }
 
 func TestWaitingOther(t *testing.T) {
@@ -79,7 +96,7 @@ func TestWaitingDerived(t *testing.T) {
 
 func TestWaitingEndFirst(t *testing.T) {
 	cancel := make(chan struct{})
-	w := &waiting{Context: context.Background(), cancel: cancel, always: true}
+	w := &waiting{Context: context.Background(), cancel: cancel}
 	w.end()
 	close(cancel)
 	if w.watch != nil {

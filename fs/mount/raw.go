@@ -35,11 +35,6 @@ func (r *raw) patient(cancel <-chan struct{}, in *fuse.InHeader) *waiting {
 	return &waiting{Context: r.ctx, cancel: cancel, pid: in.Pid}
 }
 
-// interruptible returns the context of a read or an fsync.
-func (r *raw) interruptible(cancel <-chan struct{}, in *fuse.InHeader) *waiting {
-	return &waiting{Context: r.ctx, cancel: cancel, pid: in.Pid, always: true}
-}
-
 // look runs an operation that changes nothing on the path of a node, or of a name in
 // it. Renames of the path wait until it is over.
 func (r *raw) look(cancel <-chan struct{}, in *fuse.InHeader, op, name string,
