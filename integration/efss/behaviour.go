@@ -95,10 +95,10 @@ type behaviour struct {
 	copyRC     int  // status of COPY if it does not work; 0: it does
 	copyDepth  bool // COPY honours Depth: 0
 	locks      lockRule
-	lockNew    int // status of LOCK where nothing is; 0: refused
+	lockNew    int  // status of LOCK where nothing is; 0: refused
 	lockNull   bool // LOCK where nothing is makes no file, only a name in listings
-	treeLocked int // status of taking away what holds a locked entry; 0: done
-	unknown    int // status for methods that are not known
+	treeLocked int  // status of taking away what holds a locked entry; 0: done
+	unknown    int  // status for methods that are not known
 	names      nameRule
 	nfc        bool // names are normalised
 }

@@ -88,8 +88,9 @@ func (s *Server) inject(rec *recorder, r *http.Request, next func(http.ResponseW
 		next(&lostReply{header: http.Header{}}, r)
 		panic(http.ErrAbortHandler)
 	}
-	next(&faultyWriter{recorder: rec, f: f, r: r}, r)
+	next(&faultyWriter{recorder: rec, f: f, r: r, room: -1}, r)
 	if f.CutRequest || f.LengthDelta > 0 {
+		_ = http.NewResponseController(rec).Flush()
 		panic(http.ErrAbortHandler)
 	}
 }
@@ -180,14 +181,16 @@ func (r *recorder) started() bool { return r.status != 0 }
 // faultyWriter spoils the body of an answer.
 type faultyWriter struct {
 	*recorder
-	f *Fault
-	r *http.Request
+	f    *Fault
+	r    *http.Request
+	room int64 // bytes that a false Content-Length leaves, -1 for no limit
 }
 
 func (w *faultyWriter) WriteHeader(status int) {
 	h := w.Header()
 	if n, err := strconv.ParseInt(h.Get("Content-Length"), 10, 64); err == nil && w.f.LengthDelta != 0 {
-		h.Set("Content-Length", strconv.FormatInt(max(0, n+w.f.LengthDelta), 10))
+		w.room = max(0, n+w.f.LengthDelta)
+		h.Set("Content-Length", strconv.FormatInt(w.room, 10))
 	}
 	w.recorder.WriteHeader(status)
 }
@@ -210,6 +213,12 @@ func (w *faultyWriter) Write(p []byte) (int, error) {
 // some writes a piece up to the next thing that goes wrong.
 func (w *faultyWriter) some(p []byte) (int, error) {
 	at := w.bytes
+	if w.room >= 0 {
+		if at == w.room {
+			return len(p), nil
+		}
+		p = p[:min(int64(len(p)), w.room-at)]
+	}
 	if w.f.CutReply || w.f.Stall {
 		if at >= w.f.ReplyAt {
 			_ = http.NewResponseController(w.recorder).Flush()
