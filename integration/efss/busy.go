@@ -35,11 +35,15 @@ func (t *busyTable) write(user, path string, alone bool) (func(), bool) {
 	}, true
 }
 
-// read counts a reader until the returned function is called.
-func (t *busyTable) read(user, path string) func() {
+// read claims a path for one more reader until the returned function is called. It
+// is false, and nothing is claimed, while there is a writer.
+func (t *busyTable) read(user, path string) (func(), bool) {
 	key := user + path
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.writers[key] {
+		return func() {}, false
+	}
 	t.readers[key]++
 	return func() {
 		t.mu.Lock()
@@ -47,14 +51,7 @@ func (t *busyTable) read(user, path string) func() {
 		if t.readers[key]--; t.readers[key] == 0 {
 			delete(t.readers, key)
 		}
-	}
-}
-
-// writing tells whether somebody writes the file at path.
-func (t *busyTable) writing(user, path string) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.writers[user+path]
+	}, true
 }
 
 // below tells whether somebody writes path or anything below it.

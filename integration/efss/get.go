@@ -16,8 +16,12 @@ import (
 
 // get answers GET and HEAD.
 func (q *request) get() error {
-	if _, exists := q.present(q.path); exists && q.b().busy && q.s.busy.writing(q.user, q.path) {
-		return q.locked()
+	if q.b().busy {
+		free, ok := q.s.busy.read(q.user, q.path)
+		if _, exists := q.present(q.path); exists && !ok {
+			return q.locked()
+		}
+		defer free()
 	}
 	f, e, err := q.s.store.open(q.user, q.path)
 	if errors.Is(err, errIsDir) {
@@ -27,9 +31,6 @@ func (q *request) get() error {
 		return err
 	}
 	defer func() { _ = f.Close() }()
-	if q.b().busy {
-		defer q.s.busy.read(q.user, q.path)()
-	}
 	if q.b().put == putInPlace {
 		fi, err := f.Stat()
 		if err != nil {
