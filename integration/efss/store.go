@@ -23,7 +23,6 @@ var (
 	errNotDir   = errors.New("not a collection")
 	errIsDir    = errors.New("is a collection")
 	errExists   = errors.New("exists already")
-	errNotEmpty = errors.New("collection is not empty")
 	errInside   = errors.New("a collection cannot be moved or copied into itself")
 	errSame     = errors.New("source and destination are the same")
 )

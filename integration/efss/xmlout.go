@@ -193,11 +193,3 @@ func (l *listWriter) response(href string, groups ...propstat) error {
 	_, _ = l.out.WriteString("</" + l.st.p + ":response>" + l.st.nl)
 	return err
 }
-
-// failed writes an entry that has a status and no properties.
-func (l *listWriter) failed(href string, status int) {
-	_, _ = l.out.WriteString(l.st.response + l.st.nl)
-	l.tag("href", href)
-	l.tag("status", fmt.Sprintf("HTTP/1.1 %d %s", status, http.StatusText(status)))
-	_, _ = l.out.WriteString("</" + l.st.p + ":response>" + l.st.nl)
-}
