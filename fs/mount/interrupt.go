@@ -44,12 +44,14 @@ type waiting struct {
 	watch       context.Context
 	stop        context.CancelFunc
 	watcher     sync.WaitGroup
+	watched     atomic.Bool // watch is set
 	interrupted atomic.Bool
 }
 
 func (w *waiting) start() {
 	w.once.Do(func() {
 		w.watch, w.stop = context.WithCancel(w.Context)
+		w.watched.Store(true)
 		w.watcher.Go(w.run)
 	})
 }
@@ -89,6 +91,9 @@ func (w *waiting) Done() <-chan struct{} {
 
 // Err implements context.Context.
 func (w *waiting) Err() error {
+	if w.watched.Load() {
+		return w.watch.Err()
+	}
 	select {
 	case <-w.cancel:
 		w.start()
@@ -100,12 +105,20 @@ func (w *waiting) Err() error {
 
 // end must be called when the operation is over.
 func (w *waiting) end() {
-	w.once.Do(func() {}) // nothing may start now
-	if w.stop != nil {
-		w.stop()
-		w.watcher.Wait()
-	}
+	w.once.Do(func() { // nobody has waited: nothing to stop
+		w.watch, w.stop = over, func() {}
+		w.watched.Store(true)
+	})
+	w.stop()
+	w.watcher.Wait()
 }
+
+// over is a context that has ended.
+var over = func() context.Context {
+	ctx, end := context.WithCancel(context.Background())
+	end()
+	return ctx
+}()
 
 // dying tells whether the thread has a SIGKILL pending. The kernel gives one to
 // every thread of a process that any fatal signal ends.

@@ -43,12 +43,19 @@ func TestWaitingRead(t *testing.T) {
 // Without a signal nothing ends.
 func TestWaitingQuiet(t *testing.T) {
 	w := &waiting{Context: context.Background(), cancel: make(chan struct{}), patience: time.Millisecond}
+	derived, stop := context.WithTimeout(w, time.Minute)
+	defer stop()
 	select {
-	case <-w.Done():
+	case <-derived.Done():
 		t.Error("done without a signal")
 	case <-time.After(50 * time.Millisecond):
 	}
+	// At the end of the operation all that was derived ends, too, with an error.
 	w.end()
+	<-derived.Done()
+	if w.Err() == nil || derived.Err() == nil || w.interrupted.Load() {
+		t.Errorf("after the end: %v, %v", w.Err(), derived.Err())
+	}
 }
 
 func TestWaitingOther(t *testing.T) {
@@ -94,13 +101,16 @@ func TestWaitingDerived(t *testing.T) {
 	}
 }
 
+// An operation that never waited is not watched, and is over afterwards.
 func TestWaitingEndFirst(t *testing.T) {
-	cancel := make(chan struct{})
-	w := &waiting{Context: context.Background(), cancel: cancel}
+	w := &waiting{Context: context.Background(), cancel: make(chan struct{})}
+	if w.Err() != nil || w.watched.Load() {
+		t.Error("it is watched before anybody waits")
+	}
 	w.end()
-	close(cancel)
-	if w.watch != nil {
-		t.Error("an operation that never waited was watched")
+	<-w.Done()
+	if !errors.Is(w.Err(), context.Canceled) || w.interrupted.Load() {
+		t.Errorf("after the end: %v", w.Err())
 	}
 }
 
