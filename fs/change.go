@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"syscall"
-	"time"
 
 	"github.com/meshmount/meshmount/remote"
 )
@@ -18,7 +16,8 @@ func (f *FS) Mkdir(ctx context.Context, path string, mode uint32) (Attr, error) 
 	}
 	ctx = context.WithoutCancel(ctx)
 	defer f.paths.lock(one(path))()
-	if f.opened(path) != nil || f.ns.fixed(path) {
+	seen := f.sight(path)
+	if seen.x != nil && seen.x.local() || f.ns.fixed(path) {
 		return Attr{}, fail("mkdir", path, remote.Exist, nil)
 	}
 	b.meta.changing(rel)
@@ -28,6 +27,7 @@ func (f *FS) Mkdir(ctx context.Context, path string, mode uint32) (Attr, error) 
 		b.meta.forget(rel, 0)
 		return Attr{}, err
 	}
+	f.answered(path, seen, nil, 0) // what was open here had been removed elsewhere
 	b.meta.set(e)
 	b.meta.setEmpty(rel)
 	b.touchParent(rel)
@@ -52,7 +52,8 @@ func (f *FS) Symlink(ctx context.Context, path, target string) (Attr, error) {
 		return Attr{}, fail("symlink", path, remote.Unsupported, errors.New("the server cannot keep symbolic links"))
 	}
 	defer f.paths.lock(one(path))()
-	if f.opened(path) != nil || f.ns.fixed(path) {
+	seen := f.sight(path)
+	if seen.x != nil && seen.x.local() || f.ns.fixed(path) {
 		return Attr{}, fail("symlink", path, remote.Exist, nil)
 	}
 	b.meta.changing(rel)
@@ -62,6 +63,7 @@ func (f *FS) Symlink(ctx context.Context, path, target string) (Attr, error) {
 		b.meta.forget(rel, remote.File)
 		return Attr{}, err
 	}
+	f.answered(path, seen, nil, 0)
 	b.meta.set(e)
 	b.touchParent(rel)
 	return f.attr(b, e, b.AttrTTL), nil
@@ -105,26 +107,35 @@ func (f *FS) Unlink(ctx context.Context, path string) error {
 	// The last reference may have something to put, which needs the lock.
 	defer func() { unlock(); release() }()
 	if x == nil || x.onServer() {
-		e, _, err := b.meta.stat(ctx, rel, false)
-		if err != nil {
-			return err
-		}
-		if e.Type == remote.Dir {
-			return fail("unlink", path, remote.IsDir, nil)
-		}
-		if err := f.preserve(ctx, x); err != nil {
-			return err
-		}
-		b.meta.changing(rel)
-		err = b.Backend.Remove(ctx, rel, remote.RemoveOptions{Type: e.Type})
-		b.meta.changing(rel)
-		if err != nil {
-			b.meta.forget(rel, e.Type)
+		err := f.remove(ctx, b, path, rel, x)
+		// A changed file that somebody else has removed is still there for us.
+		if err != nil && !(remote.KindOf(err) == remote.NotExist && x != nil && x.local()) {
 			return err
 		}
 	}
 	f.vanished(b, path, remote.File)
 	return nil
+}
+
+// remove removes the file at path, on which x is open if not nil, from the server.
+func (f *FS) remove(ctx context.Context, b *branch, path, rel string, x *file) error {
+	e, _, err := b.meta.stat(ctx, rel, false)
+	if err != nil {
+		return err
+	}
+	if e.Type == remote.Dir {
+		return fail("unlink", path, remote.IsDir, nil)
+	}
+	if err := f.preserve(ctx, x); err != nil {
+		return err
+	}
+	b.meta.changing(rel)
+	err = b.Backend.Remove(ctx, rel, remote.RemoveOptions{Type: e.Type})
+	b.meta.changing(rel)
+	if err != nil {
+		b.meta.forget(rel, e.Type)
+	}
+	return err
 }
 
 func (x *file) isGone() bool {
@@ -248,15 +259,14 @@ func (f *FS) Rename(ctx context.Context, from, to string, flags uint32) error {
 	y, releaseY := f.grab(to)
 	// The last reference may have something to put, which needs the lock.
 	defer func() { unlock(); releaseX(); releaseY() }()
-	e, err := f.readyToMove(ctx, b, moving{from, to, x, y}, flags)
+	e, err := f.readyToMove(ctx, b, renameOf{from, to, x, y}, flags)
 	if err != nil || from == to {
 		return err
 	}
-	b.meta.changing(relFrom)
-	b.meta.changing(relTo)
+	defer f.moving(from)()
+	b.meta.renaming(relFrom, relTo, e.Type)
 	err = b.Backend.Rename(ctx, relFrom, relTo, remote.RenameOptions{NoReplace: flags&NoReplace != 0})
-	b.meta.changing(relFrom)
-	b.meta.changing(relTo)
+	b.meta.renaming(relFrom, relTo, e.Type)
 	if err != nil {
 		b.meta.forget(relFrom, e.Type)
 		b.meta.forget(relTo, 0)
@@ -266,15 +276,35 @@ func (f *FS) Rename(ctx context.Context, from, to string, flags uint32) error {
 	return nil
 }
 
-// moving is a rename with the files that are open at its ends, if any.
-type moving struct {
+// moving makes reads of the files at and below path that fail wait until the
+// returned function is called: the server may know of a rename before us.
+func (f *FS) moving(path string) (over func()) {
+	done := make(chan struct{})
+	files := f.openBelow(path, func(x *file) bool {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		x.moving = done
+		return true
+	})
+	return func() {
+		for _, x := range files {
+			x.mu.Lock()
+			x.moving = nil
+			x.mu.Unlock()
+		}
+		close(done)
+	}
+}
+
+// renameOf is a rename with the files that are open at its ends, if any.
+type renameOf struct {
 	from, to string
 	x, y     *file
 }
 
 // readyToMove brings what is open at both ends to a state in which the server can
 // do the rename, and returns the entry to move.
-func (f *FS) readyToMove(ctx context.Context, b *branch, m moving, flags uint32) (remote.Entry, error) {
+func (f *FS) readyToMove(ctx context.Context, b *branch, m renameOf, flags uint32) (remote.Entry, error) {
 	if m.x != nil {
 		if m.from == m.to {
 			return remote.Entry{}, nil
@@ -284,8 +314,14 @@ func (f *FS) readyToMove(ctx context.Context, b *branch, m moving, flags uint32)
 		}
 	}
 	e, _, err := b.meta.stat(ctx, b.rel(m.from), false)
-	if err != nil || m.from == m.to || m.y == nil {
+	if err != nil || m.from == m.to {
 		return e, err
+	}
+	if e.Type == remote.Dir && m.y == nil && len(f.openBelow(m.to, (*file).local)) > 0 {
+		return e, fail("rename", m.to, remote.NotEmpty, nil)
+	}
+	if m.y == nil {
+		return e, nil
 	}
 	switch {
 	case flags&NoReplace != 0:
@@ -316,8 +352,8 @@ func (f *FS) moved(b *branch, e remote.Entry, from, to string) {
 			x.mu.Unlock()
 		}
 	}
-	f.mu.Unlock()
 	f.inos.rename(from, to)
+	f.mu.Unlock()
 	b.meta.renamed(b.rel(from), b.rel(to))
 	b.meta.gone(b.rel(from), e.Type)
 	b.meta.forget(b.rel(to), e.Type)
@@ -328,160 +364,4 @@ func (f *FS) moved(b *branch, e remote.Entry, from, to string) {
 	b.meta.set(e)
 	b.touchParent(b.rel(from))
 	b.touchParent(b.rel(to))
-}
-
-// SetAttr says what Setattr shall change; nil fields stay.
-type SetAttr struct {
-	Mode         *uint32
-	UID, GID     *uint32
-	Size         *int64
-	MTime, ATime *time.Time
-}
-
-// Setattr changes attributes of the file h is open on, or of the open file with
-// inode number ino, or of what is at path. Access times are not kept.
-func (f *FS) Setattr(ctx context.Context, path string, h *Handle, ino uint64, set SetAttr) (Attr, error) {
-	if set.UID != nil && *set.UID != f.opts.UID || set.GID != nil && *set.GID != f.opts.GID {
-		return Attr{}, fail("setattr", path, remote.Permission, syscall.EPERM)
-	}
-	ctx = context.WithoutCancel(ctx)
-	x := f.openedIno(ino)
-	switch {
-	case h != nil:
-		x = h.x
-	case x == nil:
-		x = f.opened(path)
-	}
-	if set.Size != nil {
-		if err := f.resize(ctx, path, x, *set.Size); err != nil {
-			return Attr{}, err
-		}
-	}
-	if set.Mode != nil || set.MTime != nil {
-		a := remote.Attrs{Mode: set.Mode, MTime: set.MTime}
-		if err := f.change(ctx, path, x, a); err != nil {
-			return Attr{}, err
-		}
-	}
-	if x != nil {
-		return x.attr(), nil
-	}
-	return f.Stat(ctx, path)
-}
-
-// resize truncates an open file, or opens, truncates and puts a closed one.
-func (f *FS) resize(ctx context.Context, path string, x *file, size int64) error {
-	if size < 0 {
-		return fail("truncate", path, remote.Invalid, nil)
-	}
-	if x != nil {
-		f.mu.Lock()
-		writers := x.writers
-		f.mu.Unlock()
-		if writers > 0 || x.isGone() {
-			// The close of the writer brings it to the server, or nothing has to.
-			return x.truncate(size)
-		}
-	}
-	h, err := f.Open(ctx, path, syscall.O_WRONLY)
-	if err != nil {
-		return err
-	}
-	defer h.Release()
-	if err := h.Truncate(ctx, size); err != nil {
-		return err
-	}
-	return h.Flush(ctx)
-}
-
-// change sets mode and modification time: with the next upload if there will be
-// one, else at once.
-func (f *FS) change(ctx context.Context, path string, x *file, a remote.Attrs) error {
-	if a.Mode != nil {
-		m := *a.Mode & 0o7777
-		a.Mode = &m
-	}
-	if x != nil {
-		path, _ = x.where()
-	}
-	b, rel, err := f.writable("setattr", path)
-	if err != nil {
-		return err
-	}
-	if a.MTime != nil {
-		t := b.truncateTime(*a.MTime)
-		a.MTime = &t
-	}
-	defer f.paths.lock(one(path))()
-	if x != nil && x.setLater(a) {
-		return nil
-	}
-	e, _, err := b.meta.stat(ctx, rel, false)
-	if err != nil {
-		return err
-	}
-	_, err = f.setAttrs(ctx, b, e, a)
-	return err
-}
-
-// setLater notes attributes on a file that is still to be put, or that is on no
-// server any more.
-func (x *file) setLater(a remote.Attrs) bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if !x.dirty && x.exists && !x.gone {
-		return false
-	}
-	if a.Mode != nil {
-		x.mode = a.Mode
-	}
-	if a.MTime != nil {
-		x.mtime, x.setTime = *a.MTime, true
-	}
-	return true
-}
-
-// setAttrs sets attributes on the server and keeps here what the server does not.
-func (f *FS) setAttrs(ctx context.Context, b *branch, e remote.Entry, a remote.Attrs) (remote.Entry, error) {
-	now := e
-	if s, ok := remote.As[remote.AttrSetter](b.Backend); ok {
-		b.meta.changing(e.Path)
-		var err error
-		now, err = s.SetAttr(ctx, e.Path, a)
-		b.meta.changing(e.Path)
-		if err != nil {
-			b.meta.forget(e.Path, e.Type)
-			return e, err
-		}
-	}
-	var keep remote.Attrs
-	if a.Mode != nil && !(now.ModeKnown && now.Mode == *a.Mode) {
-		keep.Mode = a.Mode
-	}
-	if a.MTime != nil && !now.MTime.Equal(*a.MTime) {
-		keep.MTime = a.MTime
-	}
-	if keep.Mode != nil || keep.MTime != nil {
-		b.meta.keep(now, keep)
-	}
-	b.meta.set(now)
-	if x := f.opened(b.abs(e.Path)); x != nil {
-		x.attrsSet(e, now, a)
-	}
-	return now, nil
-}
-
-// attrsSet follows a change of attributes that was made on the server.
-func (x *file) attrsSet(was, now remote.Entry, a remote.Attrs) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.base.Version == was.Version {
-		x.base = now
-	}
-	if a.MTime != nil {
-		x.mtime = *a.MTime
-	}
-	if a.Mode != nil {
-		x.mode = a.Mode
-	}
 }

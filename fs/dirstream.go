@@ -24,8 +24,9 @@ type DirStream struct {
 	cursor  *dirCursor     // or one from the server
 	local   []DirEntry     // what only this mount knows: mount points, files not yet put
 	hidden  map[string]bool
-	maybe   bool // the directory may be there for the sake of mount points only
-	i, j    int  // next of fetched, next of local
+	maybe   bool      // the directory may be there for the sake of mount points only
+	at      time.Time // when the server was asked
+	i, j    int       // next of fetched, next of local
 }
 
 // OpenDir begins to read the directory at path. Entries come as the server sends
@@ -45,11 +46,12 @@ func (f *FS) OpenDir(ctx context.Context, path string) (*DirStream, error) {
 	if d.b == nil {
 		return d, nil
 	}
-	if entries, ok := d.b.meta.listed(rel); ok {
-		d.fetched = entries
+	if entries, at, ok := d.b.meta.listed(rel); ok {
+		d.fetched, d.at = entries, at
 		return d, nil
 	}
 	d.cursor = &dirCursor{d: f.fetchDir(ctx, d.b, rel)}
+	d.at = d.cursor.d.at
 	return d, nil
 }
 
@@ -98,13 +100,32 @@ func (d *DirStream) Next(ctx context.Context) (DirEntry, error) {
 			return DirEntry{}, err
 		}
 		_, name := remote.Split(e.Path)
-		if !d.hidden[name] {
-			return DirEntry{name, d.fs.attr(d.b, e, d.ttl())}, nil
+		if d.hidden[name] {
+			continue
+		}
+		if a, ok := d.attr(ctx, e); ok {
+			return DirEntry{name, a}, nil
 		}
 	}
 }
 
-func (d *DirStream) ttl() time.Duration { return d.b.AttrTTL }
+// attr returns the attributes of a listed entry. An open file has its own; if the
+// server seems to have another version of it, that must be found out first, because
+// the listing may be older than a change made here. It returns false if nothing is
+// there any more.
+func (d *DirStream) attr(ctx context.Context, e remote.Entry) (Attr, bool) {
+	path := d.b.abs(e.Path)
+	if x := d.fs.opened(path); x != nil {
+		if x.local() || x.sameVersion(e) {
+			return x.attr(), true
+		}
+		a, err := d.fs.Stat(ctx, path)
+		if err == nil || remote.KindOf(err) == remote.NotExist {
+			return a, err == nil
+		}
+	}
+	return d.fs.attr(d.b, e, max(0, d.b.AttrTTL-d.fs.now().Sub(d.at))), true
+}
 
 func (d *DirStream) nextRemote(ctx context.Context) (remote.Entry, error) {
 	if d.cursor != nil {

@@ -28,7 +28,9 @@
 //
 //  1. path locks (locker): one per path for what changes its name or its content on
 //     the server; over a whole subtree for renames and directory removal.
-//  2. file.content: writers exclusive; uploads and reads of staged bytes shared.
-//  3. state, held for moments and never during I/O: FS.mu before file.mu; dirFetch.mu
-//     before metaCache.mu; otherwise never two at a time.
+//  2. file.filling: whoever brings missing bytes from the server into the staging file.
+//  3. file.content: writers exclusive; uploads and reads of staged bytes shared.
+//  4. state, held for moments and never during I/O: FS.mu before file.mu before the
+//     locks of inodes and versions; dirFetch.mu before metaCache.mu; otherwise never
+//     two at a time.
 package fs

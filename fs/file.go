@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
-	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/meshmount/meshmount/remote"
@@ -22,21 +22,33 @@ type file struct {
 	content sync.RWMutex
 
 	mu      sync.Mutex
-	path    string       // guarded by mu; in the tree
-	gone    bool         // guarded by mu; removed or replaced: never to be put
-	base    remote.Entry // guarded by mu; version on the server; zero if none yet
-	exists  bool         // guarded by mu; base is on the server
-	stage   *stage       // guarded by mu and content; nil: all bytes are on the server
-	dirty   bool         // guarded by mu; stage or attributes differ from the server
-	gen     uint64       // guarded by mu; counts changes of content
-	size    int64        // guarded by mu
-	mtime   time.Time    // guarded by mu
-	mode    *uint32      // guarded by mu; permission bits to store, nil: as they are
-	setTime bool         // guarded by mu; mtime was set by the program
-	failed  error        // guarded by mu; of the last upload, nil after a success or a change
+	path    string        // guarded by mu; in the tree
+	gone    bool          // guarded by mu; removed or replaced: never to be put
+	base    remote.Entry  // guarded by mu; version on the server; zero if none yet
+	exists  bool          // guarded by mu; base is on the server
+	stage   *stage        // guarded by mu and content; nil: all bytes are on the server
+	dirty   bool          // guarded by mu; stage or attributes differ from the server
+	gen     uint64        // guarded by mu; counts changes of content
+	size    int64         // guarded by mu
+	mtime   time.Time     // guarded by mu
+	mode    *uint32       // guarded by mu; permission bits to store, nil: as they are
+	setTime bool          // guarded by mu; mtime was set by the program
+	failed  error         // guarded by mu; of the last upload, nil after a success or a change
+	puts    uint64        // guarded by mu; counts changes of base
+	fresh   time.Time     // guarded by mu; until when base need not be compared with the server's
+	moving  chan struct{} // guarded by mu; closed when the rename under way is over, nil without one
 
-	refs    int // guarded by FS.mu; handles
-	writers int // guarded by FS.mu; handles that can write
+	filling chan struct{} // holds a token while somebody runs fill
+	used    atomic.Bool   // a handle has read or written
+
+	refs    int  // guarded by FS.mu; handles
+	writers int  // guarded by FS.mu; handles that can write
+	keep    bool // guarded by FS.mu; the kernel could keep its pages at the first open
+}
+
+// newFile returns the file object for path, which is in no table yet.
+func (f *FS) newFile(b *branch, path string) *file {
+	return &file{fs: f, b: b, path: path, ino: f.inos.of(path), filling: make(chan struct{}, 1)}
 }
 
 // local tells whether this mount knows more of the file than the server.
@@ -66,7 +78,11 @@ func (x *file) entry() remote.Entry {
 func (x *file) attr() Attr {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	a := x.fs.attr(x.b, x.entry(), x.b.AttrTTL)
+	ttl := x.b.AttrTTL
+	if x.exists && !x.dirty && !x.gone {
+		ttl = max(0, x.fresh.Sub(x.fs.now()))
+	}
+	a := x.fs.attr(x.b, x.entry(), ttl)
 	a.Ino = x.ino
 	if x.gone {
 		a.Nlink = 0
@@ -88,7 +104,15 @@ func (x *file) overlay() (a Attr, path string, mine bool) {
 func (x *file) sameVersion(e remote.Entry) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if e.Version != "" || x.base.Version != "" {
+	return x.isBase(e)
+}
+
+// isBase is sameVersion. Guarded by mu.
+func (x *file) isBase(e remote.Entry) bool {
+	switch {
+	case e.Type != remote.File:
+		return false
+	case e.Version != "" || x.base.Version != "":
 		return e.Version == x.base.Version
 	}
 	return e.Size == x.base.Size && e.MTime.Equal(x.base.MTime)
@@ -124,6 +148,9 @@ func (x *file) ensureStage() (*stage, error) {
 func (x *file) touch(size int64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if !x.dirty {
+		x.fs.pages.swap(x.ino, "") // they are of no version on the server
+	}
 	x.size, x.dirty, x.setTime, x.failed = size, true, false, nil
 	x.gen++
 	x.mtime = x.b.truncateTime(x.fs.now())
@@ -151,9 +178,11 @@ func (x *file) writeAt(p []byte, off int64, atEnd bool) (int, error) {
 	if atEnd {
 		off = size
 	}
-	if err := st.write(p, off); err != nil {
-		// A write that did not fit left its beginning, as on a local disk.
-		x.touch(size)
+	if n, err := st.write(p, off); err != nil {
+		if n > 0 {
+			// A write that did not fit left its beginning, as on a local disk.
+			x.touch(size)
+		}
 		if e := st.truncate(size); e != nil {
 			err = errors.Join(err, e)
 		}
@@ -174,6 +203,21 @@ func (x *file) attrSize() int64 {
 func (x *file) truncate(size int64) error {
 	x.content.Lock()
 	defer x.content.Unlock()
+	return x.resize(size)
+}
+
+// extend makes the file at least size bytes long.
+func (x *file) extend(size int64) error {
+	x.content.Lock()
+	defer x.content.Unlock()
+	if size <= x.attrSize() {
+		return nil
+	}
+	return x.resize(size)
+}
+
+// resize sets the size. Called with content held exclusively.
+func (x *file) resize(size int64) error {
 	path, _ := x.where()
 	st, err := x.ensureStage()
 	if err != nil {
@@ -201,7 +245,7 @@ func (x *file) readAt(ctx context.Context, p []byte, off int64) (int, error) {
 		p = p[:min(int64(len(p)), size-off)]
 		if st == nil {
 			n, err := x.b.Backend.ReadAt(ctx, ref, p, off)
-			if x.movedSince(ref, err) {
+			if x.movedSince(ctx, ref, err) {
 				continue
 			}
 			return n, x.readError(ref, n, len(p), err)
@@ -222,17 +266,31 @@ func (x *file) readError(ref remote.Ref, n, want int, err error) error {
 	case err == nil || errors.Is(err, io.EOF) && n == want:
 		return nil
 	case errors.Is(err, io.EOF):
-		return fail("read", x.b.abs(ref.Path), remote.Changed, errors.New("the file became shorter on the server"))
+		err = fail("read", x.b.abs(ref.Path), remote.Changed, errors.New("the file became shorter on the server"))
 	case remote.KindOf(err) == remote.NotExist:
-		return fail("read", x.b.abs(ref.Path), remote.Changed, errors.New("the file was removed on the server"))
+		err = fail("read", x.b.abs(ref.Path), remote.Changed, errors.New("the file was removed on the server"))
+	}
+	if remote.KindOf(err) == remote.Changed {
+		x.b.meta.forget(ref.Path, remote.File) // the next open is to see the new version
 	}
 	return err
 }
 
-// movedSince tells whether a read failed because the file was renamed here.
-func (x *file) movedSince(ref remote.Ref, err error) bool {
+// movedSince tells whether a read failed because the file was renamed here. It waits
+// for a rename that is under way: the server may know of it before us.
+func (x *file) movedSince(ctx context.Context, ref remote.Ref, err error) bool {
 	if err == nil {
 		return false
+	}
+	x.mu.Lock()
+	moving := x.moving
+	x.mu.Unlock()
+	if moving != nil {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-moving:
+		}
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -258,173 +316,4 @@ func (x *file) readStaged(p []byte, off int64) (int, *extent, error) {
 		err = nil
 	}
 	return n, nil, local("read", path, err)
-}
-
-// fillHole reads base bytes into the staging file.
-func (x *file) fillHole(ctx context.Context, h extent) error {
-	for {
-		x.mu.Lock()
-		ref := x.ref()
-		x.mu.Unlock()
-		p := make([]byte, h.end-h.off)
-		n, err := x.b.Backend.ReadAt(ctx, ref, p, h.off)
-		if x.movedSince(ref, err) {
-			continue
-		}
-		if err := x.readError(ref, n, len(p), err); err != nil {
-			return err
-		}
-		return x.putFill(p, h.off)
-	}
-}
-
-func (x *file) putFill(p []byte, off int64) error {
-	x.content.Lock()
-	defer x.content.Unlock()
-	path, _ := x.where()
-	return local("read", path, x.stage.fill(p, off))
-}
-
-// Sizes for filling a staging file from the server.
-const (
-	fillChunk     = 8 << 20
-	wholeIfShaky  = 64 << 20 // files up to this are read in one piece while their version is no proof
-	maxOpenerTrys = 3
-)
-
-// wantStage brings the whole file here first where reading it in pieces is wrong
-// or hopeless: servers without ranges, and fresh files whose version is no proof
-// yet, so that two ranges could be of two contents.
-func (x *file) wantStage(ctx context.Context) error {
-	x.mu.Lock()
-	shaky := x.base.Provisional && x.size <= wholeIfShaky
-	need := x.exists && x.stage == nil && x.size > 0 && (shaky || !x.b.caps().Ranges)
-	x.mu.Unlock()
-	if !need {
-		return nil
-	}
-	return x.fill(ctx)
-}
-
-// fill brings all bytes that are missing into the staging file.
-func (x *file) fill(ctx context.Context) error {
-	x.content.Lock()
-	_, err := x.ensureStage()
-	x.content.Unlock()
-	if err != nil {
-		return err
-	}
-	opener, ok := remote.As[remote.Opener](x.b.Backend)
-	x.mu.Lock()
-	inOneGo := ok && (!x.b.caps().Ranges || x.base.Provisional)
-	x.mu.Unlock()
-	for try := 1; ; try++ {
-		h := x.firstHole()
-		if h == nil {
-			return nil
-		}
-		if inOneGo {
-			err = x.fillStream(ctx, opener)
-		} else {
-			err = x.fillHole(ctx, extent{h.off, min(h.end, h.off+fillChunk)})
-			try = 0
-		}
-		if err != nil && (!inOneGo || try >= maxOpenerTrys || !remote.Retryable(err)) {
-			return err
-		}
-	}
-}
-
-func (x *file) firstHole() *extent {
-	x.content.RLock()
-	defer x.content.RUnlock()
-	if m := x.stage.missing(0, x.attrSize()); len(m) > 0 {
-		return &m[0]
-	}
-	return nil
-}
-
-// fillStream reads the whole base version once.
-func (x *file) fillStream(ctx context.Context, o remote.Opener) error {
-	x.mu.Lock()
-	ref := x.ref()
-	x.mu.Unlock()
-	r, err := o.Open(ctx, ref)
-	if err != nil {
-		return x.readError(ref, 0, 1, err)
-	}
-	defer r.Close()
-	buf := make([]byte, 1<<20)
-	for off := int64(0); off < ref.Size; {
-		n, err := io.ReadFull(r, buf[:min(int64(len(buf)), ref.Size-off)])
-		if errors.Is(err, io.ErrUnexpectedEOF) || err == io.EOF {
-			return x.readError(ref, n, int(ref.Size-off), io.EOF)
-		}
-		if err != nil {
-			return err
-		}
-		if err := x.putFill(buf[:n], off); err != nil {
-			return err
-		}
-		off += int64(n)
-	}
-	return nil
-}
-
-// insert puts x into the tables and takes a reference. Called with FS.mu held.
-func (f *FS) insert(x *file, path string) {
-	f.files[path] = x
-	f.byIno[x.ino] = append(f.byIno[x.ino], x)
-}
-
-// dropName takes x out of the table of names: the name is now something else.
-// Called with FS.mu held.
-func (f *FS) dropName(x *file, path string) {
-	if f.files[path] == x {
-		delete(f.files, path)
-	}
-}
-
-// drop takes x out of both tables. Called with FS.mu held.
-func (f *FS) drop(x *file) {
-	path, _ := x.where()
-	f.dropName(x, path)
-	left := slices.DeleteFunc(f.byIno[x.ino], func(y *file) bool { return y == x })
-	if len(left) == 0 {
-		delete(f.byIno, x.ino)
-	} else {
-		f.byIno[x.ino] = left
-	}
-}
-
-// opened returns the file that is open at path, if any.
-func (f *FS) opened(path string) *file {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.files[path]
-}
-
-// grab is opened with a reference: the file stays open until release is called.
-func (f *FS) grab(path string) (x *file, release func()) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	x = f.files[path]
-	if x == nil {
-		return nil, func() {}
-	}
-	x.refs++
-	return x, (&Handle{x: x}).Release
-}
-
-// replaced separates the open file x from its name, because the server now has
-// another version there: the name gets a new inode number.
-func (f *FS) replaced(x *file, path string) {
-	f.mu.Lock()
-	was := f.files[path] == x
-	f.dropName(x, path)
-	f.mu.Unlock()
-	if was {
-		f.inos.gone(path)
-		f.tell(Invalidation{Path: path, Ino: x.ino, Entry: true})
-	}
 }

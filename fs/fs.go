@@ -115,9 +115,10 @@ func New(opts Options, branches []Branch) (*FS, error) {
 		f.now = time.Now
 	}
 	f.start = f.now()
+	f.closing, f.stop = context.WithCancel(context.Background())
 	var list []*branch
 	for _, b := range branches {
-		list = append(list, &branch{Branch: b, prefix: b.Prefix, caps: b.Backend.Caps, meta: newMetaCache(b, f.now),
+		list = append(list, &branch{Branch: b, prefix: b.Prefix, caps: b.Backend.Caps, meta: newMetaCache(b, f.now, f.detach),
 			fetches: map[string]*dirFetch{}})
 	}
 	var err error
@@ -127,8 +128,19 @@ func New(opts Options, branches []Branch) (*FS, error) {
 	if f.stages, err = newStageDir(opts.StageDir); err != nil {
 		return nil, err
 	}
-	f.closing, f.stop = context.WithCancel(context.Background())
 	return f, nil
+}
+
+// detach is the detacher of f.
+func (f *FS) detach(ctx context.Context, do func(context.Context)) context.CancelFunc {
+	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	release := context.AfterFunc(f.closing, cancel)
+	f.background.Go(func() {
+		defer release()
+		defer cancel()
+		do(inner)
+	})
+	return cancel
 }
 
 // OnInvalidate registers the function that tells the kernel what to forget. It must
@@ -147,8 +159,8 @@ func (f *FS) tell(i Invalidation) {
 }
 
 // Close puts what is still open and changed to the servers, parks what cannot be
-// put, and waits for the goroutines. The kernel must not use the FS any more. The
-// error names every file that was parked.
+// put before ctx ends, and waits for the goroutines. The kernel must not use the FS
+// any more. The error names every file that was parked.
 func (f *FS) Close(ctx context.Context) error {
 	f.mu.Lock()
 	var open []*file
@@ -175,7 +187,9 @@ func local(op, path string, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
+	case errors.Is(err, syscall.EFBIG):
+		return fail(op, path, remote.TooLarge, fmt.Errorf("staging: %w", err))
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return fail(op, path, remote.NoSpace, fmt.Errorf("staging: %w", err))
 	}
 	return fail(op, path, remote.Other, fmt.Errorf("staging: %w", err))

@@ -1,7 +1,6 @@
 package fs
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,156 +16,6 @@ import (
 	"github.com/meshmount/meshmount/remote"
 	"github.com/meshmount/meshmount/remote/memory"
 )
-
-// world is an FS over memory branches.
-type world struct {
-	*FS
-	t        *testing.T
-	a, b     *memory.Backend
-	park     string
-	stage    string
-	finished bool
-}
-
-type text string
-
-func (s text) Size() int64                  { return int64(len(s)) }
-func (s text) Open() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(string(s))), nil }
-
-func newWorld(t *testing.T, opts memory.Options, change ...func(*[]Branch)) *world {
-	t.Helper()
-	w := &world{t: t, a: memory.New(opts), b: memory.New(memory.Options{}), park: t.TempDir(), stage: t.TempDir()}
-	branches := []Branch{
-		{Prefix: "/a", Backend: w.a, AttrTTL: time.Minute, DirTTL: time.Minute, NegTTL: time.Minute},
-		{Prefix: "/deep/b", Backend: w.b},
-	}
-	for _, c := range change {
-		c(&branches)
-	}
-	var err error
-	w.FS, err = New(Options{UID: 7, GID: 8, Umask: 0o022, StageDir: w.stage, ParkDir: w.park, Hostname: "node1"}, branches)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if !w.finished {
-			w.finish()
-		}
-	})
-	return w
-}
-
-// finish closes the FS; nothing may be left in the staging directory.
-func (w *world) finish() {
-	w.t.Helper()
-	w.finished = true
-	if err := w.Close(context.Background()); err != nil {
-		w.t.Error(err)
-	}
-	left, err := os.ReadDir(w.stage)
-	if err != nil || len(left) > 0 {
-		w.t.Errorf("staging directory: %v %v", left, err)
-	}
-}
-
-func (w *world) write(path, content string) {
-	w.t.Helper()
-	h, _, err := w.Create(w.t.Context(), path, syscall.O_RDWR, 0o644)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.must(h.Truncate(w.t.Context(), 0))
-	w.put(h, content, 0)
-	w.must(h.Flush(w.t.Context()))
-	h.Release()
-}
-
-func (w *world) put(h *Handle, s string, off int64) {
-	w.t.Helper()
-	if n, err := h.WriteAt(w.t.Context(), []byte(s), off); err != nil || n != len(s) {
-		w.t.Fatalf("write: %d %v", n, err)
-	}
-}
-
-func (w *world) must(err error) {
-	w.t.Helper()
-	if err != nil {
-		w.t.Fatal(err)
-	}
-}
-
-func (w *world) kind(err error, k remote.Kind) {
-	w.t.Helper()
-	if err == nil || remote.KindOf(err) != k {
-		w.t.Fatalf("error is %v, want %v", err, k)
-	}
-}
-
-func (w *world) readH(h *Handle) string {
-	w.t.Helper()
-	p := make([]byte, 1<<16)
-	n, err := h.ReadAt(w.t.Context(), p, 0)
-	w.must(err)
-	return string(p[:n])
-}
-
-func (w *world) read(path string) string {
-	w.t.Helper()
-	h := w.open(path, syscall.O_RDONLY)
-	defer h.Release()
-	return w.readH(h)
-}
-
-func (w *world) open(path string, flags int) *Handle {
-	w.t.Helper()
-	h, err := w.Open(w.t.Context(), path, flags)
-	w.must(err)
-	return h
-}
-
-// server returns what is on the server.
-func (w *world) server(path string) string {
-	w.t.Helper()
-	e, err := w.a.Stat(w.t.Context(), path)
-	if err != nil {
-		return "<" + remote.KindOf(err).String() + ">"
-	}
-	p := make([]byte, e.Size)
-	if _, err := w.a.ReadAt(w.t.Context(), remote.Ref{Path: path, Size: e.Size}, p, 0); err != nil && err != io.EOF {
-		w.t.Fatal(err)
-	}
-	return string(p)
-}
-
-func (w *world) elsewhere(path, content string) {
-	w.t.Helper()
-	_, err := w.a.Put(w.t.Context(), path, text(content), remote.PutOptions{})
-	w.must(err)
-}
-
-func (w *world) names(path string) []string {
-	w.t.Helper()
-	d, err := w.OpenDir(w.t.Context(), path)
-	w.must(err)
-	defer d.Close()
-	var names []string
-	for {
-		e, err := d.Next(w.t.Context())
-		if err == io.EOF {
-			slices.Sort(names)
-			return names
-		}
-		w.must(err)
-		names = append(names, e.Name)
-	}
-}
-
-func (w *world) size(path string) int64 {
-	w.t.Helper()
-	a, err := w.Stat(w.t.Context(), path)
-	w.must(err)
-	return a.Size
-}
 
 func TestTreeOfBranches(t *testing.T) {
 	w := newWorld(t, memory.Options{})
@@ -638,30 +487,6 @@ func TestOptionsAreChecked(t *testing.T) {
 		{{Prefix: "/a", Backend: memory.New(memory.Options{})}, {Prefix: "/a", Backend: memory.New(memory.Options{})}}} {
 		if _, err := New(good, branches); err == nil {
 			t.Errorf("accepted %v", branches)
-		}
-	}
-}
-
-func TestDirectoryTimeFollowsItsNames(t *testing.T) {
-	w := newWorld(t, memory.Options{})
-	_, err := w.Mkdir(t.Context(), "/a/d", 0o755)
-	w.must(err)
-	old := time.Unix(1_500_000_000, 0)
-	_, err = w.Setattr(t.Context(), "/a/d", nil, 0, SetAttr{MTime: &old})
-	w.must(err)
-	for _, change := range []func(){
-		func() { w.write("/a/d/f", "x") },
-		func() { w.must(w.Rename(t.Context(), "/a/d/f", "/a/d/g", 0)) },
-		func() { w.must(w.Unlink(t.Context(), "/a/d/g")) },
-	} {
-		_, err = w.Setattr(t.Context(), "/a/d", nil, 0, SetAttr{MTime: &old})
-		w.must(err)
-		if a, _ := w.Stat(t.Context(), "/a/d"); !a.MTime.Equal(old) {
-			t.Fatalf("time was not set: %v", a.MTime)
-		}
-		change()
-		if a, err := w.Stat(t.Context(), "/a/d"); err != nil || !a.MTime.After(old) {
-			t.Errorf("directory still has %v (%v)", a.MTime, err)
 		}
 	}
 }

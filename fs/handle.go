@@ -2,8 +2,6 @@ package fs
 
 import (
 	"context"
-	"os"
-	"path/filepath"
 	"syscall"
 
 	"github.com/meshmount/meshmount/remote"
@@ -45,6 +43,7 @@ func (h *Handle) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, fail("read", h.path(), remote.Invalid, nil)
 	}
+	h.x.used.Store(true)
 	return h.x.readAt(ctx, p, off)
 }
 
@@ -57,6 +56,7 @@ func (h *Handle) WriteAt(_ context.Context, p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, fail("write", h.path(), remote.Invalid, nil)
 	}
+	h.x.used.Store(true)
 	return h.x.writeAt(p, off, h.end)
 }
 
@@ -77,7 +77,7 @@ func (h *Handle) Flush(ctx context.Context) error {
 	if !h.write {
 		return nil
 	}
-	return h.x.upload(ctx)
+	return h.x.upload(context.WithoutCancel(ctx))
 }
 
 // Fsync puts what was written to the server. If ctx ends first, its error is
@@ -109,8 +109,13 @@ func (h *Handle) Release() {
 		}
 		f.mu.Unlock()
 		// The reference is kept meanwhile, so that the file stays in the table.
-		_ = x.settle(context.Background()) // logged there; nobody is left to tell
-		x.giveUp()
+		err := x.lastPut(context.Background())
+		f.mu.Lock()
+		if err == nil || x.refs > 1 {
+			continue // somebody has opened it meanwhile, and will be the last
+		}
+		f.mu.Unlock()
+		_ = x.rescue(err) // logged there; nobody is left to tell
 		f.mu.Lock()
 	}
 	x.refs--
@@ -124,26 +129,9 @@ func (h *Handle) Release() {
 	}
 }
 
-// giveUp makes sure that a file which could neither be put nor parked does not
-// hold up its release: its staging file stays, under a name that the next mount
-// does not remove. The log tells.
-func (x *file) giveUp() {
-	x.content.Lock()
-	defer x.content.Unlock()
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.failed == nil || !x.dirty {
-		return
-	}
-	x.dirty = false
-	kept := filepath.Join(x.fs.opts.StageDir, "lost-"+filepath.Base(x.stage.f.Name()))
-	err := os.Rename(x.stage.f.Name(), kept)
-	x.fs.log.Error("content is left in the staging directory", "path", x.path, "kept", kept, "error", err)
-}
-
 // Allocate makes the file at least off+size bytes long (mode 0), or only checks its
 // arguments (FALLOC_FL_KEEP_SIZE). Other modes are Unsupported.
-func (h *Handle) Allocate(ctx context.Context, off, size int64, mode uint32) error {
+func (h *Handle) Allocate(_ context.Context, off, size int64, mode uint32) error {
 	const keepSize = 1
 	switch {
 	case !h.write:
@@ -155,8 +143,5 @@ func (h *Handle) Allocate(ctx context.Context, off, size int64, mode uint32) err
 	case mode != 0:
 		return fail("allocate", h.path(), remote.Unsupported, nil)
 	}
-	if off+size <= h.x.attrSize() {
-		return nil
-	}
-	return h.Truncate(ctx, off+size)
+	return h.x.extend(off + size)
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/meshmount/meshmount/remote"
 )
@@ -20,7 +21,8 @@ const notifyEvery = 128
 // go to a file, so that memory does not grow with the directory.
 type dirFetch struct {
 	cancel context.CancelFunc
-	mark   uint64 // of the metaCache, taken before the request
+	mark   uint64    // of the metaCache, taken before the request
+	at     time.Time // of the request
 
 	mu      sync.Mutex
 	entries []remote.Entry // guarded by mu
@@ -32,22 +34,19 @@ type dirFetch struct {
 	readers int            // guarded by mu
 }
 
-// fetchDir returns the listing of rel that is under way, or starts one.
+// fetchDir returns the listing of rel that is under way, if it is young enough, or
+// starts one.
 func (f *FS) fetchDir(ctx context.Context, b *branch, rel string) *dirFetch {
-	mark := b.meta.mark(rel)
+	mark, now := b.meta.mark(rel), f.now()
 	b.fetchMu.Lock()
 	defer b.fetchMu.Unlock()
-	if d, ok := b.fetches[rel]; ok && d.mark == mark && d.join() {
+	if d, ok := b.fetches[rel]; ok && d.mark == mark && now.Sub(d.at) < b.DirTTL && d.join() {
 		return d
 	}
-	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	d := &dirFetch{cancel: cancel, mark: mark, more: make(chan struct{}), readers: 1}
+	d := &dirFetch{mark: mark, at: now, more: make(chan struct{}), readers: 1}
 	b.fetches[rel] = d
-	release := context.AfterFunc(f.closing, cancel)
-	f.background.Go(func() {
-		defer release()
-		defer cancel()
-		d.run(inner, f, b, rel)
+	d.cancel = f.detach(ctx, func(ctx context.Context) {
+		d.run(ctx, f, b, rel)
 		b.fetchMu.Lock()
 		defer b.fetchMu.Unlock()
 		if b.fetches[rel] == d {
@@ -109,7 +108,7 @@ func (d *dirFetch) run(ctx context.Context, f *FS, b *branch, rel string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.done, d.err = true, err; err == nil && d.spool == nil {
-		b.meta.setListing(rel, d.entries, d.mark)
+		b.meta.setListing(rel, d.entries, d.mark, d.at)
 	}
 	if d.readers == 0 && d.spool != nil {
 		_ = d.spool.Close()

@@ -14,8 +14,9 @@ func (f *FS) Stat(ctx context.Context, path string) (Attr, error) {
 	if err := remote.CheckPath("stat", path); err != nil {
 		return Attr{}, err
 	}
-	if x := f.opened(path); x != nil && x.local() {
-		return x.attr(), nil
+	seen := f.sight(path)
+	if seen.x != nil && seen.x.local() {
+		return seen.x.attr(), nil
 	}
 	b, rel := f.ns.resolve(path)
 	above := len(f.ns.above[path]) > 0
@@ -26,25 +27,32 @@ func (f *FS) Stat(ctx context.Context, path string) (Attr, error) {
 		return Attr{}, fail("stat", path, remote.NotExist, nil)
 	}
 	e, left, err := b.meta.stat(ctx, rel, false)
-	if remote.KindOf(err) == remote.NotExist && err != nil && above {
-		return f.synthetic(path), nil
-	}
-	if err != nil {
+	absent := err != nil && remote.KindOf(err) == remote.NotExist
+	if err != nil && !absent {
 		return Attr{}, err
 	}
-	if x := f.opened(path); x != nil {
-		if x.local() || x.sameVersion(e) {
-			return x.attr(), nil
-		}
-		f.replaced(x, path)
+	answer := &e
+	if absent {
+		answer = nil
+	}
+	if x := f.answered(path, seen, answer, left); x != nil {
+		return x.attr(), nil
+	}
+	switch {
+	case absent && above:
+		return f.synthetic(path), nil
+	case absent:
+		return Attr{}, err
 	}
 	return f.attr(b, e, left), nil
 }
 
 // NegativeTTL is how long the kernel may remember that nothing is at path.
 func (f *FS) NegativeTTL(path string) time.Duration {
-	if b, _ := f.ns.resolve(path); b != nil {
-		return b.NegTTL
+	if b, rel := f.ns.resolve(path); b != nil {
+		if k, left, ok := b.meta.lookup(rel); ok && k.absent {
+			return min(left, b.NegTTL)
+		}
 	}
 	return 0
 }
@@ -100,11 +108,15 @@ func (f *FS) Open(ctx context.Context, path string, flags int) (*Handle, error) 
 
 // attach gives the handle the file object of path, which is made if needed.
 func (f *FS) attach(ctx context.Context, h *Handle, b *branch, rel, path string) error {
-	if f.join(h, path, nil) {
+	seen := f.sight(path)
+	if f.join(h, path) {
 		return nil
 	}
-	e, err := f.current(ctx, b, rel)
+	e, left, err := f.current(ctx, b, rel)
 	if err != nil {
+		if remote.KindOf(err) == remote.NotExist {
+			f.answered(path, seen, nil, 0)
+		}
 		return err
 	}
 	want := remote.AccessRead
@@ -119,55 +131,50 @@ func (f *FS) attach(ctx context.Context, h *Handle, b *branch, rel, path string)
 	case !e.Access.Can(want):
 		return fail("open", path, remote.Permission, errors.New("the server does not allow it"))
 	}
-	if f.join(h, path, &e) {
-		return nil
-	}
-	if x := f.opened(path); x != nil {
-		f.replaced(x, path)
-	}
-	x := &file{fs: f, b: b, path: path, base: e, exists: true, size: e.Size, mtime: e.MTime}
-	x.ino = f.inos.of(path)
 	f.mu.Lock()
-	if y := f.files[path]; y != nil {
-		// Another open was faster.
-		f.mu.Unlock()
-		return f.attach(ctx, h, b, rel, path)
+	x, lost := f.answeredLocked(path, seen, &e, left)
+	if x == nil {
+		x = f.newFile(b, path)
+		x.base, x.exists, x.size, x.mtime, x.fresh = e, true, e.Size, e.MTime, f.now().Add(left)
+		h.direct = len(f.byIno[x.ino]) > 0
+		x.keep = f.pages.opened(x.ino, e)
+		f.insert(x, path)
 	}
-	h.direct = len(f.byIno[x.ino]) > 0
-	f.insert(x, path)
 	f.take(h, x)
 	f.mu.Unlock()
-	h.keep = f.pages.swap(x.ino, e.Version) && !e.Provisional
+	f.tellLost(path, lost)
 	return nil
 }
 
-// current returns the entry at rel, from the server if what is known is too old or
-// no proof.
-func (f *FS) current(ctx context.Context, b *branch, rel string) (remote.Entry, error) {
-	e, _, err := b.meta.stat(ctx, rel, false)
+// current returns the entry at rel and how long it holds, from the server if what is
+// known is too old or no proof.
+func (f *FS) current(ctx context.Context, b *branch, rel string) (remote.Entry, time.Duration, error) {
+	e, left, err := b.meta.stat(ctx, rel, false)
 	if err == nil && e.Provisional {
-		e, _, err = b.meta.stat(ctx, rel, true)
+		e, left, err = b.meta.stat(ctx, rel, true)
 	}
-	return e, err
+	return e, left, err
 }
 
-// join attaches h to the file object that is open at path, if that is the version e
-// (nil: only if this mount knows more than the server).
-func (f *FS) join(h *Handle, path string, e *remote.Entry) bool {
+// join attaches h to the file object that is open at path, if this mount knows more
+// of it than the server.
+func (f *FS) join(h *Handle, path string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	x := f.files[path]
-	if x == nil || !x.local() && (e == nil || !x.sameVersion(*e)) {
+	if x == nil || !x.local() {
 		return false
 	}
 	f.take(h, x)
-	h.keep = true
 	return true
 }
 
 // take counts h among the handles of x. Called with FS.mu held.
 func (f *FS) take(h *Handle, x *file) {
 	h.x = x
+	// If the kernel has to drop pages at the first open, it may see the answers in
+	// another order; only an access proves that it has dropped them.
+	h.keep = x.keep || x.used.Load()
 	x.refs++
 	if h.write {
 		x.writers++
@@ -200,18 +207,14 @@ func (f *FS) Create(ctx context.Context, path string, flags int, mode uint32) (*
 var errThere = errors.New("there already")
 
 func (f *FS) create(ctx context.Context, b *branch, rel, path string, flags int, mode uint32) (*Handle, error) {
-	if f.opened(path) != nil || f.ns.fixed(path) {
-		return nil, errThere
-	}
-	if _, _, err := b.meta.stat(ctx, rel, false); err == nil {
-		return nil, errThere
-	} else if remote.KindOf(err) != remote.NotExist {
+	if err := f.vacant(ctx, b, rel, path); err != nil {
 		return nil, err
 	}
 	if err := f.checkParent(ctx, path, remote.AccessCreate); err != nil {
 		return nil, err
 	}
-	x := &file{fs: f, b: b, path: path, dirty: true, mtime: b.truncateTime(f.now()), ino: f.inos.of(path)}
+	x := f.newFile(b, path)
+	x.dirty, x.keep, x.mtime = true, true, b.truncateTime(f.now())
 	if def := 0o666 &^ f.opts.Umask; mode&0o7777 != def {
 		mode &= 0o7777
 		x.mode = &mode
@@ -219,14 +222,39 @@ func (f *FS) create(ctx context.Context, b *branch, rel, path string, flags int,
 	if _, err := x.ensureStage(); err != nil {
 		return nil, err
 	}
-	b.touchParent(rel)
 	h := newHandle(nil, flags)
-	h.write, h.keep = true, true
+	h.write = true
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.insert(x, path)
-	f.take(h, x)
+	there := f.files[path] != nil
+	if !there {
+		f.insert(x, path)
+		f.take(h, x)
+	}
+	f.mu.Unlock()
+	if there {
+		x.closeStage()
+		return nil, errThere
+	}
+	b.touchParent(rel)
 	return h, nil
+}
+
+// vacant returns errThere unless nothing is at path. Called with the path locked.
+func (f *FS) vacant(ctx context.Context, b *branch, rel, path string) error {
+	seen := f.sight(path)
+	if seen.x != nil && seen.x.local() || f.ns.fixed(path) {
+		return errThere
+	}
+	_, _, err := b.meta.stat(ctx, rel, false)
+	switch {
+	case err == nil:
+		return errThere
+	case remote.KindOf(err) != remote.NotExist:
+		return err
+	case f.answered(path, seen, nil, 0) != nil:
+		return errThere
+	}
+	return nil
 }
 
 // checkParent tells whether an entry may be made at path.

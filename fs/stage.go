@@ -70,11 +70,11 @@ func (s *stage) close() {
 // missing returns what of [off, end) has to come from the base version.
 func (s *stage) missing(off, end int64) []extent { return s.have.missing(off, min(end, s.base)) }
 
-// write puts the program's bytes.
-func (s *stage) write(p []byte, off int64) error {
+// write puts the program's bytes and returns how many.
+func (s *stage) write(p []byte, off int64) (int, error) {
 	n, err := s.f.WriteAt(p, off)
 	s.have.add(off, off+int64(n))
-	return err
+	return n, err
 }
 
 // fill puts bytes of the base version where nothing was written meanwhile.

@@ -2,14 +2,8 @@ package fs
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
-	"syscall"
-	"time"
 
 	"github.com/meshmount/meshmount/remote"
 )
@@ -17,16 +11,20 @@ import (
 // upload puts the file to the server if it differs. It waits for whoever changes
 // the name at the same time.
 func (x *file) upload(ctx context.Context) error {
+	_, unlock := x.lockName()
+	defer unlock()
+	return x.put(ctx)
+}
+
+// lockName locks the present path of x.
+func (x *file) lockName() (path string, unlock func()) {
 	for {
-		path, _ := x.where()
-		unlock := x.fs.paths.lock(one(path))
-		if now, _ := x.where(); now != path {
-			unlock()
-			continue
+		path, _ = x.where()
+		unlock = x.fs.paths.lock(one(path))
+		if now, _ := x.where(); now == path {
+			return path, unlock
 		}
-		err := x.put(ctx)
 		unlock()
-		return err
 	}
 }
 
@@ -44,7 +42,6 @@ func (x *file) put(ctx context.Context) error {
 	if !x.mustPut() {
 		return nil
 	}
-	ctx = context.WithoutCancel(ctx)
 	err := x.fill(ctx)
 	if err == nil {
 		x.content.RLock()
@@ -103,8 +100,12 @@ func (x *file) send(ctx context.Context, s upShot) error {
 
 func (x *file) putOnce(ctx context.Context, s upShot) (remote.Entry, error) {
 	x.b.meta.changing(s.rel)
-	defer x.b.meta.changing(s.rel)
-	return x.b.Backend.Put(ctx, s.rel, s.src, s.opts)
+	e, err := x.b.Backend.Put(ctx, s.rel, s.src, s.opts)
+	x.b.meta.changing(s.rel)
+	if err != nil {
+		x.b.meta.forget(s.rel, remote.File) // it may have happened all the same
+	}
+	return e, err
 }
 
 // stored records that the server has s.
@@ -116,13 +117,12 @@ func (x *file) stored(s upShot, e remote.Entry) {
 	if s.setTime && !e.MTime.Equal(x.b.truncateTime(*s.opts.Attrs.MTime)) {
 		keep.MTime = s.opts.Attrs.MTime
 	}
-	if keep.Mode != nil || keep.MTime != nil {
-		x.b.meta.keep(e, keep)
-	}
+	x.b.meta.keep(e, keep, true)
 	x.b.meta.set(e)
+	e = x.b.meta.dress(e)
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.base, x.exists = e, true
+	x.rebase(e)
 	if x.gen == s.gen {
 		x.dirty, x.setTime = false, false
 		if keep.MTime == nil {
@@ -132,7 +132,13 @@ func (x *file) stored(s upShot, e remote.Entry) {
 			x.mode = nil
 		}
 	}
-	x.fs.pages.swap(x.ino, e.Version)
+	x.fs.pages.opened(x.ino, e)
+}
+
+// rebase records what the server has now, by our doing. Guarded by mu.
+func (x *file) rebase(e remote.Entry) {
+	x.base, x.exists, x.fresh = e, true, x.fs.now().Add(x.b.AttrTTL)
+	x.puts++
 }
 
 // conflict stores ours beside what somebody else put there, and reports it.
@@ -141,7 +147,11 @@ func (x *file) conflict(ctx context.Context, s upShot, cause error) error {
 	at := x.fs.now().UTC().Format("20060102T150405.000")
 	suffix := ".conflict-" + x.fs.opts.Hostname + "-" + at
 	// The copy's name must fit; the end of the name gives way, not the suffix.
-	for len(name)+len(suffix) > nameMax && name != "" {
+	longest := nameMax
+	if n := x.b.caps().MaxName; n > 0 {
+		longest = min(longest, n)
+	}
+	for len(name)+len(suffix) > longest && name != "" {
 		name = strings.ToValidUTF8(name[:len(name)-1], "")
 	}
 	beside := s
@@ -159,126 +169,10 @@ func (x *file) conflict(ctx context.Context, s upShot, cause error) error {
 	x.fs.replaced(x, s.path)
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.base, x.exists, x.path = e, true, copyPath
+	x.rebase(e)
+	x.path = copyPath
 	if x.gen == s.gen {
 		x.dirty = false
 	}
 	return fail("put", s.path, remote.Conflict, fmt.Errorf("somebody else changed it; our content is in %s", copyPath))
-}
-
-// settle is called for the last handle: it puts what is left to put, and parks what
-// cannot be put.
-func (x *file) settle(ctx context.Context) error {
-	x.mu.Lock()
-	err := x.failed
-	x.mu.Unlock()
-	if err == nil {
-		err = x.upload(ctx)
-	}
-	if err == nil || !x.mustPut() {
-		return err
-	}
-	where, perr := x.park(err)
-	path, _ := x.where()
-	if perr != nil {
-		x.fs.log.Error("content could neither be put to the server nor parked", "path", path, "error", err, "park", perr)
-		return errors.Join(err, perr)
-	}
-	x.fs.log.Error("content could not be put to the server and is kept on this node", "path", path, "error", err, "kept", where)
-	return fmt.Errorf("%s is kept in %s: %w", path, where, err)
-}
-
-// parked describes content in the park directory.
-type parked struct {
-	Path     string    `json:"path"`
-	Cause    string    `json:"cause"`
-	Time     time.Time `json:"time"`
-	MTime    time.Time `json:"mtime"`
-	Size     int64     `json:"size"`
-	Base     string    `json:"base_version,omitempty"`
-	Complete bool      `json:"complete"`
-	// Present lists the byte ranges [from, to) that are in the file, if not all.
-	Present [][2]int64 `json:"present,omitempty"`
-}
-
-// park moves the staging file to the park directory.
-func (x *file) park(cause error) (string, error) {
-	x.content.Lock()
-	defer x.content.Unlock()
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	st := x.stage
-	if st == nil {
-		return "", errors.New("there is no staged content")
-	}
-	_, name := remote.Split(x.path)
-	dst, err := os.CreateTemp(x.fs.opts.ParkDir, name[:min(len(name), 100)]+".*")
-	if err != nil {
-		return "", err
-	}
-	defer dst.Close()
-	p := parked{Path: x.path, Cause: cause.Error(), Time: x.fs.now(), MTime: x.mtime, Size: x.size, Base: x.base.Version,
-		Complete: len(st.missing(0, x.size)) == 0}
-	if !p.Complete {
-		for _, e := range st.have.list {
-			p.Present = append(p.Present, [2]int64{e.off, e.end})
-		}
-	}
-	text, err := json.MarshalIndent(p, "", "  ")
-	if err != nil {
-		return "", err
-	}
-	if err := errors.Join(st.f.Sync(), os.WriteFile(dst.Name()+".json", append(text, '\n'), 0o600)); err != nil {
-		return "", err
-	}
-	if err := moveFile(st.f, dst); err != nil {
-		return "", err
-	}
-	x.dirty = false
-	return dst.Name(), syncDir(filepath.Dir(dst.Name()))
-}
-
-// moveFile renames src over dst, or copies where that crosses file systems.
-func moveFile(src, dst *os.File) error {
-	err := os.Rename(src.Name(), dst.Name())
-	if !errors.Is(err, syscall.EXDEV) {
-		return err
-	}
-	if _, err := src.Seek(0, 0); err != nil {
-		return err
-	}
-	if _, err := dst.ReadFrom(src); err != nil {
-		return err
-	}
-	return dst.Sync()
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
-}
-
-// finish settles a file that is still open when the FS is closed.
-func (x *file) finish(ctx context.Context) error {
-	err := x.settle(ctx)
-	x.fs.mu.Lock()
-	x.fs.drop(x)
-	x.fs.mu.Unlock()
-	x.closeStage()
-	return err
-}
-
-func (x *file) closeStage() {
-	x.content.Lock()
-	defer x.content.Unlock()
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.stage != nil {
-		x.stage.close()
-		x.stage = nil
-	}
 }

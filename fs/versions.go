@@ -1,6 +1,10 @@
 package fs
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/meshmount/meshmount/remote"
+)
 
 // generations is a bounded map: when the young half is full, the old half is
 // forgotten. It is not safe for concurrent use.
@@ -66,8 +70,18 @@ func newVersions() *versions {
 	return &versions{gen: newGenerations[uint64, string](1 << 16)}
 }
 
-// swap records the version that is opened now and tells whether pages kept from
-// the last open are of the same one.
+// opened records that e is opened now and tells whether the kernel may keep the
+// pages that it has. A version that is no proof is recorded as none: the pages read
+// under it may be of a content that the same version does not stand for later.
+func (v *versions) opened(ino uint64, e remote.Entry) (same bool) {
+	if e.Provisional {
+		e.Version = ""
+	}
+	return v.swap(ino, e.Version)
+}
+
+// swap records the version of which pages may be kept from now on and tells whether
+// those from before are of the same one.
 func (v *versions) swap(ino uint64, version string) (same bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()

@@ -1,0 +1,162 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+
+	"github.com/meshmount/meshmount/remote"
+)
+
+// Sizes for filling a staging file from the server.
+const (
+	fillChunk     = 8 << 20
+	wholeIfShaky  = 64 << 20 // files up to this are read in one piece while their version is no proof
+	maxOpenerTrys = 3
+)
+
+// wantStage brings the whole file here first where reading it in pieces is wrong
+// or hopeless: servers without ranges, and fresh files whose version is no proof
+// yet, so that two ranges could be of two contents.
+func (x *file) wantStage(ctx context.Context) error {
+	x.mu.Lock()
+	shaky := x.base.Provisional && x.size <= wholeIfShaky
+	need := x.exists && x.size > 0 && (shaky || !x.b.caps().Ranges)
+	staged := x.stage != nil
+	x.mu.Unlock()
+	if !need || staged && x.firstHole() == nil {
+		return nil
+	}
+	return x.fill(ctx)
+}
+
+// fill brings all bytes that are missing into the staging file. One caller at a time
+// does: two streams of a version that is no proof could be of two contents.
+func (x *file) fill(ctx context.Context) error {
+	select {
+	case x.filling <- struct{}{}:
+		defer func() { <-x.filling }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	x.content.Lock()
+	_, err := x.ensureStage()
+	x.content.Unlock()
+	if err != nil {
+		return err
+	}
+	opener, ok := remote.As[remote.Opener](x.b.Backend)
+	x.mu.Lock()
+	inOneGo := ok && (!x.b.caps().Ranges || x.base.Provisional)
+	x.mu.Unlock()
+	for try := 1; ; try++ {
+		h := x.firstHole()
+		if h == nil {
+			return nil
+		}
+		if inOneGo {
+			err = x.fillStream(ctx, opener)
+		} else {
+			err = x.fillHole(ctx, extent{h.off, min(h.end, h.off+fillChunk)})
+			try = 0
+		}
+		if err != nil && (!inOneGo || try >= maxOpenerTrys || !remote.Retryable(err)) {
+			return err
+		}
+	}
+}
+
+func (x *file) firstHole() *extent {
+	x.content.RLock()
+	defer x.content.RUnlock()
+	if m := x.stage.missing(0, x.attrSize()); len(m) > 0 {
+		return &m[0]
+	}
+	return nil
+}
+
+// fillStream reads the whole base version once. Where the version is no proof, the
+// bytes become the file's only when all have come: the next attempt could get
+// another content.
+func (x *file) fillStream(ctx context.Context, o remote.Opener) error {
+	x.mu.Lock()
+	ref, path, shaky := x.ref(), x.path, x.base.Provisional
+	x.mu.Unlock()
+	sink := x.putFill
+	var spool *os.File
+	if shaky {
+		var err error
+		if spool, err = x.fs.stages.create(); err != nil {
+			return local("read", path, err)
+		}
+		defer spool.Close()
+		sink = func(p []byte, off int64) error {
+			_, err := spool.WriteAt(p, off)
+			return local("read", path, err)
+		}
+	}
+	err := x.stream(ctx, o, ref, sink)
+	if x.movedSince(ctx, ref, err) {
+		return nil // the caller tries again
+	}
+	if err != nil || !shaky {
+		return err
+	}
+	return copyChunks(io.NewSectionReader(spool, 0, ref.Size), ref.Size, x.putFill)
+}
+
+// stream gives the bytes of ref to sink in order.
+func (x *file) stream(ctx context.Context, o remote.Opener, ref remote.Ref, sink func([]byte, int64) error) error {
+	r, err := o.Open(ctx, ref)
+	if err != nil {
+		return x.readError(ref, 0, 1, err)
+	}
+	defer r.Close()
+	err = copyChunks(r, ref.Size, sink)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = io.EOF
+	}
+	return x.readError(ref, 0, 1, err)
+}
+
+// copyChunks gives size bytes of r to sink in order.
+func copyChunks(r io.Reader, size int64, sink func([]byte, int64) error) error {
+	buf := make([]byte, min(size, 1<<20))
+	for off := int64(0); off < size; {
+		n, err := io.ReadFull(r, buf[:min(int64(len(buf)), size-off)])
+		if err != nil {
+			return err
+		}
+		if err := sink(buf[:n], off); err != nil {
+			return err
+		}
+		off += int64(n)
+	}
+	return nil
+}
+
+// fillHole reads base bytes into the staging file.
+func (x *file) fillHole(ctx context.Context, h extent) error {
+	for {
+		x.mu.Lock()
+		ref := x.ref()
+		x.mu.Unlock()
+		p := make([]byte, h.end-h.off)
+		n, err := x.b.Backend.ReadAt(ctx, ref, p, h.off)
+		if x.movedSince(ctx, ref, err) {
+			continue
+		}
+		if err := x.readError(ref, n, len(p), err); err != nil {
+			return err
+		}
+		return x.putFill(p, h.off)
+	}
+}
+
+func (x *file) putFill(p []byte, off int64) error {
+	x.content.Lock()
+	defer x.content.Unlock()
+	path, _ := x.where()
+	return local("read", path, x.stage.fill(p, off))
+}
