@@ -36,7 +36,8 @@ type Backend struct {
 	noDigest    atomic.Bool // Want-Digest is of no use
 	sawHashTag  atomic.Bool // entity tags are hashes of the content
 
-	refused atomic.Int64 // names left out of listings
+	refused atomic.Int64  // names left out of listings
+	making  chan struct{} // held by the one Mkdir at a time, where that is needed
 
 	life   context.Context // ends with Close
 	end    context.CancelCauseFunc
@@ -64,7 +65,7 @@ func newBackend(o Options) (*Backend, error) {
 	}
 	b := &Backend{
 		opts: o, http: client, origin: origin(o.URL),
-		auth: newAuthorizer(o), noAuth: &authorizer{},
+		auth: newAuthorizer(o), noAuth: &authorizer{}, making: make(chan struct{}, 1),
 	}
 	b.life, b.end = context.WithCancelCause(context.Background())
 	b.setRoot(o.URL.Path)

@@ -59,6 +59,7 @@ type traits struct {
 	sendTime   bool // X-OC-Mtime or the tus metadata set it with the upload
 	deadProps  bool // dead properties are kept
 	family     bool // oc: properties exist
+	stableIDs  bool // oc:id stays over a rename (Reva's is made of the path)
 
 	// Reading.
 	ranges    bool // single ranges work
@@ -87,6 +88,7 @@ type traits struct {
 	refused   string   // characters that do not
 	names     []string // whole names that cannot be used, in lower case
 	basenames []string // the same for the part before the first dot
+	starts    []string // beginnings that cannot be used
 	endings   []string // endings that cannot be used, in lower case
 	nfc       bool     // names are stored in Unicode's form C
 }
@@ -96,19 +98,21 @@ type traits struct {
 // rclone 1.60.1 and XRootD 5.5.3. Capabilities that a server announces (limits of
 // chunks, forbidden names, tus) are filled in by Dial.
 //
-// atomicPut: where a MOVE replaces the file (Rclone, XRootD, Unknown), old or new
-// content is all that can be had, also after a cut, but the name may be missing for
-// an instant on servers that delete the target first (rclone does).
+// atomicPut: where a MOVE replaces the file, old or new content is all that is ever
+// there, also after a cut. It is still not said of Rclone and Unknown: servers that
+// delete the destination of a MOVE first (rclone does) show no file for an instant,
+// and none at all if they die in it.
 //
-// The guards grade what a server looks at in the same request as GuardAtomic.
-// mod_dav's overwrite is GuardLook because a tag is weak while its file is younger
-// than about two seconds and weak tags never match; tus checks If-Match when the
-// upload begins, not when it ends.
+// The guards grade what a server looks at in the same request as GuardAtomic, with
+// these exceptions. mod_dav looks at the conditions of a PUT when it begins and puts
+// the file in place when it ends: of eight exclusive creations at once several
+// succeed. Its tag is also weak while a file is younger than about two seconds, and
+// weak tags never match. tus checks If-Match when the upload begins.
 var table = [...]traits{
 	{
 		name: Nextcloud,
 		tags: tagsTrusted, uploadTime: true, propagates: true, setTime: true, sendTime: true,
-		deadProps: true, family: true,
+		deadProps: true, family: true, stableIDs: true,
 		ranges: true, getMatch: true, recheck: true,
 		fresh: wayPut, over: wayChunked, atomicPut: true,
 		noneMatch: true, otherMatch: true, tagged: true, honoursF: true, askHash: true, expect: true,
@@ -117,7 +121,7 @@ var table = [...]traits{
 	},
 	{
 		name: OCIS,
-		tags: tagsTrusted, checksums: true, propagates: true, sendTime: true, deadProps: true, family: true,
+		tags: tagsTrusted, checksums: true, propagates: true, sendTime: true, deadProps: true, family: true, stableIDs: true,
 		ranges: true,
 		fresh:  wayTus, over: wayTus, atomicPut: true,
 		honoursF: true, expect: true,
@@ -138,14 +142,14 @@ var table = [...]traits{
 		ranges: true,
 		fresh:  wayPut, over: wayPut, atomicPut: true,
 		noneMatch: true, otherMatch: true, honoursF: true, expect: true,
-		create: remote.GuardAtomic, overwrite: remote.GuardLook, remove: remote.GuardLook,
-		maxName: 255, control: true, names: []string{".htaccess", ".dav"},
+		create: remote.GuardLook, overwrite: remote.GuardLook, remove: remote.GuardLook,
+		maxName: 255, control: true, names: []string{".htaccess", ".dav"}, starts: []string{".davfs.tmp"},
 	},
 	{
 		name: Rclone,
 		tags: tagsFiles, hashTags: true,
 		ranges: true, getMatch: true,
-		fresh: wayTemp, over: wayTemp, atomicPut: true,
+		fresh: wayTemp, over: wayTemp,
 		honoursF: true, againMkcol: true, expect: true,
 		create: remote.GuardAtomic, overwrite: remote.GuardLook, remove: remote.GuardLook,
 		maxName: 255,
@@ -163,7 +167,7 @@ var table = [...]traits{
 		name: Unknown,
 		tags: tagsFiles, deadProps: true,
 		ranges: true,
-		fresh:  wayTemp, over: wayTemp, atomicPut: true,
+		fresh:  wayTemp, over: wayTemp,
 		honoursF: true, againMkcol: true,
 		create: remote.GuardLook, overwrite: remote.GuardLook, remove: remote.GuardLook,
 		maxName: 255,

@@ -46,10 +46,13 @@ func (b *Backend) view(path string, r *response, now time.Time) (found, error) {
 	}
 	p := &r.props
 	f := found{
-		Entry: remote.Entry{Path: path, Type: remote.File, ID: p.id}, now: now,
+		Entry: remote.Entry{Path: path, Type: remote.File}, now: now,
 		quota: remote.Usage{Used: quotaOf(p.quotaUsed), Available: quotaOf(p.quotaFree)},
 	}
 	f.Access = b.access(p.perms)
+	if b.traits.stableIDs {
+		f.ID = p.id
+	}
 	if p.modified != "" {
 		if t, err := parseDate(p.modified); err == nil {
 			f.native, f.MTime = t, t

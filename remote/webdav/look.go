@@ -19,7 +19,10 @@ func (b *Backend) propfindBody(quota bool) string {
 	names := []string{"d:resourcetype", "d:getcontentlength", "d:getlastmodified", "d:getetag"}
 	t := &b.traits
 	if t.family {
-		names = append(names, "oc:id", "oc:permissions")
+		names = append(names, "oc:permissions")
+	}
+	if t.stableIDs {
+		names = append(names, "oc:id")
 	}
 	if t.uploadTime {
 		names = append(names, "nc:upload_time")
@@ -54,7 +57,9 @@ func (c *call) propfind(ctx context.Context, target, depth string, quota bool, e
 	defer closeBody(resp)
 	var halt error
 	err = parseMultistatus(resp.Body, func(one *response) error {
-		halt = each(one, resp.Header)
+		if halt = each(one, resp.Header); halt == nil {
+			halt = remote.ContextErr(ctx)
+		}
 		return halt
 	})
 	if halt != nil || err == nil {

@@ -19,6 +19,16 @@ func (b *Backend) Mkdir(ctx context.Context, path string) (remote.Entry, error) 
 	if path == "/" {
 		return remote.Entry{}, c.fail(remote.Exist, nil)
 	}
+	if b.traits.againMkcol {
+		// The server will not tell who was first, so let it be one of us at least
+		// among the programs of this mount, which may use directories as locks.
+		select {
+		case b.making <- struct{}{}:
+			defer func() { <-b.making }()
+		case <-ctx.Done():
+			return remote.Entry{}, remote.ContextErr(ctx)
+		}
+	}
 	if err := c.beforeMkdir(ctx); err != nil {
 		return remote.Entry{}, err
 	}

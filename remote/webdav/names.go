@@ -67,6 +67,8 @@ func (t *traits) unusable(name string) string {
 		return "the server forbids this name"
 	case slices.ContainsFunc(t.endings, func(end string) bool { return strings.HasSuffix(lower, end) }):
 		return "the server forbids names with this ending"
+	case slices.ContainsFunc(t.starts, func(start string) bool { return strings.HasPrefix(name, start) }):
+		return "the server hides names with this beginning"
 	case t.nfc && !isNFC(name):
 		return "the server stores names in Unicode's composed form and would change this one"
 	}

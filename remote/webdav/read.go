@@ -112,16 +112,23 @@ func (c *call) readOnce(ctx context.Context, w *part, p []byte, ranged bool) (in
 	if err != nil {
 		return 0, err
 	}
-	defer closeBody(resp)
+	n, err := 0, error(nil)
 	switch {
 	case resp.StatusCode == http.StatusPartialContent && ranged:
-		return c.readPartial(ctx, w, p, resp)
+		n, err = c.readPartial(ctx, w, p, resp)
 	case resp.StatusCode == http.StatusOK:
-		return c.readWhole(ctx, w, p, resp, ranged)
+		n, err = c.readWhole(ctx, w, p, resp, ranged)
 	case resp.StatusCode == http.StatusRequestedRangeNotSatisfiable && ranged:
 		return c.pastEnd(ctx, w, resp)
+	default:
+		return 0, c.readRefusal(ctx, r, resp)
 	}
-	return 0, c.readRefusal(ctx, r, resp)
+	if err != nil {
+		_ = resp.Body.Close() // without waiting for more: XRootD may announce more than it has
+		return 0, err
+	}
+	closeBody(resp)
+	return n, nil
 }
 
 // get makes the request for the content of a version.
@@ -191,11 +198,12 @@ func (w *part) compare(want, got string) {
 // readPartial takes a 206.
 func (c *call) readPartial(ctx context.Context, w *part, p []byte, resp *http.Response) (int, error) {
 	got, err := parseContentRange(resp.Header.Get("Content-Range"))
-	if err != nil {
-		return 0, c.fail(remote.Corrupt, err)
-	}
+	// The size of the file first: XRootD writes odd ranges when it has become shorter.
 	if err := c.checkVersion(w, resp.Header, got.total); err != nil {
 		return 0, err
+	}
+	if err != nil {
+		return 0, c.fail(remote.Corrupt, err)
 	}
 	length := got.last - got.first + 1
 	end := got.total >= 0 && got.last == got.total-1
@@ -249,10 +257,10 @@ func (c *call) readWhole(ctx context.Context, w *part, p []byte, resp *http.Resp
 // pastEnd takes a 416: the file is shorter than off, or the server refuses ranges.
 // Few servers tell the size with it (Nextcloud and Reva do not).
 func (c *call) pastEnd(ctx context.Context, w *part, resp *http.Response) (int, error) {
+	closeBody(resp) // before another request: there may be but one connection
 	total, known := strings.CutPrefix(resp.Header.Get("Content-Range"), "bytes */")
 	size, err := parseCount(total)
 	if !known || err != nil {
-		closeBody(resp) // before another request: there may be but one connection
 		f, err := c.lookAt(ctx, w.ref.Path)
 		if err != nil {
 			return 0, err
@@ -289,23 +297,23 @@ func (c *call) stillThere(ctx context.Context, w *part) error {
 // contentRange is the header of a 206; total is -1 if it is not told.
 type contentRange struct{ first, last, total int64 }
 
+// parseContentRange reads "bytes first-last/total". With an error the total is still
+// told if it can be read.
 func parseContentRange(s string) (contentRange, error) {
-	bad := fmt.Errorf("unusable Content-Range %q", bounded(s, 80))
+	r := contentRange{total: -1}
 	rest, ok := strings.CutPrefix(s, "bytes ")
 	span, total, ok2 := strings.Cut(rest, "/")
 	first, last, ok3 := strings.Cut(span, "-")
-	if !ok || !ok2 || !ok3 {
-		return contentRange{}, bad
-	}
-	r := contentRange{total: -1}
 	var errs [3]error
-	r.first, errs[0] = parseCount(first)
-	r.last, errs[1] = parseCount(last)
-	if total != "*" {
-		r.total, errs[2] = parseCount(total)
+	if total != "*" && ok && ok2 {
+		if r.total, errs[0] = parseCount(total); errs[0] != nil {
+			r.total = -1
+		}
 	}
-	if errors.Join(errs[:]...) != nil || r.last < r.first || r.total >= 0 && r.last >= r.total {
-		return contentRange{}, bad
+	r.first, errs[1] = parseCount(first)
+	r.last, errs[2] = parseCount(last)
+	if !ok || !ok2 || !ok3 || errors.Join(errs[:]...) != nil || r.last < r.first || r.total >= 0 && r.last >= r.total {
+		return r, fmt.Errorf("unusable Content-Range %q", bounded(s, 80))
 	}
 	return r, nil
 }
