@@ -92,7 +92,7 @@ func Table() []Row {
 		{NotMounted, "no meshmount mount at that place"},
 		{UnmountBusy, "the mount is in use"},
 		{UnmountTimeout, "unmounted, but its process has not ended in time"},
-		{DataLeft, "unmounted, but written data did not reach a server; the log says where it lies"},
+		{DataLeft, "unmounted, but some written data did not reach its server; it is kept on this node, and the message says where"},
 		{UnmountFailed, "the kernel or fusermount3 refused the unmount"},
 		{DoctorFailed, "doctor found something that will not work"},
 		{Interrupted, "interrupted by a signal before it was done"},
