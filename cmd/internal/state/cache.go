@@ -56,10 +56,11 @@ func Private(dir string) error {
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return cacheError(dir, err)
 	}
-	return checkPrivate(dir)
+	return CheckPrivate(dir)
 }
 
-func checkPrivate(dir string) error {
+// CheckPrivate refuses a directory that somebody else owns or could change.
+func CheckPrivate(dir string) error {
 	st, err := os.Lstat(dir)
 	if err != nil {
 		return cacheError(dir, err)
@@ -123,6 +124,9 @@ func startTime(pid int) (string, error) {
 	if len(fields) < 20 {
 		return "", fmt.Errorf("/proc/%d/stat is not understood", pid)
 	}
+	if fields[0] == "Z" || fields[0] == "X" {
+		return "", fmt.Errorf("process %d has ended, and its parent has not noticed", pid)
+	}
 	return fields[19], nil
 }
 
@@ -174,3 +178,10 @@ func busyError(dir string, file *os.File) error {
 
 // Release gives the lock back.
 func (l *Lock) Release() error { return l.file.Close() }
+
+// HolderOf describes another process by its number. Its mount point and cache
+// directory are not known.
+func HolderOf(pid int) (Holder, error) {
+	started, err := startTime(pid)
+	return Holder{PID: pid, Started: started}, err
+}

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/meshmount/meshmount/cmd/internal/exit"
 )
 
@@ -73,20 +75,24 @@ func checkDir(real string, nonEmpty bool) error {
 // probeTime is how long an existing mount may take to answer.
 const probeTime = 5 * time.Second
 
-// Probe looks at the root of a mount and returns the error of that, or
+// Probe asks a mount for its statistics, which come from its process whatever the
+// kernel remembers, and returns the error of that: ENOTCONN for a dead mount, or
 // os.ErrDeadlineExceeded if there is no answer in time. A call that hangs in the
 // kernel cannot be ended: its goroutine then stays until the mount answers or goes.
 func Probe(point string, patience time.Duration) error {
 	answer := make(chan error, 1)
 	go func() {
-		_, err := os.Stat(point)
-		answer <- err
+		var st unix.Statfs_t
+		answer <- unix.Statfs(point, &st)
 	}()
 	select {
 	case err := <-answer:
+		if err != nil {
+			err = &os.PathError{Op: "statfs", Path: point, Err: err}
+		}
 		return err
 	case <-time.After(patience):
-		return &os.PathError{Op: "stat", Path: point, Err: os.ErrDeadlineExceeded}
+		return &os.PathError{Op: "statfs", Path: point, Err: os.ErrDeadlineExceeded}
 	}
 }
 

@@ -49,7 +49,7 @@ func Registered(point string) (Holder, error) {
 	if err != nil {
 		return h, err
 	}
-	if err := checkPrivate(filepath.Dir(name)); err != nil {
+	if err := CheckPrivate(filepath.Dir(name)); err != nil {
 		if _, statErr := os.Lstat(filepath.Dir(name)); errors.Is(statErr, os.ErrNotExist) {
 			return h, os.ErrNotExist
 		}
