@@ -1,0 +1,176 @@
+package settings
+
+import (
+	"strings"
+	"time"
+
+	"github.com/meshmount/meshmount/remote"
+)
+
+// Settings are about the mount as a whole.
+type Settings struct {
+	ConfigFile    Path
+	Foreground    bool
+	AllowOther    bool
+	NonEmpty      bool
+	FSName        string
+	UID           UserID
+	GID           GroupID
+	Umask         Octal
+	Write         string
+	CacheDir      Path
+	DrainTimeout  time.Duration
+	NoPrompt      bool
+	SecretTimeout time.Duration
+	LogLevel      string
+	LogFormat     string
+	LogFile       Path
+}
+
+// Branch is one tree of the mount and how to reach it.
+type Branch struct {
+	Name           string // slash-separated place in the mount, "" for its root
+	URL            string // without user and password
+	User           string
+	ReadOnly       bool
+	Dialect        string
+	AttrTTL        time.Duration
+	DirTTL         time.Duration
+	NegativeTTL    time.Duration
+	ConnectTimeout time.Duration
+	IOTimeout      time.Duration
+	RetryTime      time.Duration
+	MaxConnections int
+	CAFile         Path
+	AllowPlainHTTP bool
+	Credential     Credential
+}
+
+// Title names the branch in messages: its name and URL.
+func (b *Branch) Title() string {
+	if b.Name == "" {
+		return "branch = (" + b.URL + ")"
+	}
+	return "branch " + b.Name + " (" + b.URL + ")"
+}
+
+// Credential says where a branch's secret comes from.
+type Credential struct {
+	Kind CredentialKind
+	From CredentialFrom
+	Arg  string // file, command line or name of the variable
+	// literal is the secret itself, when it stands in the configuration file.
+	literal remote.Secret
+}
+
+// Literal returns the secret that stands in the configuration file itself.
+func (c *Credential) Literal() remote.Secret { return c.literal }
+
+// CredentialKind is how a secret is used: as a password or as a bearer token.
+type CredentialKind string
+
+// The kinds of credentials. The zero value is anonymous access.
+const (
+	Anonymous CredentialKind = ""
+	Password  CredentialKind = "password"
+	Token     CredentialKind = "token"
+)
+
+// CredentialFrom is the kind of place a secret comes from.
+type CredentialFrom string
+
+// The places. FromPrompt is what remains for a user without any other.
+const (
+	FromNowhere CredentialFrom = ""
+	FromFile    CredentialFrom = "file"
+	FromCommand CredentialFrom = "command"
+	FromEnv     CredentialFrom = "env"
+	FromConfig  CredentialFrom = "config"
+	FromPrompt  CredentialFrom = "prompt"
+)
+
+// Scope says for how many branches a value of an option can be.
+type Scope uint8
+
+// The scopes.
+const (
+	Whole     Scope = iota // the mount as a whole
+	PerBranch              // all branches, or one by NAME=VALUE
+	OneBranch              // one branch; its name may be left out if there is only one
+)
+
+// Where is a set of places in which an option cannot be given.
+type Where uint8
+
+// Places that can be closed to an option.
+const (
+	NotInFile Where = 1 << iota
+	NotInEnv
+	NotAsFlag
+)
+
+// Group is a heading of the help text.
+type Group string
+
+// The groups in the order in which help shows them.
+const (
+	GroupMount   Group = "Mount"
+	GroupFresh   Group = "Freshness"
+	GroupServers Group = "Servers"
+	GroupSecrets Group = "Credentials"
+	GroupCache   Group = "Cache"
+	GroupLogging Group = "Logging"
+)
+
+// Groups returns the groups in order.
+func Groups() []Group {
+	return []Group{GroupMount, GroupFresh, GroupServers, GroupSecrets, GroupCache, GroupLogging}
+}
+
+// Option is one line of the table of options.
+type Option struct {
+	Name    string // of the flag and the key
+	Short   string // one-letter flag, if any
+	Unit    string // stands for the value in help; "" for a switch
+	Default string
+	Help    string
+	Group   Group
+	Scope   Scope
+	Closed  Where
+	Choices []string // the only values, if not empty
+	Min     int      // least value of a number
+
+	whole      func(*Settings) any
+	branch     func(*Branch) any
+	credential *Credential // what a value of this option means, less its Arg
+}
+
+// Env returns the name of the option's environment variable.
+func (o *Option) Env() string { return EnvPrefix + EnvName(o.Name) }
+
+// EnvPrefix begins the names of all environment variables.
+const EnvPrefix = "MESHMOUNT_"
+
+// EnvName returns s in capitals, with "_" for everything that is no ASCII letter or digit.
+func EnvName(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z':
+			return r - 'a' + 'A'
+		case r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
+			return r
+		}
+		return '_'
+	}, s)
+}
+
+// Lookup finds an option by its name; underscores count as dashes.
+func Lookup(name string) (*Option, bool) {
+	name = strings.ReplaceAll(name, "_", "-")
+	for _, o := range Options() {
+		if o.Name == name {
+			return o, true
+		}
+	}
+	return nil, false
+}

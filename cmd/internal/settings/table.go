@@ -1,0 +1,153 @@
+package settings
+
+import "slices"
+
+// Options returns the table of options, group by group.
+func Options() []*Option {
+	return slices.Concat(
+		inGroup(GroupMount, mountOptions()),
+		inGroup(GroupFresh, freshnessOptions()),
+		inGroup(GroupServers, serverOptions()),
+		inGroup(GroupSecrets, credentialOptions()),
+		inGroup(GroupCache, cacheOptions()),
+		inGroup(GroupLogging, loggingOptions()))
+}
+
+func inGroup(g Group, list []*Option) []*Option {
+	for _, o := range list {
+		o.Group = g
+	}
+	return list
+}
+
+func mountOptions() []*Option {
+	return []*Option{
+		{Name: "config", Unit: "FILE", Closed: NotInFile,
+			Help:  "read options and branches from this TOML file",
+			whole: func(s *Settings) any { return &s.ConfigFile }},
+		{Name: "foreground", Short: "f", Default: "false", Closed: NotInFile | NotInEnv,
+			Help:  "stay in the foreground and log to stderr",
+			whole: func(s *Settings) any { return &s.Foreground }},
+		{Name: "read-only", Default: "false", Scope: PerBranch,
+			Help:   "refuse all changes",
+			branch: func(b *Branch) any { return &b.ReadOnly }},
+		{Name: "write", Unit: "WHEN", Default: "through", Choices: []string{"through"},
+			Help:  "when close and fsync return: through = when the server has the file, with its error",
+			whole: func(s *Settings) any { return &s.Write }},
+		{Name: "allow-other", Default: "false",
+			Help:  "let other users see the mount (needs user_allow_other in /etc/fuse.conf, or root)",
+			whole: func(s *Settings) any { return &s.AllowOther }},
+		{Name: "nonempty", Default: "false",
+			Help:  "mount over a directory that is not empty and hide what is in it",
+			whole: func(s *Settings) any { return &s.NonEmpty }},
+		{Name: "uid", Unit: "USER", Default: ownID,
+			Help:  "owner shown for all files, as name or number; own = whoever mounts",
+			whole: func(s *Settings) any { return &s.UID }},
+		{Name: "gid", Unit: "GROUP", Default: ownID,
+			Help:  "group shown for all files, as name or number; own = of whoever mounts",
+			whole: func(s *Settings) any { return &s.GID }},
+		{Name: "umask", Unit: "OCTAL", Default: "022",
+			Help:  "permission bits taken from the modes shown",
+			whole: func(s *Settings) any { return &s.Umask }},
+		{Name: "fs-name", Unit: "TEXT", Default: "",
+			Help:  "source shown by mount and df; empty = the URL if there is one branch, else meshmount",
+			whole: func(s *Settings) any { return &s.FSName }},
+	}
+}
+
+func freshnessOptions() []*Option {
+	return []*Option{
+		{Name: "attr-ttl", Unit: "DURATION", Default: "3s", Scope: PerBranch,
+			Help:   "how long attributes of a file are believed before the server is asked again; 0 = every open sees the newest version",
+			branch: func(b *Branch) any { return &b.AttrTTL }},
+		{Name: "dir-ttl", Unit: "DURATION", Default: "10s", Scope: PerBranch,
+			Help:   "how long a directory's listing is believed",
+			branch: func(b *Branch) any { return &b.DirTTL }},
+		{Name: "negative-ttl", Unit: "DURATION", Default: "3s", Scope: PerBranch,
+			Help:   "how long it is believed that a name does not exist",
+			branch: func(b *Branch) any { return &b.NegativeTTL }},
+	}
+}
+
+func serverOptions() []*Option {
+	return []*Option{
+		{Name: "user", Unit: "NAME", Default: "", Scope: OneBranch,
+			Help:   "user name, if not in the URL",
+			branch: func(b *Branch) any { return &b.User }},
+		{Name: "dialect", Unit: "NAME", Default: AutoDialect, Scope: PerBranch, Choices: dialects(),
+			Help:   "kind of server; auto = found out",
+			branch: func(b *Branch) any { return &b.Dialect }},
+		{Name: "connect-timeout", Unit: "DURATION", Default: "15s", Scope: PerBranch,
+			Help:   "how long a connection, with its TLS handshake, may take",
+			branch: func(b *Branch) any { return &b.ConnectTimeout }},
+		{Name: "io-timeout", Unit: "DURATION", Default: "60s", Scope: PerBranch,
+			Help:   "how long a request may go without any progress; 0 = for ever",
+			branch: func(b *Branch) any { return &b.IOTimeout }},
+		{Name: "retry-time", Unit: "DURATION", Default: "60s", Scope: PerBranch,
+			Help:   "how long failed requests are tried again; 0 = never",
+			branch: func(b *Branch) any { return &b.RetryTime }},
+		{Name: "max-connections", Unit: "NUMBER", Default: "16", Scope: PerBranch, Min: 1,
+			Help:   "connections to the server at a time",
+			branch: func(b *Branch) any { return &b.MaxConnections }},
+		{Name: "ca-file", Unit: "FILE", Default: "", Scope: PerBranch,
+			Help:   "PEM file of certificate authorities to trust besides the system's",
+			branch: func(b *Branch) any { return &b.CAFile }},
+		{Name: "allow-plain-http", Default: "false", Scope: PerBranch,
+			Help:   "allow dav:// and http:// to hosts other than this one: passwords and data go unencrypted",
+			branch: func(b *Branch) any { return &b.AllowPlainHTTP }},
+	}
+}
+
+func credentialOptions() []*Option {
+	list := []*Option{
+		credentialOption("password-file", "FILE", Password, FromFile, "private file (0600) that holds the password"),
+		credentialOption("password-command", "COMMAND", Password, FromCommand, "command for /bin/sh that prints the password"),
+		credentialOption("password-env", "VARIABLE", Password, FromEnv, "environment variable that holds the password"),
+		credentialOption("token-file", "FILE", Token, FromFile, "private file (0600) that holds a bearer token; read again when the server refuses it"),
+		credentialOption("token-command", "COMMAND", Token, FromCommand, "command for /bin/sh that prints a bearer token; run again when the server refuses it"),
+		credentialOption("token-env", "VARIABLE", Token, FromEnv, "environment variable that holds a bearer token"),
+		credentialOption("password", "TEXT", Password, FromConfig, "the password itself, only in a configuration file that is private (0600)"),
+		credentialOption("token", "TEXT", Token, FromConfig, "the bearer token itself, only in a configuration file that is private (0600)"),
+	}
+	return append(list,
+		&Option{Name: "no-prompt", Default: "false",
+			Help:  "never ask for a password on the terminal",
+			whole: func(s *Settings) any { return &s.NoPrompt }},
+		&Option{Name: "secret-timeout", Unit: "DURATION", Default: "60s",
+			Help:  "how long a password or token command may take",
+			whole: func(s *Settings) any { return &s.SecretTimeout }})
+}
+
+func credentialOption(name, unit string, kind CredentialKind, from CredentialFrom, help string) *Option {
+	o := &Option{Name: name, Unit: unit, Scope: OneBranch, Help: help,
+		credential: &Credential{Kind: kind, From: from}}
+	if from == FromConfig {
+		o.Closed = NotInEnv | NotAsFlag
+	}
+	return o
+}
+
+func cacheOptions() []*Option {
+	return []*Option{
+		{Name: "cache-dir", Unit: "DIR", Default: "",
+			Help:  "private directory for staged files and the log; empty = one per mount point and branches below $XDG_CACHE_HOME/meshmount",
+			whole: func(s *Settings) any { return &s.CacheDir }},
+		{Name: "drain-timeout", Unit: "DURATION", Default: "5m",
+			Help:  "how long written data may take to reach the server after the unmount; 0 = for ever",
+			whole: func(s *Settings) any { return &s.DrainTimeout }},
+	}
+}
+
+func loggingOptions() []*Option {
+	return []*Option{
+		{Name: "log-level", Unit: "LEVEL", Default: "info", Choices: []string{"debug", "info", "warn", "error"},
+			Help:  "least severity that is logged",
+			whole: func(s *Settings) any { return &s.LogLevel }},
+		{Name: "log-format", Unit: "FORMAT", Default: "text", Choices: []string{"text", "json"},
+			Help:  "form of a line of the log",
+			whole: func(s *Settings) any { return &s.LogFormat }},
+		{Name: "log-file", Unit: "FILE", Default: "",
+			Help:  "append the log to this file; empty = meshmount.log in the cache directory, or stderr with -f",
+			whole: func(s *Settings) any { return &s.LogFile }},
+	}
+}

@@ -1,0 +1,53 @@
+package settings
+
+import (
+	"errors"
+	"net/netip"
+	"net/url"
+	"strings"
+	"unicode"
+
+	"github.com/meshmount/meshmount/remote/webdav"
+)
+
+var (
+	errEmpty = errors.New("the value is empty")
+	errPlain = errors.New("plain HTTP to another host is refused")
+)
+
+// parseURL checks a branch's URL and returns it in its clean form, davs://host/path
+// or dav://host/path, and its user. Errors name the remedy and do not show the URL,
+// which may hold what the user should not have written there.
+func parseURL(address string) (clean, user string, err error) {
+	if printable(address) != nil || strings.ContainsFunc(address, unicode.IsSpace) {
+		return "", "", errors.New("there are spaces, control characters or broken UTF-8 in the URL; write them as %XX")
+	}
+	u, user, err := webdav.ParseURL(address)
+	if err != nil {
+		return "", "", err
+	}
+	if printable(user) != nil {
+		return "", "", errors.New("the user name in the URL holds a control character; correct it")
+	}
+	u.Scheme = map[string]string{"https": "davs", "http": "dav"}[u.Scheme]
+	return u.String(), user, nil
+}
+
+// plainAllowed refuses unencrypted connections to other hosts unless the user chose
+// them. It asks no name server.
+func plainAllowed(b *Branch) error {
+	u, err := url.Parse(b.URL)
+	if err != nil || u.Scheme == "davs" || b.AllowPlainHTTP {
+		return err
+	}
+	host := u.Hostname()
+	if ip, err := netip.ParseAddr(host); host == "localhost" || strings.HasSuffix(host, ".localhost") || err == nil && ip.IsLoopback() {
+		return nil
+	}
+	return errPlain
+}
+
+// AutoDialect is the choice of dialect that has it found out.
+const AutoDialect = "auto"
+
+func dialects() []string { return append([]string{AutoDialect}, webdav.Dialects()...) }
