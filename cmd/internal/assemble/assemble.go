@@ -1,0 +1,129 @@
+// Package assemble builds what a mount consists of: it dials the servers and stacks
+// the layers between them and the kernel.
+package assemble
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math"
+	"sync"
+
+	"github.com/meshmount/meshmount/cmd/internal/settings"
+	"github.com/meshmount/meshmount/remote"
+	"github.com/meshmount/meshmount/remote/webdav"
+)
+
+// Stack puts the decorators around a branch's adapter, innermost first: the watchdog
+// judges single calls; the limit counts those on the way; what is observed is one
+// attempt; the breaker sees every failure of the server; retry is outermost, so that
+// its back-off holds no connection, and it sees the breaker's refusals.
+func Stack(adapter remote.Backend, b *settings.Branch, log *slog.Logger) remote.Backend {
+	stack := adapter
+	if b.IOTimeout > 0 {
+		stack = remote.Watchdog(stack, b.IOTimeout)
+	}
+	stack = remote.Limit(stack, b.MaxConnections)
+	stack = remote.Observe(stack, log)
+	stack = remote.Breaker(stack, remote.BreakerOptions{
+		Name:         b.URL,
+		ProbeTimeout: b.ConnectTimeout,
+		OnChange:     outage(b, log),
+	})
+	if b.RetryTime > 0 {
+		stack = remote.Retry(stack, remote.RetryOptions{Tries: math.MaxInt32, Elapsed: b.RetryTime})
+	}
+	return stack
+}
+
+// outage logs when a server goes and comes back.
+func outage(b *settings.Branch, log *slog.Logger) func(error) {
+	return func(err error) {
+		if err != nil {
+			log.Warn("server not reachable, probing", "branch", b.Name, "url", b.URL, "err", err)
+			return
+		}
+		log.Info("server is back", "branch", b.Name, "url", b.URL)
+	}
+}
+
+// Dialer connects to servers.
+type Dialer struct {
+	// Secrets gives the source of a branch's secret.
+	Secrets func(*settings.Branch) remote.SecretSource
+	Log     *slog.Logger
+	Agent   string // how the program calls itself to servers
+}
+
+// Dial connects to a branch's server and finds out what it is. It makes one attempt
+// to log in. The error is an *exit.Error.
+func (d *Dialer) Dial(ctx context.Context, b *settings.Branch) (*webdav.Backend, error) {
+	root, _, err := webdav.ParseURL(b.URL)
+	if err != nil {
+		return nil, Classify(b, err)
+	}
+	opts := webdav.Options{
+		URL: root, User: b.User, CAFile: string(b.CAFile), AllowPlainHTTP: b.AllowPlainHTTP,
+		MaxConns: b.MaxConnections, ConnectTimeout: b.ConnectTimeout, Logger: d.Log.With("branch", b.Name), UserAgent: d.Agent,
+	}
+	if b.Dialect != settings.AutoDialect {
+		opts.Dialect = b.Dialect
+	}
+	switch b.Credential.Kind {
+	case settings.Password:
+		opts.Password = d.Secrets(b)
+	case settings.Token:
+		opts.Token = d.Secrets(b)
+	}
+	ctx, cancel := patience(ctx, b)
+	defer cancel()
+	backend, err := webdav.Dial(ctx, opts)
+	if err != nil {
+		return nil, Classify(b, err)
+	}
+	return backend, nil
+}
+
+// patience bounds the whole conversation of Dial, a handful of requests.
+func patience(ctx context.Context, b *settings.Branch) (context.Context, context.CancelFunc) {
+	if b.IOTimeout == 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeoutCause(ctx, b.ConnectTimeout+b.IOTimeout,
+		&remote.Error{Op: "connect", Kind: remote.Unavailable, Err: errPatience})
+}
+
+// errPatience is the cause of the end of a Dial that took too long.
+var errPatience = errors.New("no answer in time")
+
+// DialAll dials all branches at once. If one fails the others are given up, nothing
+// is left open, and the first error to happen is returned.
+func (d *Dialer) DialAll(ctx context.Context, branches []settings.Branch) ([]*webdav.Backend, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	list := make([]*webdav.Backend, len(branches))
+	var dialling sync.WaitGroup
+	var once sync.Once
+	var first error
+	for i := range branches {
+		dialling.Go(func() {
+			b, err := d.Dial(ctx, &branches[i])
+			if err != nil {
+				once.Do(func() { first = err })
+				cancel()
+				return
+			}
+			list[i] = b
+		})
+	}
+	dialling.Wait()
+	if first == nil {
+		return list, nil
+	}
+	for _, b := range list {
+		if b != nil {
+			_ = b.Close() // what is wrong is told already
+		}
+	}
+	return nil, first
+}
