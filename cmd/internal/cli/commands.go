@@ -1,0 +1,237 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/meshmount/meshmount/cmd/internal/doctor"
+	"github.com/meshmount/meshmount/cmd/internal/exit"
+	"github.com/meshmount/meshmount/cmd/internal/fusecheck"
+	"github.com/meshmount/meshmount/cmd/internal/serve"
+	"github.com/meshmount/meshmount/cmd/internal/settings"
+	"github.com/meshmount/meshmount/cmd/internal/state"
+	"github.com/meshmount/meshmount/cmd/internal/unmount"
+)
+
+func (p *Program) unmountCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:     "unmount [flags] MOUNTPOINT",
+		Aliases: []string{"umount"},
+		Short:   "unmount, and wait until everything is on the servers",
+		Long:    "Take the mount away and wait for its process to end. The exit code tells whether all\nthat was written has reached its server. If the mount is gone already (umount,\nfusermount3 -u) but its process is still at work, wait for it.",
+		Args:    argsFor("MOUNTPOINT", 1, 1),
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			return nil, cobra.ShellCompDirectiveFilterDirs
+		},
+	}
+	lazy := c.Flags().BoolP("lazy", "l", false, "detach a mount that is in use: it goes when nobody uses it any more")
+	timeout := c.Flags().String("timeout", "10m", "how long to wait for the process; 0 = for ever")
+	c.RunE = coded(func(c *cobra.Command, args []string) error {
+		patience, err := settings.ParseDuration(*timeout)
+		if err != nil {
+			return exit.New(exit.Usage, "", "command line --timeout: %w", err)
+		}
+		ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGINT, syscall.SIGTERM)
+		defer stop()
+		return unmount.Unmount(ctx, settings.Absolute(args[0], p.Dir), unmount.Options{Lazy: *lazy, Timeout: patience})
+	})
+	return c
+}
+
+func (p *Program) doctorCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "doctor [flags] [NAME=URL...]",
+		Short: "check the machine and the servers, and say what to do",
+		Long:  "Check everything a mount needs: FUSE, the cache directory, and for each branch the\nserver, its certificate, what it can promise, the credentials (one attempt), clock\nand quota. Each line is OK, WARN or FAIL. Nothing is changed.",
+	}
+	flags := addOptions(c, "foreground")
+	asJSON := c.Flags().Bool("json", false, "print the report as JSON")
+	c.RunE = coded(func(c *cobra.Command, args []string) error {
+		config, err := p.resolve(flags.given, args)
+		if err != nil {
+			return err
+		}
+		dir := string(config.CacheDir)
+		if dir == "" {
+			if dir, err = state.CacheRoot(); err != nil {
+				return err
+			}
+		}
+		d := doctor.Doctor{Config: config, CacheDir: dir, Facts: fusecheck.Look(), Secrets: p.fetcher(config),
+			Log: slog.New(slog.DiscardHandler), Agent: "meshmount/" + p.version()}
+		report := d.Examine(c.Context())
+		write := report.Write
+		if *asJSON {
+			write = report.WriteJSON
+		}
+		if err := write(p.Stdout); err != nil {
+			return err
+		}
+		return report.Err()
+	})
+	return c
+}
+
+func (p *Program) configCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "config [flags] [NAME=URL...]",
+		Short: "print the effective settings and where each comes from",
+		Long:  "Print, as a configuration file, what \"meshmount mount\" would use with the same flags,\nenvironment and file. A comment tells where each value comes from. Secrets are not\nshown.",
+	}
+	flags := addOptions(c, "foreground")
+	c.RunE = coded(func(_ *cobra.Command, args []string) error {
+		config, err := p.resolve(flags.given, args)
+		if err != nil {
+			return err
+		}
+		return config.Write(p.Stdout)
+	})
+	return c
+}
+
+func (p *Program) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "print the version", Args: argsFor("", 0, 0),
+		RunE: coded(func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintf(p.Stdout, "meshmount %s (%s%s/%s)\n", p.version(), revision(), runtime.Version(), runtime.GOARCH)
+			return err
+		}),
+	}
+}
+
+// version is what the build has set, or what the toolchain has noted.
+func (p *Program) version() string {
+	if p.Version != "" {
+		return p.Version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		return info.Main.Version
+	}
+	return "devel"
+}
+
+// buildFacts is what the toolchain has noted of the build.
+func buildFacts() map[string]string {
+	facts := map[string]string{}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			facts[s.Key] = s.Value
+		}
+	}
+	return facts
+}
+
+// revision is the commit that was built, if the toolchain has noted it.
+func revision() string {
+	facts := buildFacts()
+	if facts["vcs.revision"] == "" {
+		return ""
+	}
+	text := "commit " + facts["vcs.revision"]
+	if facts["vcs.modified"] == "true" {
+		text += " with changes"
+	}
+	return text + " of " + facts["vcs.time"] + ", "
+}
+
+func completionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "completion bash|zsh|fish", Short: "print a completion script for a shell",
+		Args: argsFor("the shell's name", 1, 1), ValidArgs: []cobra.Completion{"bash", "zsh", "fish"},
+		RunE: coded(func(c *cobra.Command, args []string) error {
+			out := c.OutOrStdout()
+			scripts := map[string]func(io.Writer) error{
+				"bash": func(w io.Writer) error { return c.Root().GenBashCompletionV2(w, true) },
+				"zsh":  c.Root().GenZshCompletion,
+				"fish": func(w io.Writer) error { return c.Root().GenFishCompletion(w, true) },
+			}
+			script, ok := scripts[args[0]]
+			if !ok {
+				return exit.New(exit.Usage, "choose bash, zsh or fish", "no completion for %q", args[0])
+			}
+			return script(out)
+		}),
+	}
+}
+
+// serveCommand is the process that serves a mount. It is started by "mount" only.
+func (p *Program) serveCommand() *cobra.Command {
+	c := &cobra.Command{Use: serve.Command + " MOUNTPOINT", Hidden: true, Args: argsFor("MOUNTPOINT", 1, 1)}
+	planFD := c.Flags().Int(serve.PlanFlag, -1, "")
+	readyFD := c.Flags().Int(serve.ReadyFlag, -1, "")
+	c.RunE = coded(func(*cobra.Command, []string) error {
+		signals := make(chan os.Signal, 8)
+		signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+		defer signal.Stop(signals)
+		if *planFD < 3 {
+			return exit.New(exit.Usage, "run: meshmount help mount", "serve is not for people")
+		}
+		return p.serve(*planFD, *readyFD, signals)
+	})
+	return c
+}
+
+func (p *Program) serve(planFD, readyFD int, signals chan os.Signal) error {
+	background := readyFD >= 0
+	if background {
+		unix.CloseOnExec(readyFD)
+		signal.Ignore(syscall.SIGHUP)
+	} else {
+		signal.Notify(signals, syscall.SIGHUP)
+	}
+	// A reader of the log that goes away must not take the mount with it.
+	signal.Ignore(syscall.SIGPIPE)
+	isolate()
+	told := false
+	tell := func(err error) {
+		if background && !told {
+			serve.Tell(readyFD, err)
+		}
+		told = true
+	}
+	plan, err := serve.Receive(planFD)
+	if err == nil {
+		err = p.servePlan(plan, signals, func() { tell(nil) })
+	}
+	if err != nil {
+		tell(err)
+	}
+	return err
+}
+
+// isolate takes away what a process that lives long must not keep.
+func isolate() {
+	_ = os.Chdir("/") // the directory may be in the way of an unmount
+	_ = syscall.Umask(0o077)
+	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}) // secrets are in memory
+}
+
+func (p *Program) servePlan(plan *serve.Plan, signals <-chan os.Signal, ready func()) error {
+	out := p.Stderr
+	if plan.Config.Foreground && plan.Config.LogFile != "" {
+		file, err := serve.OpenLog(string(plan.Config.LogFile))
+		if err != nil {
+			return err
+		}
+		defer func() { _ = file.Close() }()
+		out = file
+	}
+	log := serve.NewLogger(out, &plan.Config.Settings)
+	r := serve.Runner{Plan: plan, Log: log, Signals: signals, Ready: ready}
+	start := time.Now()
+	err := r.Run()
+	if err != nil {
+		log.Error("ended", "after", time.Since(start).Round(time.Second), "code", int(exit.CodeOf(err)), "err", err)
+	}
+	return err
+}

@@ -1,0 +1,128 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/cobra/doc"
+
+	"github.com/meshmount/meshmount/cmd/internal/exit"
+	"github.com/meshmount/meshmount/cmd/internal/settings"
+)
+
+func (p *Program) manCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "man [DIRECTORY]",
+		Short: "print the manual page, or write all pages to a directory",
+		Long:  "Print the manual page of meshmount in the form of man(7), or write the pages of all\ncommands to DIRECTORY. With --markdown, print the tables of options and exit codes.",
+		Args:  argsFor("", 0, 1),
+	}
+	markdown := c.Flags().Bool("markdown", false, "print the tables of options and exit codes in Markdown")
+	c.RunE = coded(func(_ *cobra.Command, args []string) error {
+		switch {
+		case *markdown:
+			return writeMarkdown(p.Stdout)
+		case len(args) == 0:
+			return doc.GenMan(p.manual(), p.manHeader(), p.Stdout)
+		}
+		if err := os.MkdirAll(args[0], 0o755); err != nil {
+			return err
+		}
+		return doc.GenManTree(p.manual(), p.manHeader(), args[0])
+	})
+	return c
+}
+
+func (p *Program) manHeader() *doc.GenManHeader {
+	h := &doc.GenManHeader{Section: "1", Source: "meshmount " + p.version(), Manual: "User Commands"}
+	// The same build makes the same pages.
+	if built, err := time.Parse(time.RFC3339, buildFacts()["vcs.time"]); err == nil {
+		h.Date = &built
+	}
+	return h
+}
+
+// manual returns the commands with what only manual pages tell.
+func (p *Program) manual() *cobra.Command {
+	root := p.command()
+	root.DisableAutoGenTag = true
+	var tables strings.Builder
+	writeSections(&tables)
+	root.Long += "\n\n" + tables.String()
+	for _, c := range root.Commands() {
+		c.DisableAutoGenTag = true
+	}
+	return root
+}
+
+// writeSections writes the parts of meshmount(1) that belong to no single command.
+func writeSections(w io.Writer) {
+	_, _ = fmt.Fprint(w, `# CONFIGURATION FILE
+
+A TOML file. Options of `+"`meshmount mount`"+` are keys by their names, without the dashes in
+front; the keys password and token, which hold a secret itself, are accepted in a
+private file (0600) only. A branch is a table with the key url and the options that are
+for this branch alone:
+
+    attr-ttl = "5s"
+
+    [branch.sciebo]
+    url = "davs://ada@uni.sciebo.de/remote.php/dav/files/ada"
+    password-file = "~/.config/meshmount/sciebo"
+
+    [branch."lexis/project1"]
+    url = "davs://dav.example.org/project1"
+    token-command = "oidc-token lexis"
+    read-only = true
+
+# FSTAB
+
+With mount.meshmount in /sbin, in /etc/fstab:
+
+    davs://ada@uni.sciebo.de/dav /mnt/sciebo meshmount _netdev,uid=ada,password-file=/etc/meshmount/sciebo 0 0
+    /etc/meshmount/mesh.toml /mnt/mesh meshmount _netdev,allow_other,noauto 0 0
+
+# EXIT STATUS
+
+`)
+	for _, row := range exit.Table() {
+		_, _ = fmt.Fprintf(w, "**%d**\n: %s\n\n", row.Code, row.Meaning)
+	}
+}
+
+// writeMarkdown writes the tables of options and exit codes.
+func writeMarkdown(out io.Writer) error {
+	w := &textWriter{w: out}
+	w.printf("| flag and key | value | default | variable | effect |\n|---|---|---|---|---|\n")
+	for _, o := range settings.Options() {
+		name := "`--" + o.Name + "`"
+		if o.Closed&settings.NotAsFlag != 0 {
+			name = "`" + o.Name + "` (file only)"
+		}
+		if o.Scope != settings.Whole {
+			name += " *"
+		}
+		variable := "`" + o.Env() + "`"
+		if o.Closed&settings.NotInEnv != 0 {
+			variable = ""
+		}
+		w.printf("| %s | %s | %s | %s | %s |\n", name, o.Type(), cell(o.Default), variable, strings.ReplaceAll(o.Help, "|", `\|`))
+	}
+	w.printf("\n\\* can be given for one branch: `--NAME=BRANCH=VALUE`, or in its table of the file.\n\n")
+	w.printf("| exit code | meaning |\n|---|---|\n")
+	for _, row := range exit.Table() {
+		w.printf("| %d | %s |\n", row.Code, row.Meaning)
+	}
+	return w.err
+}
+
+func cell(text string) string {
+	if text == "" {
+		return ""
+	}
+	return "`" + text + "`"
+}
