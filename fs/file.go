@@ -18,8 +18,11 @@ type file struct {
 	ino uint64
 
 	// content guards the staged bytes: writers hold it exclusively, readers of
-	// staged bytes and uploads share it.
+	// staged bytes share it. It is held for moments of local I/O.
 	content sync.RWMutex
+	// frozen is closed when the upload of the staged bytes is over; nil without one.
+	// Writers wait for that, but not under content: readers would wait with them.
+	frozen chan struct{} // guarded by content
 
 	mu      sync.Mutex
 	path    string        // guarded by mu; in the tree
@@ -36,6 +39,7 @@ type file struct {
 	failed  error         // guarded by mu; of the last upload, nil after a success or a change
 	puts    uint64        // guarded by mu; counts changes of base
 	fresh   time.Time     // guarded by mu; until when base need not be compared with the server's
+	setting int           // guarded by mu; changes of attributes under way on the server
 	moving  chan struct{} // guarded by mu; closed when the rename under way is over, nil without one
 
 	filling chan struct{} // holds a token while somebody runs fill
@@ -144,6 +148,19 @@ func (x *file) ensureStage() (*stage, error) {
 	return st, nil
 }
 
+// lockContent holds content exclusively, with no upload under way.
+func (x *file) lockContent() {
+	for {
+		x.content.Lock()
+		frozen := x.frozen
+		if frozen == nil {
+			return
+		}
+		x.content.Unlock()
+		<-frozen
+	}
+}
+
 // touch records a change of content. Called with content held exclusively.
 func (x *file) touch(size int64) {
 	x.mu.Lock()
@@ -168,7 +185,7 @@ func (x *file) writeAt(p []byte, off int64, atEnd bool) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	x.content.Lock()
+	x.lockContent()
 	defer x.content.Unlock()
 	st, err := x.ensureStage()
 	if err != nil {
@@ -201,14 +218,14 @@ func (x *file) attrSize() int64 {
 
 // truncate sets the size.
 func (x *file) truncate(size int64) error {
-	x.content.Lock()
+	x.lockContent()
 	defer x.content.Unlock()
 	return x.resize(size)
 }
 
 // extend makes the file at least size bytes long.
 func (x *file) extend(size int64) error {
-	x.content.Lock()
+	x.lockContent()
 	defer x.content.Unlock()
 	if size <= x.attrSize() {
 		return nil

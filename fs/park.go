@@ -69,7 +69,7 @@ func (x *file) describe(cause error) parked {
 
 // park moves the staging file to the park directory. It may take long.
 func (x *file) park(cause error) (string, error) {
-	x.content.Lock()
+	x.lockContent()
 	defer x.content.Unlock()
 	if x.stage == nil {
 		return "", errors.New("there is no staged content")
@@ -131,7 +131,7 @@ func syncDir(dir string) error {
 // hold up its release: its staging file stays, under a name that the next mount
 // does not remove.
 func (x *file) giveUp() (kept string) {
-	x.content.Lock()
+	x.lockContent()
 	defer x.content.Unlock()
 	x.setClean()
 	if x.stage == nil {
@@ -158,7 +158,7 @@ func (x *file) finish(ctx context.Context) error {
 }
 
 func (x *file) closeStage() {
-	x.content.Lock()
+	x.lockContent()
 	defer x.content.Unlock()
 	x.mu.Lock()
 	st := x.stage

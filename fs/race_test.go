@@ -106,7 +106,7 @@ func TestBusyNeighboursDoNotMakeAnswersUseless(t *testing.T) {
 		err := next(ctx)
 		if c.Op == remote.OpStat && c.Path == "/f" {
 			asked++
-			s.b2(c)
+			s.neighbour()
 		}
 		return err
 	})
@@ -118,8 +118,8 @@ func TestBusyNeighboursDoNotMakeAnswersUseless(t *testing.T) {
 	}
 }
 
-// b2 changes another name in the directory of the call.
-func (s *strange) b2(*remote.Call) {
+// neighbour changes another name in the root of the branch.
+func (s *strange) neighbour() {
 	h, _, err := s.Create(context.Background(), "/a/neighbour", syscall.O_WRONLY|syscall.O_TRUNC, 0o644)
 	s.must(err)
 	s.must(h.Flush(context.Background()))

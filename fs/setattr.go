@@ -129,6 +129,8 @@ func (x *file) setLater(a remote.Attrs, named bool) bool {
 // setAttrs sets attributes on the server and keeps here what the server does not.
 func (f *FS) setAttrs(ctx context.Context, b *branch, e remote.Entry, a remote.Attrs) (remote.Entry, error) {
 	now := e
+	x := f.opened(b.abs(e.Path))
+	defer x.settingAttrs()()
 	b.meta.changing(e.Path)
 	if s, ok := remote.As[remote.AttrSetter](b.Backend); ok {
 		var err error
@@ -149,10 +151,26 @@ func (f *FS) setAttrs(ctx context.Context, b *branch, e remote.Entry, a remote.A
 	b.meta.set(now) // first: it may show a mode that is no longer to be kept
 	b.meta.keep(now, keep, a.MTime != nil)
 	now = b.meta.dress(now)
-	if x := f.opened(b.abs(e.Path)); x != nil {
+	if x != nil {
 		x.attrsSet(e, now, a)
 	}
 	return now, nil
+}
+
+// settingAttrs marks x, which may be nil, until the returned function is called: the
+// server may show others a new version, made by us, before we know of it.
+func (x *file) settingAttrs() (over func()) {
+	if x == nil {
+		return func() {}
+	}
+	add := func(n int) {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		x.setting += n
+		x.puts++
+	}
+	add(1)
+	return func() { add(-1) }
 }
 
 // attrsSet follows a change of attributes that was made on the server.

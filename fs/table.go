@@ -143,7 +143,7 @@ func (x *file) stands(s sighting, e *remote.Entry, left time.Duration) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	switch {
-	case x.dirty || !x.exists || x != s.x || x.puts != s.puts:
+	case x.dirty || !x.exists || x.setting > 0 || x != s.x || x.puts != s.puts:
 		return true
 	case e == nil || !x.isBase(*e):
 		return false

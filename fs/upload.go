@@ -44,8 +44,8 @@ func (x *file) put(ctx context.Context) error {
 	}
 	err := x.fill(ctx)
 	if err == nil {
-		x.content.RLock()
-		defer x.content.RUnlock()
+		thaw := x.freeze()
+		defer thaw()
 		s, must := x.shoot()
 		if !must {
 			return nil
@@ -58,13 +58,27 @@ func (x *file) put(ctx context.Context) error {
 	return err
 }
 
+// freeze keeps writers off until thaw is called.
+func (x *file) freeze() (thaw func()) {
+	frozen := make(chan struct{})
+	x.lockContent()
+	x.frozen = frozen
+	x.content.Unlock()
+	return func() {
+		x.content.Lock()
+		x.frozen = nil
+		x.content.Unlock()
+		close(frozen)
+	}
+}
+
 func (x *file) mustPut() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.dirty && !x.gone
 }
 
-// shoot notes what to put. Called with content held.
+// shoot notes what to put. Called with content frozen.
 func (x *file) shoot() (s upShot, must bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
