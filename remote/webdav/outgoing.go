@@ -62,7 +62,7 @@ func (o *outgoing) probeEmpty(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, _ = r.Read(make([]byte, 1)) // finish tells what was wrong
+	_, _ = r.Read(nil) // finish tells what was wrong
 	return o.finish()
 }
 
@@ -110,7 +110,9 @@ type outReader struct {
 	ctx  context.Context
 	r    io.ReadCloser
 	left int64
-	over bool
+	// complete: all bytes were given, and the source ended there. over: the request
+	// is, nothing more may be read.
+	complete, over bool
 }
 
 // Read implements io.Reader. It gives exactly the size and then io.EOF.
@@ -118,10 +120,11 @@ func (r *outReader) Read(p []byte) (int, error) {
 	r.o.mu.Lock()
 	defer r.o.mu.Unlock()
 	switch {
+	case r.complete:
+		// Also when the answer came before the transport asked for the end.
+		return 0, io.EOF
 	case r.over:
 		return 0, errOver
-	case r.left == 0:
-		return 0, r.o.wrong(r.ended())
 	}
 	n, err := r.r.Read(p[:min(int64(len(p)), r.left)])
 	r.left -= int64(n)
@@ -137,21 +140,13 @@ func (r *outReader) Read(p []byte) (int, error) {
 	case (err == io.EOF || err == nil) && r.left == 0:
 		// Asked before the last bytes are out, so that the server never has the
 		// whole of a body that is wrong.
-		if err = r.ended(); err != io.EOF {
+		if err = atEnd(r.r); err != nil {
 			n = 0
+		} else {
+			r.complete, err = true, io.EOF
 		}
 	}
 	return n, r.o.wrong(err)
-}
-
-// ended looks for bytes after the size; io.EOF is as it should be.
-func (r *outReader) ended() error {
-	var one [1]byte
-	n, err := io.ReadFull(r.r, one[:])
-	if n > 0 {
-		return errLong
-	}
-	return err
 }
 
 // wrong notes an error of the source.

@@ -80,6 +80,22 @@ type stored struct {
 // removed the file after we looked.
 const lostRaces = 4
 
+// patience is how long a Put waits for a lock that another upload holds, our own
+// included that broke off a moment ago and that the server has not noticed yet.
+var patience = [...]time.Duration{50 * time.Millisecond, 100 * time.Millisecond, 200 * time.Millisecond}
+
+// sleep waits and tells whether ctx still goes on.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 func (u *upload) run(ctx context.Context) (found, error) {
 	for try := 1; ; try++ {
 		if err := u.prepare(ctx); err != nil {
@@ -91,6 +107,9 @@ func (u *upload) run(ctx context.Context) (found, error) {
 			return u.settle(ctx, s)
 		}
 		kind := remote.KindOf(err)
+		if kind == remote.Locked && try <= len(patience) && sleep(ctx, patience[try-1]) {
+			continue
+		}
 		unconditional := u.opts.Cond == remote.Cond{}
 		if !unconditional || kind != remote.Exist && kind != remote.Conflict || try == lostRaces {
 			return found{}, u.explain(ctx, err)
