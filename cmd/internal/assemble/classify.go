@@ -28,7 +28,7 @@ func Classify(b *settings.Branch, err error) error {
 			return e
 		}
 	}
-	return exit.New(exit.ServerTrouble, "", "%s: %w", b.Title(), err)
+	return exit.New(exit.ServerTrouble, "run: meshmount doctor", "%s: %w", b.Title(), cause(err))
 }
 
 func ofContext(b *settings.Branch, err error) error {
@@ -55,13 +55,13 @@ func ofTLS(b *settings.Branch, err error) error {
 		return exit.New(exit.TLS, "if you trust it, give its authority with --ca-file", "%s: the certificate of %s is not trusted: %w", b.Title(), host, e)
 	}
 	if e, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return exit.New(exit.TLS, "", "%s: the certificate of %s: %w", b.Title(), host, e.Err)
+		return exit.New(exit.TLS, "tell the server's admin", "%s: the certificate of %s: %w", b.Title(), host, e.Err)
 	}
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok || errors.Is(err, http.ErrSchemeMismatch) {
 		return exit.New(exit.TLS, "use dav:// if the server offers no TLS", "%s: %s does not speak TLS at this port", b.Title(), host)
 	}
 	if e, ok := errors.AsType[tls.AlertError](err); ok {
-		return exit.New(exit.TLS, "", "%s: TLS with %s failed: %w", b.Title(), host, e)
+		return exit.New(exit.TLS, "tell the server's admin", "%s: TLS with %s failed: %w", b.Title(), host, e)
 	}
 	if e, ok := errors.AsType[*os.PathError](err); ok && b.CAFile != "" && e.Path == string(b.CAFile) {
 		return exit.New(exit.Config, "name a readable PEM file with --ca-file", "%s: %w", b.Title(), e)

@@ -9,7 +9,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -192,21 +191,25 @@ func (p *Program) serve(planFD, readyFD int, signals chan os.Signal) error {
 	// A reader of the log that goes away must not take the mount with it.
 	signal.Ignore(syscall.SIGPIPE)
 	isolate()
-	told := false
 	tell := func(err error) {
-		if background && !told {
+		if background {
 			serve.Tell(readyFD, err)
+			background = false
 		}
-		told = true
 	}
 	plan, err := serve.Receive(planFD)
-	if err == nil {
-		err = p.servePlan(plan, signals, func() { tell(nil) })
-	}
 	if err != nil {
 		tell(err)
+		return err
 	}
-	return err
+	if err := p.servePlan(plan, signals, func() { tell(nil) }); err != nil {
+		tell(err)
+		if readyFD >= 0 {
+			return exit.Told(err) // stderr is the log, which has it
+		}
+		return err
+	}
+	return nil
 }
 
 // isolate takes away what a process that lives long must not keep.
@@ -216,22 +219,24 @@ func isolate() {
 	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}) // secrets are in memory
 }
 
+// servePlan runs a mount. An error is written to the log unless that is the stderr
+// on which it will be told anyway.
 func (p *Program) servePlan(plan *serve.Plan, signals <-chan os.Signal, ready func()) error {
-	out := p.Stderr
+	out, toStderr := p.Stderr, true
 	if plan.Config.Foreground && plan.Config.LogFile != "" {
 		file, err := serve.OpenLog(string(plan.Config.LogFile))
 		if err != nil {
 			return err
 		}
 		defer func() { _ = file.Close() }()
-		out = file
+		out, toStderr = file, false
 	}
 	log := serve.NewLogger(out, &plan.Config.Settings)
 	r := serve.Runner{Plan: plan, Log: log, Signals: signals, Ready: ready}
-	start := time.Now()
 	err := r.Run()
-	if err != nil {
-		log.Error("ended", "after", time.Since(start).Round(time.Second), "code", int(exit.CodeOf(err)), "err", err)
+	if err == nil || plan.Config.Foreground && toStderr {
+		return err
 	}
+	log.Error("ended", "code", int(exit.CodeOf(err)), "err", err)
 	return err
 }

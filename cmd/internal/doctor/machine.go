@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -128,12 +129,27 @@ func (d *Doctor) cache() Finding {
 		}
 		return f
 	}
+	if parked := d.parked(); len(parked) > 0 {
+		f.Status, f.Detail = Warn, fmt.Sprintf("%s holds %d files that no server took", d.CacheDir, len(parked))
+		f.Remedy = "copy them to where they belong and remove them: " + parked[0] + " and others; the note beside each tells its place"
+		return f
+	}
 	free := st.Bavail * uint64(st.Bsize)
 	f.Detail = fmt.Sprintf("%s, %s free", d.CacheDir, Bytes(int64(min(free, 1<<62))))
 	if free < scarce {
 		f.Status, f.Remedy = Warn, "make room: a file that is open for writing is kept there until the server has it"
 	}
 	return f
+}
+
+// parked lists the content that mounts have kept because no server took it.
+func (d *Doctor) parked() []string {
+	var list []string
+	for _, pattern := range []string{"parked/*", "*/parked/*"} {
+		found, _ := filepath.Glob(filepath.Join(d.CacheDir, pattern))
+		list = append(list, slices.DeleteFunc(found, func(name string) bool { return strings.HasSuffix(name, ".json") })...)
+	}
+	return list
 }
 
 // existing returns dir or the nearest directory above it that exists.

@@ -135,8 +135,20 @@ func CodeOf(err error) Code {
 	return Failed
 }
 
+// Told returns an error with the code of err whose text was given to the user by
+// other means: Report stays silent on it.
+func Told(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &Error{Code: CodeOf(err), Err: err}
+}
+
 // Report writes err as one line "meshmount: ..." and returns its code.
 func Report(w io.Writer, err error) Code {
+	if e, ok := errors.AsType[*Error](err); ok && e.What == "" {
+		return e.Code
+	}
 	if err != nil {
 		_, _ = fmt.Fprintf(w, "meshmount: %s\n", OneLine(err.Error()))
 	}

@@ -65,6 +65,9 @@ func TestReportWritesOneLine(t *testing.T) {
 	if code != Usage || strings.Count(out.String(), "\n") != 1 || out.Len() > 2100 {
 		t.Errorf("code %d, %d bytes, %d lines", code, out.Len(), strings.Count(out.String(), "\n"))
 	}
+	if out.Reset(); Report(&out, Told(New(TLS, "", "bad"))) != TLS || Told(nil) != nil || out.Len() != 0 {
+		t.Errorf("told twice: %q", out.String())
+	}
 	if out.Reset(); Report(&out, nil) != OK || out.Len() != 0 {
 		t.Errorf("nil reported as %q", out.String())
 	}

@@ -92,6 +92,9 @@ func unusable(b *settings.Branch, err error) error {
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, errUnset) {
 		code = exit.SecretMissing
 	}
+	if remedy == "" {
+		remedy = "correct that, or give the " + string(c.Kind) + " another way (meshmount help mount)"
+	}
 	place := "file " + c.Arg
 	switch c.From {
 	case settings.FromCommand:
@@ -214,24 +217,24 @@ func (l *limited) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// otherWays than a prompt to give a password.
+func otherWays(b *settings.Branch) string {
+	return "use --password-file, --password-command or " + settings.SecretVar(settings.Password, b.Name)
+}
+
 // ask prompts for the password.
 func (f *Fetcher) ask(ctx context.Context, b *settings.Branch) (remote.Secret, error) {
 	if f.Prompt == nil {
-		name := "MESHMOUNT_PASSWORD"
-		if b.Name != "" {
-			name += "_" + settings.EnvName(b.Name)
-		}
-		return remote.Secret{}, exit.New(exit.SecretMissing, "use --password-file, --password-command or "+name,
-			"%s: no password for user %s", b.Title(), b.User)
+		return remote.Secret{}, exit.New(exit.SecretMissing, otherWays(b), "%s: no password for user %s", b.Title(), b.User)
 	}
 	s, err := f.Prompt(ctx, fmt.Sprintf("Password of %s for %s: ", b.User, b.Title()))
 	switch {
 	case ctx.Err() != nil || errors.Is(err, errInterrupted):
 		return remote.Secret{}, exit.New(exit.Interrupted, "", "interrupted at the prompt for the password")
 	case err != nil:
-		return remote.Secret{}, exit.New(exit.SecretMissing, "", "%s: no password for user %s: %w", b.Title(), b.User, err)
+		return remote.Secret{}, exit.New(exit.SecretMissing, otherWays(b), "%s: no password for user %s: %w", b.Title(), b.User, err)
 	case s.IsZero():
-		return remote.Secret{}, exit.New(exit.SecretMissing, "", "%s: no password for user %s", b.Title(), b.User)
+		return remote.Secret{}, exit.New(exit.SecretMissing, otherWays(b), "%s: no password for user %s", b.Title(), b.User)
 	}
 	return s, nil
 }

@@ -8,9 +8,9 @@ import (
 	"github.com/meshmount/meshmount/remote"
 )
 
-// secretVar returns the name of the variable that may hold a branch's secret:
+// SecretVar returns the name of the variable that may hold a branch's secret:
 // MESHMOUNT_PASSWORD_HOME for the branch "home", MESHMOUNT_PASSWORD for "".
-func secretVar(kind CredentialKind, branch string) string {
+func SecretVar(kind CredentialKind, branch string) string {
 	name := EnvPrefix + EnvName(string(kind))
 	if branch != "" {
 		name += "_" + EnvName(branch)
@@ -107,12 +107,12 @@ func (v *value) prepare() error {
 func (r *resolver) secretFromEnv(b *Branch) ([]value, error) {
 	var list []value
 	for _, kind := range []CredentialKind{Password, Token} {
-		name := secretVar(kind, b.Name)
+		name := SecretVar(kind, b.Name)
 		if _, ok := r.env[name]; !ok {
 			continue
 		}
 		for _, other := range r.config.Branches {
-			if other.Name != b.Name && secretVar(kind, other.Name) == name {
+			if other.Name != b.Name && SecretVar(kind, other.Name) == name {
 				return nil, exit.New(exit.Config, "rename one of them, or use "+string(kind)+"-file",
 					"variable %s fits both branch %q and branch %q", name, b.Name, other.Name)
 			}
@@ -145,7 +145,7 @@ func (r *resolver) secretVars() []string {
 	var list []string
 	for name := range r.env {
 		for _, kind := range []CredentialKind{Password, Token} {
-			prefix := secretVar(kind, "")
+			prefix := SecretVar(kind, "")
 			if (name == prefix || strings.HasPrefix(name, prefix+"_")) && !isOptionVar(name) {
 				list = append(list, name)
 			}

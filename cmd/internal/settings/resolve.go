@@ -217,7 +217,7 @@ func (r *resolver) ambiguous(o *Option) error {
 	}
 	for _, b := range r.config.Branches {
 		for _, kind := range []CredentialKind{Password, Token} {
-			if secretVar(kind, b.Name) == o.Env() {
+			if SecretVar(kind, b.Name) == o.Env() {
 				return exit.New(exit.Config, "use "+string(kind)+"-file in the configuration, or another name for the branch",
 					"variable %s could be the option %s or the %s of branch %s", o.Env(), o.Name, kind, b.Name)
 			}
@@ -305,7 +305,7 @@ func (r *resolver) unused() {
 		known[o.Env()] = o.Closed&NotInEnv == 0
 	}
 	for _, b := range r.config.Branches {
-		known[secretVar(Password, b.Name)], known[secretVar(Token, b.Name)] = true, true
+		known[SecretVar(Password, b.Name)], known[SecretVar(Token, b.Name)] = true, true
 	}
 	for name := range r.env {
 		if strings.HasPrefix(name, EnvPrefix) && !known[name] {
