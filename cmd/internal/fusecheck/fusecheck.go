@@ -85,25 +85,26 @@ func findHelper() (path string, setuid bool) {
 }
 
 // Fault returns why no mount can be made, an *exit.Error with the code NoFUSE, or
-// nil. A process that is not Admin depends on the helper, which may use the device
-// even if the process itself may not.
+// nil. The helper opens the device with the rights of the user who calls it, so that
+// the device must be accessible whichever way is taken.
 func (f *Facts) Fault() error {
-	const install = "as root: apt install fuse3 (or your system's package of that name)"
 	switch {
 	case errors.Is(f.DeviceErr, unix.ENOENT), errors.Is(f.DeviceErr, unix.ENODEV), errors.Is(f.DeviceErr, unix.ENXIO):
-		return exit.New(exit.NoFUSE, "as root: modprobe fuse; in a container: start it with --device "+Device,
-			"FUSE is not available: %s: %w", Device, f.DeviceErr)
-	case f.Admin && f.DeviceErr != nil:
-		return exit.New(exit.NoFUSE, "make it accessible, or run outside this namespace", "FUSE is not available: %s: %w", Device, f.DeviceErr)
-	case f.Admin:
-		return nil
-	case f.HelperSetuid:
+		return f.fault("as root: modprobe fuse; in a container: start it with --device "+Device, "%s: %w", Device, f.DeviceErr)
+	case errors.Is(f.DeviceErr, unix.EACCES):
+		return f.fault("as root: chmod 666 "+Device, "%s: %w", Device, f.DeviceErr)
+	case f.DeviceErr != nil:
+		return f.fault("make it accessible; in a container: start it with --device "+Device, "%s: %w", Device, f.DeviceErr)
+	case f.Admin || f.HelperSetuid:
 		return nil
 	case f.HelperPath == "":
-		return exit.New(exit.NoFUSE, install, "FUSE is not available: %s is not installed", Helper)
+		return f.fault("as root: apt install fuse3 (or your system's package of that name)", "%s is not installed", Helper)
 	}
-	return exit.New(exit.NoFUSE, "as root: chmod u+s "+f.HelperPath+"; or mount inside: unshare -Urm",
-		"FUSE is not available: %s is not set-uid root", f.HelperPath)
+	return f.fault("as root: chmod u+s "+f.HelperPath+"; or mount inside: unshare -Urm", "%s is not set-uid root", f.HelperPath)
+}
+
+func (f *Facts) fault(remedy, format string, args ...any) error {
+	return exit.New(exit.NoFUSE, remedy, "FUSE is not available: "+format, args...)
 }
 
 // String sums the facts up for people.

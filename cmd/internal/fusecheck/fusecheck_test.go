@@ -18,14 +18,14 @@ func TestFault(t *testing.T) {
 		want string // "" means usable
 	}{
 		{"user with helper", Facts{HelperPath: helper, HelperSetuid: true}, ""},
-		{"user with helper, device private", Facts{DeviceErr: unix.EACCES, HelperPath: helper, HelperSetuid: true}, ""},
+		{"device private", Facts{DeviceErr: unix.EACCES, HelperPath: helper, HelperSetuid: true}, "as root: chmod 666 /dev/fuse"},
 		{"user without helper", Facts{}, "fusermount3 is not installed; as root: apt install fuse3"},
 		{"user, no device", Facts{DeviceErr: unix.ENOENT, HelperPath: helper, HelperSetuid: true}, "modprobe fuse"},
 		{"module missing", Facts{Admin: true, DeviceErr: unix.ENODEV}, "modprobe fuse"},
 		{"container without the device allowed", Facts{Admin: true, Namespace: true, DeviceErr: unix.EPERM}, "make it accessible"},
 		{"namespace", Facts{Admin: true, Namespace: true}, ""},
 		{"namespace, helper useless", Facts{Namespace: true, HelperPath: helper}, "is not set-uid root; as root: chmod u+s " + helper},
-		{"namespace, device private", Facts{Admin: true, Namespace: true, DeviceErr: unix.EACCES, HelperPath: helper}, "make it accessible"},
+		{"namespace, device private", Facts{Admin: true, Namespace: true, DeviceErr: unix.EACCES, HelperPath: helper}, "chmod 666 /dev/fuse"},
 		{"root", Facts{Admin: true}, ""},
 		{"root, device forbidden", Facts{Admin: true, DeviceErr: unix.EPERM, HelperPath: helper, HelperSetuid: true}, "make it accessible"},
 	}
