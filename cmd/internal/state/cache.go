@@ -133,10 +133,12 @@ func startTime(pid int) (string, error) {
 // Lock is the right to use a cache directory. It ends with the process.
 type Lock struct{ file *os.File }
 
+const lockName = "lock"
+
 // Acquire takes the lock of a cache directory for the holder, or returns an
 // *exit.Error that names who has it.
 func Acquire(h Holder) (*Lock, error) {
-	name := filepath.Join(h.CacheDir, "lock")
+	name := filepath.Join(h.CacheDir, lockName)
 	file, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, cacheError(h.CacheDir, err)
@@ -179,9 +181,23 @@ func busyError(dir string, file *os.File) error {
 // Release gives the lock back.
 func (l *Lock) Release() error { return l.file.Close() }
 
-// HolderOf describes another process by its number. Its mount point and cache
-// directory are not known.
+// HolderOf describes another process by its number, with its mount point and cache
+// directory if it has a lock that this user may see.
 func HolderOf(pid int) (Holder, error) {
 	started, err := startTime(pid)
-	return Holder{PID: pid, Started: started}, err
+	if err != nil {
+		return Holder{}, err
+	}
+	open, _ := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/fd/*")
+	for _, link := range open {
+		target, err := os.Readlink(link)
+		if err != nil || filepath.Base(target) != lockName {
+			continue
+		}
+		var h Holder
+		if readJSON(target, &h) == nil && h.PID == pid && h.Started == started {
+			return h, nil
+		}
+	}
+	return Holder{PID: pid, Started: started}, nil
 }

@@ -181,6 +181,12 @@ func TestSecondLock(t *testing.T) {
 	if exit.CodeOf(err) != exit.CacheBusy || !strings.Contains(err.Error(), want) {
 		t.Errorf("%v, want %s", err, want)
 	}
+	if got, err := HolderOf(other.Process.Pid); err != nil || got.Point != "/mnt/first" || got.CacheDir != dir || !got.Alive() {
+		t.Errorf("the holder by its number: %+v, %v", got, err)
+	}
+	if got, err := HolderOf(os.Getpid()); err != nil || got.CacheDir != "" || !got.Alive() {
+		t.Errorf("a process without a lock: %+v, %v", got, err)
+	}
 	if err := errors.Join(in.Close(), other.Wait()); err != nil {
 		t.Fatal(err)
 	}
