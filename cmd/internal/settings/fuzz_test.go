@@ -85,3 +85,25 @@ func FuzzBranch(f *testing.F) {
 		}
 	})
 }
+
+// FuzzMountOptions checks that a list of mount options is refused in one line or
+// gives nothing but known options, and that no password gets through.
+func FuzzMountOptions(f *testing.F) {
+	for _, s := range []string{"rw,noexec,attr_ttl=5s", `a\,b,x-y=1`, "password=x", "ro,rw", ",,=,=x"} {
+		f.Add(s, false)
+	}
+	f.Fuzz(func(t *testing.T, list string, sloppy bool) {
+		m, err := ParseMountOptions(list, sloppy)
+		if err != nil {
+			if exit.CodeOf(err) != exit.Usage || strings.ContainsAny(err.Error(), "\n\r\x1b") {
+				t.Errorf("code %d, %q", exit.CodeOf(err), err)
+			}
+			return
+		}
+		for _, g := range m.Given {
+			if g.Option.Closed&NotAsFlag != 0 {
+				t.Errorf("%s got through", g.Option.Name)
+			}
+		}
+	})
+}
