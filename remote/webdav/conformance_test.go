@@ -107,7 +107,7 @@ func TestConformance(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			remotetest.Run(t, func(t *testing.T) remotetest.Target {
 				o := options(t, s.start(t))
-				return remotetest.Target{Backend: able(dial(t, o)), Other: able(dial(t, o)), MayRefuse: mayRefuse(s.dialect)}
+				return remotetest.Target{Backend: able(dial(t, o)), Other: able(dial(t, o)), MayRefuse: mayRefuse(s.dialect), LargeDir: 300}
 			})
 		})
 	}

@@ -81,6 +81,9 @@ func parseRoot(in *url.URL) (*url.URL, error) {
 	case strings.ContainsRune(in.Path, 0):
 		return nil, errors.New("the path of the URL holds a NUL byte; take it out")
 	}
+	if err := checkHost(in.Hostname()); err != nil {
+		return nil, err
+	}
 	if err := checkPort(in.Port(), in.Host); err != nil {
 		return nil, err
 	}
@@ -89,6 +92,24 @@ func parseRoot(in *url.URL) (*url.URL, error) {
 		return nil, err
 	}
 	return &url.URL{Scheme: scheme, Host: strings.ToLower(in.Host), Path: path}, nil
+}
+
+// checkHost takes addresses and names in ASCII.
+func checkHost(host string) error {
+	if strings.Contains(host, ":") {
+		if ip, err := netip.ParseAddr(host); err != nil || ip.Zone() != "" {
+			return errors.New("the host in brackets is not an IPv6 address; correct it")
+		}
+		return nil
+	}
+	for i := range len(host) {
+		switch c := host[i] | 0x20; {
+		case c >= 'a' && c <= 'z', host[i] >= '0' && host[i] <= '9', host[i] == '-', host[i] == '.', host[i] == '_':
+		default:
+			return errors.New("the host name holds a character that is not allowed; write international names in their xn-- form")
+		}
+	}
+	return nil
 }
 
 func checkPort(port, host string) error {
