@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -121,5 +122,18 @@ func TestUnmountBusy(t *testing.T) {
 	}
 	if err := f.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// Root gets the read-ahead that was asked for.
+func TestReadAhead(t *testing.T) {
+	_, dir, _ := mountAt(t, Options{DirectMount: true, MaxReadAhead: 4 << 20})
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(fmt.Sprintf("/sys/class/bdi/%d:%d/read_ahead_kb", unix.Major(st.Dev), unix.Minor(st.Dev)))
+	if err != nil || strings.TrimSpace(string(text)) != "4096" {
+		t.Errorf("read-ahead %q KiB, %v", text, err)
 	}
 }

@@ -13,9 +13,9 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
-	"github.com/meshmount/meshmount/fs"
 	"github.com/meshmount/meshmount/remote"
 	"github.com/meshmount/meshmount/remote/memory"
+	"github.com/meshmount/meshmount/remote/remotetest"
 )
 
 // bench is a raw file system without a kernel.
@@ -23,6 +23,7 @@ type bench struct {
 	*raw
 	t      *testing.T
 	back   *memory.Backend
+	faults *remotetest.FaultyBackend // before back
 	kernel *fakeKernel
 	log    *logBuffer
 }
@@ -30,7 +31,10 @@ type bench struct {
 func newBench(t *testing.T, ttl time.Duration) *bench {
 	t.Helper()
 	b := &bench{t: t, back: memory.New(memory.Options{}), kernel: &fakeKernel{}, log: &logBuffer{}}
-	b.raw = newRaw(t.Context(), newCore(t, b.back, ttl), b.log.logger())
+	b.faults = remotetest.Faulty(b.back, remotetest.Plan{})
+	core := newCore(t, b.faults, ttl)
+	b.raw = newRaw(t.Context(), core, b.log.logger())
+	core.OnInvalidate(b.tell.note)
 	b.tell.start(b.kernel)
 	t.Cleanup(b.OnUnmount)
 	return b
@@ -255,41 +259,33 @@ func TestRawUnlinked(t *testing.T) {
 	}
 }
 
-// A name that has passed to another file must not be opened as the old one.
-func TestRawReplaced(t *testing.T) {
-	b := newBench(t, time.Minute)
-	x := b.create(1, "x", rw)
-	b.close(x.Fh)
-	y := b.create(1, "y", rw)
-	b.close(y.Fh)
-	b.ok(b.Rename(nil, &fuse.RenameIn{InHeader: at(1), Newdir: 1}, "y", "x"))
-	_, st := b.open(x.NodeId, rw)
-	b.want("open of the replaced", st, syscall.ESTALE)
-	out, st := b.open(y.NodeId, rw)
-	b.ok(st)
-	b.close(out.Fh)
-	if now := b.lookup(1, "x"); now.NodeId != y.NodeId {
-		t.Errorf("x is node %d, want %d", now.NodeId, y.NodeId)
+func TestRawTruncateAtOpen(t *testing.T) {
+	for _, mode := range []uint32{syscall.O_RDONLY, syscall.O_WRONLY, syscall.O_RDWR} {
+		b := newBench(t, time.Minute)
+		b.put("/f", "hello")
+		f := b.lookup(1, "f")
+		out, st := b.open(f.NodeId, mode|syscall.O_TRUNC)
+		b.ok(st)
+		var attr fuse.AttrOut
+		b.ok(b.GetAttr(nil, &fuse.GetAttrIn{InHeader: at(f.NodeId)}, &attr))
+		b.close(out.Fh)
+		if attr.Size != 0 || b.stored("/f") != "" {
+			t.Errorf("mode %d: size %d, the server has %q", mode, attr.Size, b.stored("/f"))
+		}
 	}
-	b.want("exchange", b.Rename(nil, &fuse.RenameIn{InHeader: at(1), Newdir: 1, Flags: 2}, "x", "z"), syscall.EINVAL)
-	b.mkdir(1, "d")
-	b.want("no replace", b.Rename(nil, &fuse.RenameIn{InHeader: at(1), Newdir: 1, Flags: fs.NoReplace}, "x", "d"), syscall.EEXIST)
-}
-
-// A directory that was removed still has attributes for those who are in it.
-func TestRawRemovedDirectory(t *testing.T) {
 	b := newBench(t, time.Minute)
-	d := b.mkdir(1, "d")
-	in := at(1)
-	b.ok(b.Rmdir(nil, &in, "d"))
+	f := b.create(1, "f", rw)
+	b.ok(b.SetAttr(nil, &fuse.SetAttrIn{SetAttrInCommon: fuse.SetAttrInCommon{
+		InHeader: at(f.NodeId), Valid: fuse.FATTR_MODE, Mode: 0o4755}}, &fuse.AttrOut{}))
+	b.close(f.Fh)
+	var out fuse.OpenOut
+	b.ok(b.Open(nil, &fuse.OpenIn{InHeader: at(f.NodeId), Flags: rw | syscall.O_TRUNC, Mode: fuse.OPEN_KILL_SUIDGID}, &out))
 	var attr fuse.AttrOut
-	b.ok(b.GetAttr(nil, &fuse.GetAttrIn{InHeader: at(d.NodeId)}, &attr))
-	if attr.Mode != syscall.S_IFDIR|0o755 || attr.Nlink != 0 || attr.Ino != d.Ino {
-		t.Errorf("%+v", attr)
+	b.ok(b.GetAttr(nil, &fuse.GetAttrIn{InHeader: at(f.NodeId)}, &attr))
+	if attr.Mode&0o7777 != 0o755 {
+		t.Errorf("mode %o after truncation by another", attr.Mode)
 	}
-	inD := at(d.NodeId)
-	var out fuse.EntryOut
-	b.want("lookup in it", b.Lookup(nil, &inD, "x", &out), syscall.ESTALE)
+	b.close(out.Fh)
 }
 
 func TestRawSetID(t *testing.T) {
@@ -330,25 +326,6 @@ func TestRawSetID(t *testing.T) {
 	b.ok(b.SetAttr(nil, &fuse.SetAttrIn{SetAttrInCommon: fuse.SetAttrInCommon{InHeader: at(f.NodeId),
 		Valid: fuse.FATTR_UID}}, &attr))
 	after("chown to oneself", 0o755)
-}
-
-func TestRawRefused(t *testing.T) {
-	b := newBench(t, time.Minute)
-	f := b.create(1, "f", rw)
-	b.close(f.Fh)
-	var entry fuse.EntryOut
-	b.want("link", b.Link(nil, &fuse.LinkIn{InHeader: at(1), Oldnodeid: f.NodeId}, "l", &entry), syscall.EPERM)
-	for _, kind := range []uint32{syscall.S_IFIFO, syscall.S_IFSOCK, syscall.S_IFCHR, syscall.S_IFBLK} {
-		b.want("mknod", b.Mknod(nil, &fuse.MknodIn{InHeader: at(1), Mode: kind | 0o644}, "n", &entry), syscall.EPERM)
-	}
-	b.ok(b.Mknod(nil, &fuse.MknodIn{InHeader: at(1), Mode: syscall.S_IFREG | 0o600}, "n", &entry))
-	if b.stored("/n") != "" || entry.Mode != syscall.S_IFREG|0o600 {
-		t.Errorf("mknod of a file: %+v", entry)
-	}
-	b.want("access", b.Access(nil, &fuse.AccessIn{}), syscall.ENOSYS)
-	b.want("tmpfile", b.Tmpfile(nil, &fuse.CreateIn{}, &fuse.CreateOut{}), syscall.ENOSYS)
-	b.want("ioctl", b.Ioctl(nil, &fuse.IoctlIn{}, nil, nil, nil), syscall.ENOTTY)
-	b.want("setxattr", b.SetXAttr(nil, &fuse.SetXAttrIn{InHeader: at(f.NodeId)}, "user.x", nil), syscall.EOPNOTSUPP)
 }
 
 func TestRawXattr(t *testing.T) {
