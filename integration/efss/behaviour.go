@@ -88,9 +88,12 @@ type behaviour struct {
 	absentOver bool // a missing Overwrite header means T
 	ignoreF    bool // Overwrite: F is not looked at
 	pathDest   int  // status for a Destination that is a path only; 0: fine
-	moveNoDir  int  // status of MOVE and COPY without parent; 0: the parents are made
-	moveNoSrc  int  // status of MOVE and COPY of nothing
+	moveNoDir  int  // status of MOVE without parent (COPY: 409); 0: the parents are made
+	moveNoSrc  int  // status of MOVE of nothing
+	dstFirst   bool // MOVE looks at the target before the source, and at both being one before Overwrite
+	belowFile  int  // status of what is addressed below a file; 0: as if nothing were there
 	anyHost    bool // the host of Destination is not looked at
+	moveGap    bool // what MOVE and COPY replace is deleted first: for a moment nothing is there
 	moveFull   int  // status of MOVE onto a directory that is not empty; 0: replaces it
 	copyRC     int  // status of COPY if it does not work; 0: it does
 	copyDepth  bool // COPY honours Depth: 0
@@ -251,6 +254,7 @@ const (
 	namesReva   // a newline breaks the listing
 	namesRclone // the same
 	namesXRootD // "%" and "?" are stored wrongly
+	namesApache // ".davfs.tmp*" is left out of listings, ".DAV" is refused
 )
 
 // touches tells whether a directory gets a new time and version: direct is the

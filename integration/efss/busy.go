@@ -2,7 +2,6 @@ package efss
 
 import (
 	"net/http"
-	"strings"
 	"sync"
 )
 
@@ -54,15 +53,19 @@ func (t *busyTable) read(user, path string) (func(), bool) {
 	}, true
 }
 
-// below tells whether somebody writes path or anything below it.
-func (t *busyTable) below(user, path string) bool {
+// below tells whether somebody writes, or with readers also reads, path or anything
+// below it.
+func (t *busyTable) below(user, path string, readers bool) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.writers[user+path] {
-		return true
-	}
+	top := user + path
 	for key := range t.writers {
-		if strings.HasPrefix(key, user+strings.TrimSuffix(path, "/")+"/") {
+		if key == top || isBelow(key, top) {
+			return true
+		}
+	}
+	for key := range t.readers {
+		if readers && (key == top || isBelow(key, top)) {
 			return true
 		}
 	}
@@ -77,7 +80,7 @@ func (q *request) locked() error {
 
 // checkBusy refuses a change of path, or of what is below it, during a transfer.
 func (q *request) checkBusy(path string) error {
-	if q.b().busy && q.s.busy.below(q.user, path) {
+	if q.b().busy && q.s.busy.below(q.user, path, q.s.opts.ReadLocks) {
 		return q.locked()
 	}
 	return nil

@@ -152,6 +152,7 @@ var shapes = []struct {
 	{regexp.MustCompile(`[0-9a-f]{13}"`), `HEX13"`},
 	{regexp.MustCompile(`20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ`), "TIME"},
 	{regexp.MustCompile(`\b179\d{7}\b`), "UNIXTIME"},
+	{regexp.MustCompile(`Second-\d+`), "SECONDS"},
 	{regexp.MustCompile(`/data/[a-z0-9<>]+`), "/data/TOKEN"},
 }
 

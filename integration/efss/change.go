@@ -216,7 +216,7 @@ func (s *store) moveLocked(user, src, dst string, overwrite bool) (info, string,
 	if n == nil || n.parent == nil {
 		return info{}, "", errNotFound
 	}
-	to, trash, name, err := s.makeRoom(user, n, dst, overwrite)
+	to, trash, name, err := s.makeRoom(user, n, dst, overwrite, false)
 	if err != nil {
 		return info{}, "", err
 	}
@@ -238,15 +238,15 @@ func (s *store) moveLocked(user, src, dst string, overwrite bool) (info, string,
 	return n.info(dst), trash, nil
 }
 
-// makeRoom checks that n may go to dst and takes away what is there. It returns the
-// new parent and where the old entry now lies on disk, "" if there was none.
-func (s *store) makeRoom(user string, n *node, dst string, overwrite bool) (parent *node, trash, name string, err error) {
+// makeRoom checks that n may go to dst, with shallow without what is in it, and takes
+// away what is there. It returns the new parent and where the old entry now lies on disk, "" if there was none.
+func (s *store) makeRoom(user string, n *node, dst string, overwrite, shallow bool) (parent *node, trash, name string, err error) {
 	parent, old, name, err := s.place(user, dst)
 	switch {
 	case err != nil:
 	case old == n:
 		err = errSame
-	case parent.within(n), dst == "/", old != nil && n.within(old):
+	case parent.within(n) && !shallow, dst == "/", old != nil && n.within(old):
 		err = errInside
 	case old != nil && !overwrite:
 		err = errExists
@@ -278,7 +278,7 @@ func (s *store) copyLocked(user, src, dst string, overwrite, shallow bool) (info
 	if err := copyDisk(s.disk(user, src), tmp, shallow); err != nil {
 		return info{}, "", err
 	}
-	to, trash, name, err := s.makeRoom(user, n, dst, overwrite)
+	to, trash, name, err := s.makeRoom(user, n, dst, overwrite, shallow)
 	if err != nil {
 		return info{}, "", err
 	}

@@ -49,7 +49,7 @@ func rowNextcloud() *behaviour {
 		mtime: mtimeNextcloud, putNoDir: http.StatusNotFound, putOnDir: http.StatusConflict, busy: true,
 		mkcolAgain: http.StatusMethodNotAllowed, absentOver: true, moveNoDir: http.StatusConflict,
 		locks: locksFlat, names: namesNextcloud, nfc: true,
-		gzip: true, moveNoSrc: http.StatusNotFound, lockNew: http.StatusCreated, treeLocked: http.StatusLocked, unknown: http.StatusNotImplemented, readOnlyRC: http.StatusForbidden,
+		gzip: true, moveNoSrc: http.StatusNotFound, lockNew: http.StatusCreated, treeLocked: http.StatusLocked, unknown: http.StatusNotImplemented, readOnlyRC: http.StatusForbidden, moveGap: true,
 	}
 }
 
@@ -82,7 +82,7 @@ func rowOpenCloud() *behaviour {
 		contRange: rangePutUnknown, mtime: mtimeOcis, putNoDir: http.StatusConflict, putOnDir: http.StatusConflict,
 		mkcolAgain: http.StatusMethodNotAllowed, absentOver: true, moveNoDir: http.StatusConflict,
 		copyDepth: true, locks: locksOcis, names: namesOcis,
-		moveNoSrc: http.StatusNotFound, treeLocked: http.StatusLocked, unknown: http.StatusMethodNotAllowed, readOnlyRC: http.StatusForbidden,
+		moveNoSrc: http.StatusNotFound, treeLocked: http.StatusLocked, unknown: http.StatusMethodNotAllowed, readOnlyRC: http.StatusForbidden, moveGap: true,
 	}
 }
 
@@ -110,7 +110,7 @@ func rowReva() *behaviour {
 		putNoDir: http.StatusInternalServerError, putOnDir: http.StatusConflict,
 		mkcolAgain: http.StatusMethodNotAllowed, absentOver: true, moveNoDir: http.StatusConflict,
 		copyRC: http.StatusInternalServerError, locks: locksDummy, names: namesReva,
-		moveNoSrc: http.StatusNotFound, unknown: http.StatusMethodNotAllowed, readOnlyRC: http.StatusForbidden,
+		moveNoSrc: http.StatusNotFound, unknown: http.StatusMethodNotAllowed, readOnlyRC: http.StatusForbidden, moveGap: true,
 	}
 }
 
@@ -132,8 +132,8 @@ func rowModDAV() *behaviour {
 		put: putSpool, putNew: http.StatusCreated, putOver: http.StatusNoContent, noLength: true,
 		contRange: rangePutPartial, putNoDir: http.StatusConflict, putOnDir: http.StatusConflict,
 		mkcolAgain: http.StatusMethodNotAllowed, absentOver: true, pathDest: http.StatusBadRequest,
-		moveNoDir: http.StatusInternalServerError, copyDepth: true, locks: locksReal,
-		moveNoSrc: http.StatusNotFound, anyHost: true, lockNew: http.StatusOK, lockNull: true, treeLocked: http.StatusFailedDependency, unknown: http.StatusNotImplemented, readOnlyRC: http.StatusConflict,
+		moveNoDir: http.StatusInternalServerError, copyDepth: true, locks: locksReal, names: namesApache,
+		moveNoSrc: http.StatusNotFound, belowFile: http.StatusBadRequest, anyHost: true, lockNew: http.StatusOK, lockNull: true, treeLocked: http.StatusFailedDependency, unknown: http.StatusNotImplemented, readOnlyRC: http.StatusConflict, moveGap: true,
 	}
 }
 
@@ -154,7 +154,7 @@ func rowRclone() *behaviour {
 		contRange: rangePutIgnored, putNoDir: http.StatusNotFound, putOnDir: http.StatusNotFound,
 		mkcolAgain: http.StatusCreated, moveNoDir: http.StatusForbidden, copyDepth: true,
 		locks: locksSingle, names: namesRclone,
-		moveNoSrc: http.StatusForbidden, lockNew: http.StatusCreated, unknown: http.StatusBadRequest, readOnlyRC: http.StatusForbidden,
+		moveNoSrc: http.StatusForbidden, dstFirst: true, lockNew: http.StatusCreated, unknown: http.StatusBadRequest, readOnlyRC: http.StatusForbidden, moveGap: true,
 	}
 }
 

@@ -207,6 +207,9 @@ func (q *request) rangeFailed(e info, start int64) error {
 
 func (q *request) sendWhole(f io.Reader, e info) error {
 	q.set("Content-Length", fmt.Sprint(e.Size))
+	if q.b().dialect == ModDAV && !q.hasType(e) {
+		q.w.Header()["Content-Type"] = nil
+	}
 	q.w.WriteHeader(http.StatusOK)
 	if q.r.Method == http.MethodHead {
 		return nil

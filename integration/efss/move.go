@@ -31,6 +31,8 @@ func (q *request) mkcol() error {
 	switch {
 	case errors.Is(err, errExists):
 		return q.mkcolAgain(true)
+	case errors.Is(err, errNotDir) && q.b().dialect == Rclone:
+		return q.mkcolAgain(false)
 	case errors.Is(err, errNoParent), errors.Is(err, errNotDir):
 		return q.noParent(http.StatusConflict, dir)
 	case err != nil:
@@ -96,12 +98,17 @@ func (q *request) checkLeave(e info) error {
 // move answers MOVE.
 func (q *request) move() error {
 	e, exists := q.present(q.path)
-	if !exists {
-		return q.noSource()
+	if !exists && !q.b().dstFirst {
+		return q.notFound(q.path)
 	}
 	dst, err := q.destination()
 	if err != nil {
 		return err
+	}
+	if q.b().dstFirst {
+		if err := q.targetFirst(dst, exists); err != nil {
+			return err
+		}
 	}
 	if q.path == "/" {
 		return forbidden()
@@ -109,7 +116,14 @@ func (q *request) move() error {
 	if err := q.checkLeave(e); err != nil {
 		return err
 	}
-	if err := q.checkArrive(dst); err != nil {
+	if err := q.checkArrive(e, dst); err != nil {
+		return err
+	}
+	if err := q.wreck(e, dst); err != nil {
+		return err
+	}
+	cleared, err := q.clear(dst)
+	if err != nil {
 		return err
 	}
 	made, replaced, err := q.s.store.move(q.user, q.path, dst, q.overwrites())
@@ -117,25 +131,82 @@ func (q *request) move() error {
 		return q.moveFailed(err, dst)
 	}
 	q.s.locks.forget(q.user, q.path)
-	return q.moved(made, replaced)
+	return q.moved(made, cleared || replaced)
 }
 
-// noSource is the answer to MOVE and COPY of nothing.
-func (q *request) noSource() error {
-	f := q.notFound(q.path)
-	f.status = q.b().moveNoSrc
-	return f
+// clear deletes what is at dst, where the dialect takes it away before it puts
+// something else in its place. It tells whether there was something.
+func (q *request) clear(dst string) (bool, error) {
+	old, there := q.present(dst)
+	if !q.b().moveGap || !there || dst == q.path || isBelow(q.path, dst) || isBelow(dst, q.path) {
+		return false, nil
+	}
+	q.s.locks.forget(q.user, old.Path)
+	err := q.s.store.remove(q.user, dst)
+	if errors.Is(err, errNotFound) {
+		return false, nil
+	}
+	return true, err
 }
 
-// checkArrive looks at all that can forbid putting something at dst.
-func (q *request) checkArrive(dst string) error {
+// targetFirst is the order in which Go's WebDAV package looks at a MOVE.
+func (q *request) targetFirst(dst string, exists bool) error {
+	if dst == q.path {
+		return q.moveFailed(errSame, dst)
+	}
+	if _, there := q.present(dst); there && !q.overwrites() {
+		return q.moveFailed(errExists, dst)
+	}
+	if !exists {
+		f := q.notFound(q.path)
+		f.status = q.b().moveNoSrc
+		return f
+	}
+	return nil
+}
+
+// wreck is for changes that fail on the real server after the target is gone:
+// mod_dav and rclone delete what is to be replaced even if the source is a file in
+// it, and rclone even if a file then cannot take a directory's place.
+func (q *request) wreck(e info, dst string) error {
+	old, there := q.present(dst)
+	status := 0
+	switch {
+	case q.b().dialect == Rclone && q.r.Method == "COPY" && isBelow(dst, e.Path):
+		return fail(http.StatusInternalServerError, "")
+	case !there || !q.overwrites() || dst == "/":
+	case q.b().dialect == ModDAV && isBelow(e.Path, dst):
+		if e.Dir {
+			return forbidden() // only a file takes the directory that it is in with it
+		}
+		status = http.StatusInternalServerError
+	case q.b().dialect == Rclone && q.r.Method == "COPY" && isBelow(e.Path, dst):
+		return fail(http.StatusInternalServerError, "")
+	case q.b().dialect == Rclone && q.r.Method == "MOVE" && (isBelow(e.Path, dst) || old.Dir && !e.Dir):
+		status = http.StatusForbidden
+	}
+	if status == 0 {
+		return nil
+	}
+	return errors.Join(fail(status, ""), q.s.store.remove(q.user, dst))
+}
+
+// checkArrive looks at all that can forbid putting e at dst.
+func (q *request) checkArrive(e info, dst string) error {
 	if err := q.checkName(dst); err != nil {
 		return err
 	}
 	dir, _ := splitPath(dst)
 	parent, err := q.s.store.parentOf(q.user, dst)
 	if err != nil {
-		if q.b().moveNoDir != 0 {
+		switch {
+		case q.below(dst):
+			return fail(q.b().belowFile, "The destination is below a file")
+		case q.b().dialect == ModDAV && e.Dir && (q.r.Method == "COPY" || isBelow(dst, e.Path)):
+			return forbidden()
+		case q.b().moveNoDir != 0 && q.r.Method == "COPY":
+			return &failure{status: http.StatusConflict, message: "The destination node is not found"}
+		case q.b().moveNoDir != 0:
 			return &failure{status: q.b().moveNoDir, message: "The destination node is not found"}
 		}
 		if err := q.s.store.mkdirAll(q.user, dir); err != nil {
@@ -210,26 +281,39 @@ func (q *request) copy() error {
 		return fail(rc, "COPY does not work here")
 	}
 	e, exists := q.present(q.path)
-	if !exists {
-		return q.noSource()
+	if !exists && !q.b().dstFirst {
+		return q.notFound(q.path)
 	}
 	dst, err := q.destination()
 	if err != nil {
 		return err
 	}
+	if q.b().dstFirst && dst == q.path {
+		return q.moveFailed(errSame, dst)
+	}
+	if !exists {
+		return q.notFound(q.path)
+	}
 	if err := errors.Join(q.checkOther(e, true), q.checkBusy(q.path)); err != nil {
 		return err
 	}
-	if err := q.checkArrive(dst); err != nil {
+	if err := q.checkArrive(e, dst); err != nil {
 		return err
 	}
 	if err := q.checkQuota(e.Size); err != nil {
 		return err
 	}
 	shallow := e.Dir && q.b().copyDepth && q.header("Depth") == "0"
+	if err := q.wreck(e, dst); err != nil {
+		return err
+	}
+	cleared, err := q.clear(dst)
+	if err != nil {
+		return err
+	}
 	made, replaced, err := q.s.store.copy(q.user, q.path, dst, q.overwrites(), shallow)
 	if err != nil {
 		return q.moveFailed(err, dst)
 	}
-	return q.moved(made, replaced)
+	return q.moved(made, cleared || replaced)
 }

@@ -73,6 +73,10 @@ type Options struct {
 	Digest bool
 	// NoLocks answers LOCK with 501 (Nextcloud before the bundled files_lock).
 	NoLocks bool
+	// ReadLocks makes a read in progress refuse, with 423, also a chunk assembly onto
+	// the file, its MOVE and its DELETE, as the source of Nextcloud has it. Without it
+	// only a PUT in place is refused then. For Nextcloud only.
+	ReadLocks bool
 	// NoGzip never compresses listings.
 	NoGzip bool
 }

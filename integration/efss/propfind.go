@@ -87,7 +87,7 @@ func (q *request) list(l *listWriter, e info, depth int, want wanted) error {
 	}
 	for _, n := range q.s.store.children(q.user, e.Path) {
 		child, ok := q.s.store.infoOf(n, e.Path)
-		if !ok {
+		if !ok || q.b().names == namesApache && strings.HasPrefix(child.Name, ".davfs.tmp") {
 			continue
 		}
 		below := 0

@@ -3,6 +3,7 @@ package efss
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -29,7 +30,13 @@ func (q *request) dispatch() error {
 	if err != nil {
 		return err
 	}
+	if q.b().names == namesApache && slices.Contains(names, ".DAV") {
+		return forbidden() // mod_dav keeps its properties there
+	}
 	q.base, q.path = base, q.clean(names)
+	if q.below(q.path) && q.r.Method != http.MethodGet && q.r.Method != http.MethodHead {
+		return fail(q.b().belowFile, "The path goes on below a file")
+	}
 	return q.method()
 }
 
@@ -132,6 +139,17 @@ func (q *request) url(path string, dir bool) string {
 		path += "/"
 	}
 	return q.base + path
+}
+
+// below tells whether path lies below a file, on dialects that take note of it.
+func (q *request) below(path string) bool {
+	for q.b().belowFile != 0 && path != "/" {
+		path, _ = splitPath(path)
+		if e, exists := q.present(path); exists {
+			return !e.Dir
+		}
+	}
+	return false
 }
 
 // requestPath is the addressed path with the slash at its end, if it came with one.

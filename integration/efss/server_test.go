@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -324,6 +325,77 @@ func TestConcurrent(t *testing.T) {
 		wg.Wait()
 		if n, err := w.Scan(w.user); n != 0 || err != nil {
 			t.Errorf("%v: catalog and disk differ %d times: %v", d, n, err)
+		}
+	}
+}
+
+// TestMoveGap: on most servers what MOVE replaces is away for a moment; measured on
+// mod_dav and rclone, and so in the source of the others.
+func TestMoveGap(t *testing.T) {
+	for d, gap := range map[Dialect]bool{Nextcloud: true, OpenCloud: true, Reva: true, ModDAV: true, Rclone: true, XRootD: false, Generic: false} {
+		w := start(t, d)
+		w.put("/dst", "old")
+		var missing atomic.Int64
+		stop, ended := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(ended)
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if status, _, _ := w.try("PROPFIND", "/dst", ""); status == http.StatusNotFound {
+					missing.Add(1)
+				}
+			}
+		}()
+		tries := 60 // where nothing must be seen
+		if gap {
+			tries = 5000
+		}
+		for range tries {
+			w.put("/src", "new")
+			w.do("MOVE", "/src", "", "Destination", w.dest("/dst"), "Overwrite", "T")
+			if missing.Load() > 0 {
+				break
+			}
+		}
+		close(stop)
+		<-ended
+		if seen := missing.Load() > 0; seen != gap {
+			t.Errorf("%v: the target was away: %v, want %v", d, seen, gap)
+		}
+	}
+}
+
+// TestReadLocks: a read in progress refuses changes.
+func TestReadLocks(t *testing.T) {
+	for _, locks := range []bool{false, true} {
+		w := start(t, Nextcloud, func(o *Options) { o.ReadLocks = locks })
+		w.put("/f", "content")
+		w.SetFaults(only("GET", &Fault{Stall: true, ReplyAt: 3}))
+		client := &http.Transport{}
+		defer client.CloseIdleConnections()
+		req, _ := http.NewRequest("GET", w.dest("/f"), nil)
+		req.SetBasicAuth(w.user, w.app)
+		resp, err := client.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.want(http.StatusCreated, "MKCOL", upload, "")
+		w.want(http.StatusCreated, "PUT", upload+"/1", "x")
+		got := w.codes(step{"PUT", "/f", nil, "x"}, step{"MOVE", "/f", h("Destination", "@/g", "Overwrite", "F"), ""},
+			step{"MOVE", "/g", h("Destination", "@/f", "Overwrite", "F"), ""})
+		assembled := w.do("MOVE", upload+"/.file", "", "Destination", w.dest("/f")).StatusCode
+		deleted := w.do("DELETE", "/f", "").StatusCode
+		_ = resp.Body.Close()
+		want := "423 201 201 204 204"
+		if locks {
+			want = "423 423 404 423 423"
+		}
+		if got := fmt.Sprint(got, " ", assembled, " ", deleted); got != want {
+			t.Errorf("ReadLocks %v: %s, want %s", locks, got, want)
 		}
 	}
 }

@@ -237,7 +237,7 @@ func (q *request) assemble(dir string) error {
 	}
 	upload := q.path
 	q.path = dst
-	free, ok := q.s.busy.write(q.user, dst, false)
+	free, ok := q.s.busy.write(q.user, dst, q.s.opts.ReadLocks)
 	if !ok {
 		return q.locked()
 	}
