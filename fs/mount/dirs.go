@@ -56,16 +56,21 @@ func (r *raw) ReadDir(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntr
 	})
 }
 
+// plusLimit is up to how many nodes a listing may add to. About 300 bytes each, they
+// stay until the kernel forgets them, which it does when its memory is short and not
+// when ours is.
+const plusLimit = 100_000
+
 // ReadDirPlus returns names with attributes, which stand for a lookup of each name.
-// What may have changed since the listing was made goes without: the kernel looks it
-// up when somebody wants to know.
+// What may have changed since the listing was made goes without, and so does all
+// when very many names are known: the kernel looks up what somebody wants to know.
 func (r *raw) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	return r.readDir(cancel, in, func(d *openDir, e *fs.DirEntry, off uint64, again bool) bool {
 		entry := out.AddDirLookupEntry(dirent(e, off))
 		if entry == nil {
 			return false
 		}
-		if again || e.Name == "." || e.Name == ".." || d.node.changes.Load() != d.changes {
+		if again || e.Name == "." || e.Name == ".." || d.node.changes.Load() != d.changes || r.tree.size() >= r.plusLimit {
 			return true
 		}
 		if a, ok := r.fs.StatOpen(e.Attr.Ino); ok {

@@ -20,10 +20,12 @@ type raw struct {
 	tree  *tree
 	files handles
 	tell  *notifier
+
+	plusLimit int
 }
 
 func newRaw(ctx context.Context, core *fs.FS, log *slog.Logger) *raw {
-	r := &raw{fs: core, log: log, ctx: context.WithoutCancel(ctx), tree: newTree(fs.RootIno)}
+	r := &raw{fs: core, log: log, ctx: context.WithoutCancel(ctx), tree: newTree(fs.RootIno), plusLimit: plusLimit}
 	r.files.open = map[uint64]closer{}
 	r.tell = newNotifier(r.tree)
 	return r

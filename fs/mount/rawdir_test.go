@@ -203,3 +203,23 @@ func TestRawReadDirErrors(t *testing.T) {
 	b.ReleaseDir(&fuse.ReleaseIn{Fh: fh})
 	b.want("readdir after close", b.ReadDir(nil, &fuse.ReadIn{Fh: fh}, list), syscall.EBADF)
 }
+
+// A listing does not make ever more nodes.
+func TestRawReadDirPlusLimit(t *testing.T) {
+	b := newBench(t, time.Minute)
+	b.plusLimit = 50
+	b.fill("", 100)
+	entries, attrs := b.readDirPlus(b.opendir(1), 0, 1<<16)
+	told := 0
+	for _, a := range attrs {
+		if a.NodeId != 0 {
+			told++
+		}
+	}
+	if len(entries) != 102 || told != 49 || b.tree.size() != 50 {
+		t.Errorf("%d entries, %d with attributes, %d nodes", len(entries), told, b.tree.size())
+	}
+	if e := b.lookup(1, "99"); e.NodeId == 0 {
+		t.Error("a lookup is refused")
+	}
+}

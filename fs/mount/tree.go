@@ -1,6 +1,7 @@
 package mount
 
 import (
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -96,6 +97,7 @@ func (t *tree) put(n *node, p place) {
 		t.detach(old)
 	}
 	t.detach(n)
+	p.name = strings.Clone(p.name) // it may be a part of a long path
 	n.parent, n.name = p.parent, p.name
 	t.byName[p] = n
 }
@@ -195,6 +197,13 @@ func (t *tree) where(n *node) (path string, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.path(n)
+}
+
+// size returns how many nodes there are.
+func (t *tree) size() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.byID)
 }
 
 // parentIno returns the inode number of the directory that holds n.
