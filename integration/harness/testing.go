@@ -162,12 +162,13 @@ func Shell(tb testing.TB, dir, script string, args ...string) string {
 	return Run(tb, dir, "bash", append([]string{"-euo", "pipefail", "-c", script, "bash"}, args...)...)
 }
 
-// Try runs a program in dir and returns what it wrote, and its error.
+// Try runs a program in dir and returns what it wrote, and its error. The program
+// changes to dir itself, by way of env: while this process forks, all of it may stand
+// still, servers in it too, so that nothing on a mount of theirs may be touched then.
 func Try(ctx context.Context, dir, name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, commandTime)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Dir = dir
+	cmd := exec.CommandContext(ctx, "env", append([]string{"-C", dir, name}, args...)...)
 	cmd.Env = append(Environ(), "LC_ALL=C.UTF-8", "TZ=UTC", "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null",
 		"GIT_AUTHOR_NAME=Test", "GIT_AUTHOR_EMAIL=test@example.org",
 		"GIT_COMMITTER_NAME=Test", "GIT_COMMITTER_EMAIL=test@example.org")

@@ -2,7 +2,8 @@
 
 work() {
 	git init -q -b main first
-	cp -r "$SOURCE"/encoding first/
+	mkdir first/encoding
+	cp -r "$SOURCE"/encoding/json "$SOURCE"/encoding/hex first/encoding
 	chmod -R u+w first
 	cd first
 	git add .

@@ -8,7 +8,8 @@
 #   $OTHER  another one, on another branch
 #   $TMP    a local directory that is kept between work and verify
 #   $SOURCE a local tree of source files
-#   $PLACE  "mount", or "local" when the check itself is checked on a local disk
+#   $PLACE  "mount"; "propagating" if the server lets the times of directories follow
+#           any change below; "local" when the check itself is checked on a local disk
 set -euo pipefail
 umask 022
 

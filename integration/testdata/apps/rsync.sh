@@ -1,5 +1,13 @@
 # rsync: a second run has nothing to do, a third does only what changed.
 
+# again [OPTION]: what one more run would do. Some servers set the time of all
+# directories above when something changes, the time of a directory included: there
+# rsync finds the times of directories changed, and nothing else.
+again() {
+	rsync -a "$@" --itemize-changes "$TMP/archive" "$TMP/html" "$TMP/link" copy |
+		if [ "$PLACE" = propagating ]; then grep -v '^\.d\.\.t\.\.\.\.\.\. ' || true; else cat; fi
+}
+
 work() {
 	cp -r "$SOURCE"/archive "$SOURCE"/html "$TMP"
 	chmod -R u+w "$TMP"
@@ -7,7 +15,7 @@ work() {
 	ln -s archive "$TMP/link"
 	mkdir copy
 	rsync -a "$TMP/archive" "$TMP/html" "$TMP/link" copy
-	equal "$(rsync -a --itemize-changes "$TMP/archive" "$TMP/html" "$TMP/link" copy)" "" "second run"
+	equal "$(again)" "" "second run"
 	echo changed >>"$TMP/html/escape.go"
 	rm "$TMP/html/escape_test.go"
 	rsync -a --delete --itemize-changes "$TMP/html" copy >"$TMP/changes"
@@ -18,7 +26,7 @@ work() {
 }
 
 verify() {
-	equal "$(rsync -a --itemize-changes "$TMP/archive" "$TMP/html" "$TMP/link" copy)" "" "by size and time"
-	equal "$(rsync -a -c --itemize-changes "$TMP/archive" "$TMP/html" "$TMP/link" copy)" "" "by checksum"
+	equal "$(again)" "" "by size and time"
+	equal "$(again -c)" "" "by checksum"
 	diff -r "$TMP/html" copy/html
 }

@@ -42,12 +42,12 @@ work() {
 	chmod 0640 doc~
 	touch -d '2020-02-02 02:02:02' doc~
 	# Open files without a name.
-	exec 3<>unlinked
+	exec 3>unlinked 4<unlinked
 	rm unlinked
 	echo ghost >&3
 	[ ! -e unlinked ] || die "an unlinked file is still there"
-	equal "$(cat /proc/self/fd/3)" ghost
-	exec 3>&-
+	equal "$(cat <&4)" ghost
+	exec 3>&- 4<&-
 	# Locks among processes: nothing is lost.
 	echo 0 >counter
 	for _ in 1 2 3 4; do

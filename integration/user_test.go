@@ -1,0 +1,114 @@
+package integration_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/meshmount/meshmount/integration/efss"
+	"github.com/meshmount/meshmount/integration/harness"
+)
+
+// TestUserSetuid mounts as an unprivileged user through fusermount3.
+func TestUserSetuid(t *testing.T) {
+	testUser(t, "setuid.sh")
+}
+
+// TestUserNamespace mounts as an unprivileged user in a user namespace, where no
+// set-uid helper is to be had.
+func TestUserNamespace(t *testing.T) {
+	testUser(t, "namespace.sh")
+}
+
+// testUser runs one of the scripts in testdata/user in a private mount namespace,
+// for a user created for the test, and looks at what came out on the servers'
+// disks.
+func testUser(t *testing.T, script string) {
+	if os.Getuid() != 0 {
+		t.Fatal("this test needs root, to become an ordinary user")
+	}
+	s := startEFSS(t, efss.Nextcloud)
+	uid, gid := createUser(t)
+	dir := publicDir(t)
+	nodes, home := filepath.Join(dir, "nodes"), filepath.Join(dir, "home")
+	for _, d := range []string{nodes, home} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chown(home, uid, gid); err != nil {
+		t.Fatal(err)
+	}
+	copyScripts(t, dir)
+	args := []string{"-m", "--propagation", "private", "env", "HOME=" + home, "WHO=" + script, "USER=mesh"}
+	args = append(args, s.env...)
+	args = append(args, "bash", filepath.Join(dir, script), strconv.Itoa(uid), strconv.Itoa(gid), nodes,
+		harness.Program(t), filepath.Join(home, "mnt"))
+	harness.Run(t, "/", "unshare", append(args, s.args...)...)
+
+	facts := scan(t, s.disk("a"))
+	content, err := os.ReadFile(filepath.Join(s.disk("a"), "dir", "renamed"))
+	if err != nil || string(content) != "written by "+script+"\n" {
+		t.Errorf("the server has %q, %v", content, err)
+	}
+	if copied := scan(t, s.disk("b"))["copy"]; copied.size != 300000 || copied.sum != facts["dir/random"].sum {
+		t.Errorf("copy is %v, the original %v", copied, facts["dir/random"])
+	}
+}
+
+// createUser makes a user that is removed when the test ends.
+func createUser(t *testing.T) (uid, gid int) {
+	t.Helper()
+	name := fmt.Sprintf("mesh%d", time.Now().UnixNano()%1e9)
+	harness.Run(t, "/", "useradd", "--no-create-home", "--user-group", "--shell", "/bin/sh", name)
+	t.Cleanup(func() {
+		if out, err := exec.Command("userdel", name).CombinedOutput(); err != nil {
+			t.Errorf("userdel %s: %v: %s", name, err, out)
+		}
+	})
+	id := func(flag string) int {
+		n, err := strconv.Atoi(strings.TrimSpace(harness.Run(t, "/", "id", flag, name)))
+		if err != nil || n == 0 {
+			t.Fatalf("user %s has id %d, %v", name, n, err)
+		}
+		return n
+	}
+	return id("-u"), id("-g")
+}
+
+// publicDir makes a temporary directory that every user may enter.
+func publicDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "meshmount-user-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// copyScripts copies the user scripts to where every user can read them.
+func copyScripts(t *testing.T, dir string) {
+	t.Helper()
+	scripts, err := filepath.Glob("testdata/user/*.sh")
+	if err != nil || len(scripts) == 0 {
+		t.Fatalf("no scripts: %v", err)
+	}
+	for _, path := range scripts {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, filepath.Base(path)), text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
