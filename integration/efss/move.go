@@ -167,7 +167,7 @@ func (q *request) targetFirst(dst string, exists bool) error {
 
 // wreck is for changes that fail on the real server after the target is gone:
 // mod_dav and rclone delete what is to be replaced even if the source is a file in
-// it, and rclone even if a file then cannot take a directory's place.
+// it, and rclone even if a file then cannot take a full directory's place.
 func (q *request) wreck(e info, dst string) error {
 	old, there := q.present(dst)
 	status := 0
@@ -182,7 +182,7 @@ func (q *request) wreck(e info, dst string) error {
 		status = http.StatusInternalServerError
 	case q.b().dialect == Rclone && q.r.Method == "COPY" && isBelow(e.Path, dst):
 		return fail(http.StatusInternalServerError, "")
-	case q.b().dialect == Rclone && q.r.Method == "MOVE" && (isBelow(e.Path, dst) || old.Dir && !e.Dir):
+	case q.b().dialect == Rclone && q.r.Method == "MOVE" && (isBelow(e.Path, dst) || !e.Dir && old.Dir && len(q.s.store.children(q.user, dst)) > 0):
 		status = http.StatusForbidden
 	}
 	if status == 0 {
