@@ -74,7 +74,7 @@ func newBackend(o Options) (*Backend, error) {
 
 // setRoot makes path, unescaped, the root collection.
 func (b *Backend) setRoot(path string) {
-	b.dir = strings.TrimSuffix(path, "/")
+	b.dir = strings.TrimRight(path, "/")
 	b.root = b.opts.URL.Scheme + "://" + b.opts.URL.Host + escape(b.dir)
 	b.info.Root = b.root + "/"
 }

@@ -56,6 +56,8 @@ func dialError(u *url.URL, err error) error {
 	switch {
 	case certificate(err):
 		hint = "the certificate is not trusted; give its CA file or have it renewed"
+	case notTLS(err):
+		hint = "the port does not speak TLS; check the port"
 	case unknownHost(err):
 		hint = "check the name of the host"
 	case e.Kind == remote.Unavailable && statusOf(err) != 0:

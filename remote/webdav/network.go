@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"net"
+	"net/http"
 
 	"github.com/meshmount/meshmount/remote"
 )
@@ -12,11 +13,16 @@ import (
 // networkKind grades an error of the network. What time does not heal is not
 // Unavailable, so that nobody tries it again and again.
 func networkKind(err error) remote.Kind {
-	var record tls.RecordHeaderError
-	if unknownHost(err) || certificate(err) || errors.As(err, &record) {
+	if unknownHost(err) || certificate(err) || notTLS(err) {
 		return remote.Other
 	}
 	return remote.Unavailable
+}
+
+// notTLS tells whether the server does not speak TLS on this port.
+func notTLS(err error) bool {
+	var record tls.RecordHeaderError
+	return errors.As(err, &record) || errors.Is(err, http.ErrSchemeMismatch)
 }
 
 // unknownHost tells whether err says that the name of the host does not exist.

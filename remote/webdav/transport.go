@@ -20,19 +20,20 @@ func newClient(o Options) (*http.Client, error) {
 	}
 	dialer := &net.Dialer{Timeout: o.ConnectTimeout, KeepAlive: 30 * time.Second}
 	transport := &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           dialer.DialContext,
-		TLSClientConfig:       &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout:   o.ConnectTimeout,
-		ForceAttemptHTTP2:     true,
-		MaxConnsPerHost:       o.MaxConns,
-		MaxIdleConns:          2 * o.MaxConns, // the data gateway of a tus server is another host
-		MaxIdleConnsPerHost:   o.MaxConns,
-		IdleConnTimeout:       90 * time.Second,
-		ResponseHeaderTimeout: o.AnswerTimeout,
-		ExpectContinueTimeout: time.Second,
-		ReadBufferSize:        64 << 10,
-		WriteBufferSize:       64 << 10,
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            dialer.DialContext,
+		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout:    o.ConnectTimeout,
+		ForceAttemptHTTP2:      true,
+		MaxConnsPerHost:        o.MaxConns,
+		MaxIdleConns:           2 * o.MaxConns, // the data gateway of a tus server is another host
+		MaxIdleConnsPerHost:    o.MaxConns,
+		IdleConnTimeout:        90 * time.Second,
+		ResponseHeaderTimeout:  o.AnswerTimeout,
+		ExpectContinueTimeout:  time.Second,
+		MaxResponseHeaderBytes: 1 << 20,
+		ReadBufferSize:         64 << 10,
+		WriteBufferSize:        64 << 10,
 	}
 	return &http.Client{
 		Transport:     transport,
