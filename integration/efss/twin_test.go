@@ -5,6 +5,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -184,9 +185,21 @@ func randomSteps(r *rand.Rand, n int) []step {
 
 // TestTwinsRandom runs random changes on real and embedded mod_dav. (rclone's cache of
 // directories makes its answers to such scripts depend on the past.)
+// MESHMOUNT_LONG=1 takes many new seeds in place of the fixed ones.
 func TestTwinsRandom(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seeds := []uint64{1, 2, 3}
+	if os.Getenv("MESHMOUNT_LONG") == "1" {
+		seeds = nil
+		for i := range uint64(50) {
+			seeds = append(seeds, uint64(time.Now().UnixNano())+i)
+		}
+	}
+	for _, seed := range seeds {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { twinsRandom(t, seed) })
+	}
+}
+
+func twinsRandom(t *testing.T, seed uint64) {
 	real := httpd.Run(t, httpd.Start, httpd.Options{User: "alice", Password: "secret"})
 	w := start(t, ModDAV, func(o *Options) { o.Users[0].Password = "secret" })
 	for i, s := range randomSteps(rand.New(rand.NewPCG(seed, 1)), 400) {
