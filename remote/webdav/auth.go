@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"sync"
 
@@ -215,6 +216,9 @@ func (p *pass) stamp(client *http.Client, req *http.Request) error {
 	if p.auth == nil {
 		return nil
 	}
+	// gowebdav puts a GetBody of its own in place, which gives no body at all: the
+	// transport would crash when it sends a request again over another connection.
+	defer func(ours func() (io.ReadCloser, error)) { req.GetBody = ours }(req.GetBody)
 	return p.auth.Authorize(client, req, req.URL.RequestURI())
 }
 

@@ -117,7 +117,7 @@ func (c *call) once(ctx context.Context, r *request, target string, p *pass) (*h
 		}
 	}
 	if err != nil {
-		return nil, c.broken(ctx, err, r.changes && sent.Load())
+		return nil, c.broken(ctx, err, r.changes && sent.Load() && r.body.complete())
 	}
 	resp.Body = &incoming{ReadCloser: resp.Body, ctx: ctx}
 	return resp, nil

@@ -28,6 +28,7 @@ type outgoing struct {
 	mu      sync.Mutex // guards what follows, and is held while the source is read
 	current *outReader
 	err     error // of the source
+	whole   bool  // the last byte was given out: the server may have it all
 }
 
 // textBody is a small body in memory.
@@ -104,6 +105,16 @@ func (o *outgoing) finish() error {
 	return o.err
 }
 
+// complete tells whether the server may have got the whole of the body.
+func (o *outgoing) complete() bool {
+	if o == nil {
+		return true
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.whole || o.size == 0
+}
+
 // outReader is one pass over an outgoing. All fields are guarded by o.mu.
 type outReader struct {
 	o    *outgoing
@@ -143,7 +154,7 @@ func (r *outReader) Read(p []byte) (int, error) {
 		if err = atEnd(r.r); err != nil {
 			n = 0
 		} else {
-			r.complete, err = true, io.EOF
+			r.complete, r.o.whole, err = true, true, io.EOF
 		}
 	}
 	return n, r.o.wrong(err)
