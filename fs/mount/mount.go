@@ -113,11 +113,21 @@ func (s *Server) answers() error {
 	}
 	fd, err := unix.Open(filepath.Join(s.channel.point, probeName), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return os.NewSyscallError("open", err)
+		return os.NewSyscallError("open", noAnswer(err))
 	}
 	defer func() { _ = unix.Close(fd) }()
 	_, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
 	return os.NewSyscallError("poll", err)
+}
+
+// noAnswer returns err if it means that no answer came. Others are one: that the tree
+// belongs to another user, say, or that the server of a branch at the root has gone.
+func noAnswer(err error) error {
+	switch err {
+	case unix.ENOTCONN, unix.ECONNABORTED, unix.ENODEV:
+		return err
+	}
+	return nil
 }
 
 // kernelReadAhead is what the kernel grants every mount.

@@ -19,6 +19,7 @@ import (
 	"github.com/meshmount/meshmount/fs"
 	"github.com/meshmount/meshmount/remote"
 	"github.com/meshmount/meshmount/remote/memory"
+	"github.com/meshmount/meshmount/remote/remotetest"
 )
 
 // logBuffer collects log lines of several goroutines.
@@ -135,5 +136,30 @@ func TestReadAhead(t *testing.T) {
 	text, err := os.ReadFile(fmt.Sprintf("/sys/class/bdi/%d:%d/read_ahead_kb", unix.Major(st.Dev), unix.Minor(st.Dev)))
 	if err != nil || strings.TrimSpace(string(text)) != "4096" {
 		t.Errorf("read-ahead %q KiB, %v", text, err)
+	}
+}
+
+// A branch at the root whose server fails at this moment does not keep the mount
+// from being there.
+func TestMountFailingServer(t *testing.T) {
+	b := remotetest.Faulty(memory.New(memory.Options{}), remotetest.Plan{Rules: []remotetest.Rule{
+		{Fault: remotetest.FaultError, Kind: remote.Unavailable}}})
+	dir := t.TempDir()
+	s, err := Mount(t.Context(), newCore(t, b, 0), dir, Options{DirectMount: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "f")); !errors.Is(err, syscall.ETIMEDOUT) {
+		t.Errorf("stat: %v", err)
+	}
+	b.SetPlan(remotetest.Plan{})
+	if err := os.WriteFile(filepath.Join(dir, "f"), nil, 0o644); err != nil {
+		t.Error(err)
+	}
+	if err := s.Unmount(); err != nil {
+		t.Error(err)
+	}
+	if err := noAnswer(unix.ENOTCONN); err == nil {
+		t.Error("a dead connection is an answer")
 	}
 }
