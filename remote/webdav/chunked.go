@@ -151,7 +151,7 @@ func cutPieces(ctx context.Context, r io.Reader, total, size int64, buffers <-ch
 			buf = make([]byte, want)
 		}
 		buf = buf[:want]
-		if _, err := io.ReadFull(r, buf); err == io.EOF || err == io.ErrUnexpectedEOF {
+		if _, err := io.ReadFull(untilDone{r, ctx}, buf); err == io.EOF || err == io.ErrUnexpectedEOF {
 			return errShort
 		} else if err != nil {
 			return err
@@ -166,6 +166,20 @@ func cutPieces(ctx context.Context, r io.Reader, total, size int64, buffers <-ch
 		}
 	}
 	return nil
+}
+
+// untilDone is a reader that fails once ctx has ended.
+type untilDone struct {
+	r   io.Reader
+	ctx context.Context
+}
+
+// Read implements io.Reader.
+func (u untilDone) Read(p []byte) (int, error) {
+	if err := remote.ContextErr(u.ctx); err != nil {
+		return 0, err
+	}
+	return u.r.Read(p)
 }
 
 // atEnd checks that nothing is left in r.

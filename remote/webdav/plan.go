@@ -50,8 +50,9 @@ func (c *call) plan(ctx context.Context, status productStatus, head http.Header)
 	return nil
 }
 
-// planChunks finds the place for chunks. Without one a file is replaced by MOVE of a
-// temporary name, which loses its id and versions, but is as safe.
+// planChunks finds the place for chunks. Without one (public links of older servers) a
+// file is replaced by MOVE of a temporary name. That loses its id and versions, and
+// the server deletes the target before it moves.
 func (b *Backend) planChunks(caps *capabilities) {
 	at := installation(b.dir)
 	rest := strings.TrimPrefix(b.dir, at)
@@ -65,7 +66,7 @@ func (b *Backend) planChunks(caps *capabilities) {
 		base = at + "/public.php/dav/uploads/" + token
 	}
 	if base == "" {
-		b.traits.over = wayTemp
+		b.traits.over, b.traits.atomicPut = wayTemp, false
 		return
 	}
 	limits := caps.Capabilities.Files.Chunked

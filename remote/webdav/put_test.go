@@ -1,0 +1,609 @@
+package webdav_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/meshmount/meshmount/integration/efss"
+	"github.com/meshmount/meshmount/remote"
+	"github.com/meshmount/meshmount/remote/remotetest"
+	"github.com/meshmount/meshmount/remote/webdav"
+)
+
+// clock is the time of a server that the test moves on.
+type clock struct{ ahead atomic.Int64 }
+
+func (c *clock) now() time.Time       { return time.Now().Add(time.Duration(c.ahead.Load())) }
+func (c *clock) pass(d time.Duration) { c.ahead.Add(int64(d)) }
+func (c *clock) date(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Date", c.now().UTC().Format(http.TimeFormat))
+		next.ServeHTTP(w, r)
+	})
+}
+
+// site is an embedded server with a clock, and a backend on it.
+type site struct {
+	*efss.Server
+	clock *clock
+	dir   string
+	url   string
+	b     *webdav.Backend
+}
+
+func newSite(t *testing.T, d efss.Dialect) *site {
+	t.Helper()
+	s := &site{clock: &clock{}, dir: t.TempDir()}
+	var err error
+	s.Server, err = efss.New(efss.Options{
+		Dir: s.dir, Dialect: d, Users: []efss.User{{Name: user, AppPassword: password}}, Now: s.clock.now,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	front, _ := guard(t, s.clock.date(s.Server))
+	s.url = front.URL + s.DAVPath(user)
+	s.b = dial(t, options(t, s.url))
+	t.Cleanup(func() { _, _ = s.b.Close(), s.Close() })
+	s.ResetRequests()
+	return s
+}
+
+// did returns the methods of the requests since the last call.
+func (s *site) did() string {
+	var methods []string
+	for _, r := range s.Requests() {
+		methods = append(methods, r.Method)
+	}
+	s.ResetRequests()
+	return strings.Join(methods, " ")
+}
+
+func (s *site) put(t *testing.T, path, data string, opts remote.PutOptions) remote.Entry {
+	t.Helper()
+	e, err := s.b.Put(t.Context(), path, remotetest.Bytes([]byte(data)), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// foreign sends a request past the adapter, as another client would.
+func (s *site) foreign(t *testing.T, method, path, body string, header map[string]string) *http.Response {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, strings.TrimSuffix(s.url, "/")+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.SetBasicAuth(user, password)
+	for name, value := range header {
+		req.Header.Set(name, value)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode >= 400 {
+		t.Fatalf("%s %s: %s", method, path, resp.Status)
+	}
+	return resp
+}
+
+// TestPutRequests: each way of storing costs what it must and no more.
+func TestPutRequests(t *testing.T) {
+	now := time.Now()
+	isNew := remote.PutOptions{Cond: remote.Cond{NotExist: true}}
+	timed := remote.PutOptions{Cond: isNew.Cond, Attrs: remote.Attrs{MTime: &now}}
+	for _, c := range []struct {
+		dialect                   efss.Dialect
+		fresh, timed, over, again string
+	}{
+		{efss.Nextcloud, "PUT PROPFIND", "PUT", "MKCOL PUT MOVE PROPFIND", "PROPFIND MKCOL PUT MOVE PROPFIND"},
+		{efss.OpenCloud, "POST PATCH PROPFIND MOVE PROPFIND", "POST PATCH PROPFIND MOVE PROPFIND", "PROPFIND POST PATCH PROPFIND", "PROPFIND POST PATCH PROPFIND"},
+		{efss.ModDAV, "PUT PROPFIND", "PUT PROPFIND PROPPATCH", "PROPFIND PUT PROPFIND", "PROPFIND PUT PROPFIND"},
+		{efss.Rclone, "PUT PROPFIND MOVE", "PUT PROPFIND MOVE", "PROPFIND PUT PROPFIND MOVE", "PROPFIND PUT PROPFIND MOVE"},
+		{efss.XRootD, "PROPFIND PROPFIND PUT PROPFIND HEAD MOVE", "PROPFIND PROPFIND PUT PROPFIND HEAD MOVE", "PROPFIND PUT PROPFIND HEAD MOVE", "PROPFIND PUT PROPFIND HEAD MOVE"},
+		{efss.Generic, "PUT PROPFIND MOVE PROPFIND", "PUT PROPFIND MOVE PROPFIND PROPPATCH", "PROPFIND PUT PROPFIND MOVE PROPFIND", "PROPFIND PUT PROPFIND MOVE PROPFIND"},
+	} {
+		t.Run(c.dialect.String(), func(t *testing.T) {
+			s := newSite(t, c.dialect)
+			check := func(what, want string) {
+				t.Helper()
+				if got := s.did(); got != want {
+					t.Errorf("%s: %q, want %q", what, got, want)
+				}
+			}
+			made := s.put(t, "/f", "one", isNew)
+			check("a new file", c.fresh)
+			s.put(t, "/timed", "one", timed)
+			check("a new file with its time", c.timed)
+			s.put(t, "/f", "two", remote.PutOptions{Cond: remote.Cond{Version: made.Version, Provisional: made.Provisional}})
+			check("an overwrite of a known version", c.over)
+			s.put(t, "/f", "three", remote.PutOptions{})
+			check("an overwrite of whatever is there", c.again)
+		})
+	}
+}
+
+// TestKnownEntry: the entry that Nextcloud's headers make is the one that a look shows.
+func TestKnownEntry(t *testing.T) {
+	s := newSite(t, efss.Nextcloud)
+	now := time.Now()
+	made := s.put(t, "/f", "one", remote.PutOptions{Cond: remote.Cond{NotExist: true}, Attrs: remote.Attrs{MTime: &now}})
+	if s.did() != "PUT" {
+		t.Fatal("not made of headers")
+	}
+	seen, err := s.b.Stat(t.Context(), "/f")
+	if err != nil || !made.MTime.Equal(seen.MTime) {
+		t.Errorf("%v", err)
+	}
+	made.MTime = seen.MTime
+	if made != seen {
+		t.Errorf("put says  %+v\nstat says %+v", made, seen)
+	}
+}
+
+// TestLargeFiles goes in chunks or pieces, some at once.
+func TestLargeFiles(t *testing.T) {
+	data := remotetest.Pattern(25<<20+7, 3)
+	for d, want := range map[efss.Dialect][2]string{
+		efss.Nextcloud: {"MKCOL PUT PUT PUT MOVE PROPFIND", "MKCOL PUT PUT PUT MOVE PROPFIND"},
+		efss.OpenCloud: {"POST PATCH PATCH PATCH PROPFIND MOVE PROPFIND", "PROPFIND POST PATCH PATCH PATCH PROPFIND"},
+	} {
+		t.Run(d.String(), func(t *testing.T) {
+			s := newSite(t, d)
+			e, err := s.b.Put(t.Context(), "/f", remotetest.Bytes(data), remote.PutOptions{Cond: remote.Cond{NotExist: true}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := s.did(); got != want[0] {
+				t.Errorf("made by %q, want %q", got, want[0])
+			}
+			data[0]++
+			if _, err = s.b.Put(t.Context(), "/f", remotetest.Bytes(data), remote.PutOptions{Cond: remote.Cond{Version: e.Version}}); err != nil {
+				t.Fatal(err)
+			}
+			if got := s.did(); got != want[1] {
+				t.Errorf("overwritten by %q, want %q", got, want[1])
+			}
+			if got, err := os.ReadFile(filepath.Join(s.Disk(user), "f")); err != nil || !bytes.Equal(got, data) {
+				t.Errorf("the disk holds %d bytes, %v", len(got), err)
+			}
+			_, err = s.b.Put(t.Context(), "/f", remotetest.Bytes(data), remote.PutOptions{Cond: remote.Cond{NotExist: true}})
+			wantKind(t, err, remote.Exist)
+			_, err = s.b.Put(t.Context(), "/f", remotetest.Bytes(data), remote.PutOptions{Cond: remote.Cond{Version: e.Version}})
+			wantKind(t, err, remote.Conflict)
+			s.noLeftovers(t)
+		})
+	}
+}
+
+// noLeftovers checks the server's disk for unfinished uploads.
+func (s *site) noLeftovers(t *testing.T) {
+	t.Helper()
+	for _, pattern := range []string{"uploads/*/*", "files/*/.meshmount-*"} {
+		if left, err := filepath.Glob(filepath.Join(s.dir, pattern)); err != nil || len(left) > 0 {
+			t.Errorf("left behind: %q, %v", left, err)
+		}
+	}
+}
+
+// TestFailedUploads leave nothing behind and the old content in place.
+func TestFailedUploads(t *testing.T) {
+	for _, d := range efss.Dialects() {
+		for _, method := range []string{"PUT", "MOVE", "PATCH", "POST"} {
+			t.Run(d.String()+"/"+method, func(t *testing.T) {
+				s := newSite(t, d)
+				s.put(t, "/f", "old", remote.PutOptions{})
+				var hit atomic.Int64
+				s.SetFaults(func(r *http.Request) *efss.Fault {
+					if r.Method != method {
+						return nil
+					}
+					hit.Add(1)
+					return &efss.Fault{Status: http.StatusInsufficientStorage}
+				})
+				_, err := s.b.Put(t.Context(), "/f", remotetest.Bytes([]byte("new content")), remote.PutOptions{})
+				s.SetFaults(nil)
+				if hit.Load() == 0 {
+					return // this dialect does not use the method
+				}
+				wantKind(t, err, remote.NoSpace)
+				if e, err := s.b.Stat(t.Context(), "/f"); err != nil || e.Size != 3 {
+					t.Errorf("the old file is %+v, %v", e, err)
+				}
+				s.noLeftovers(t)
+			})
+		}
+	}
+}
+
+// endless is a Source that never comes to its end.
+type endless struct{ started chan struct{} }
+
+func (endless) Size() int64 { return 1 << 33 }
+func (e endless) Open() (io.ReadCloser, error) {
+	return io.NopCloser(readerFunc(func(p []byte) (int, error) {
+		select {
+		case e.started <- struct{}{}:
+		default:
+		}
+		time.Sleep(time.Millisecond)
+		return min(len(p), 1000), nil
+	})), nil
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// TestCancelledUploads clean up although their context has ended.
+func TestCancelledUploads(t *testing.T) {
+	for _, d := range []efss.Dialect{efss.Nextcloud, efss.Generic, efss.XRootD, efss.ModDAV} {
+		t.Run(d.String(), func(t *testing.T) {
+			s := newSite(t, d)
+			s.put(t, "/f", "old", remote.PutOptions{})
+			ctx, cancel := context.WithCancel(t.Context())
+			src := endless{make(chan struct{})}
+			go func() {
+				<-src.started
+				time.Sleep(20 * time.Millisecond)
+				cancel()
+			}()
+			_, err := s.b.Put(ctx, "/f", src, remote.PutOptions{})
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("the error is %v", err)
+			}
+			s.noLeftovers(t)
+			if e, err := s.b.Stat(t.Context(), "/f"); err != nil || e.Size != 3 {
+				t.Errorf("the old file is %+v, %v", e, err)
+			}
+		})
+	}
+}
+
+// flip stands in front of a server and damages the bodies of uploads.
+func flip(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if body := r.Body; r.Method == "PUT" || r.Method == "PATCH" {
+			r.Body = struct {
+				io.Reader
+				io.Closer
+			}{readerFunc(func(p []byte) (int, error) {
+				n, err := body.Read(p)
+				for i := range p[:n] {
+					p[i] ^= 1
+				}
+				return n, err
+			}), body}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// TestDamage: bytes that change on the way are found where the server tells checksums,
+// and never replace anything where the upload is checked before the MOVE.
+func TestDamage(t *testing.T) {
+	for _, d := range []efss.Dialect{efss.Nextcloud, efss.OpenCloud, efss.Rclone, efss.XRootD} {
+		t.Run(d.String(), func(t *testing.T) {
+			s := newEFSS(t, efss.Options{Dialect: d})
+			clean, _ := guard(t, s)
+			torn, _ := guard(t, flip(s))
+			b := dial(t, options(t, clean.URL+s.DAVPath(user)))
+			defer b.Close()
+			if _, err := b.Put(t.Context(), "/seen", remotetest.Bytes([]byte("x")), remote.PutOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			bad := dial(t, options(t, torn.URL+s.DAVPath(user)))
+			defer bad.Close()
+			if _, err := names(t, bad, "/"); err != nil { // it learns the form of the tags
+				t.Fatal(err)
+			}
+			_, err := bad.Put(t.Context(), "/f", remotetest.Bytes([]byte("precious")), remote.PutOptions{Cond: remote.Cond{NotExist: true}})
+			wantKind(t, err, remote.Corrupt)
+			if _, err := b.Stat(t.Context(), "/f"); d != efss.Nextcloud {
+				wantKind(t, err, remote.NotExist)
+			}
+		})
+	}
+}
+
+// TestResume: a broken PATCH goes on where the server is.
+func TestResume(t *testing.T) {
+	s := newSite(t, efss.OpenCloud)
+	data := remotetest.Pattern(12<<20, 5)
+	var cuts atomic.Int64
+	s.SetFaults(func(r *http.Request) *efss.Fault {
+		if r.Method == "PATCH" && cuts.Add(1) == 1 {
+			return &efss.Fault{CutRequest: true, RequestAt: 3 << 20}
+		}
+		if r.Method == "PATCH" && cuts.Load() == 4 {
+			return &efss.Fault{LoseReply: true}
+		}
+		return nil
+	})
+	e, err := s.b.Put(t.Context(), "/f", remotetest.Bytes(data), remote.PutOptions{})
+	if err != nil || e.Size != int64(len(data)) {
+		t.Fatalf("%+v, %v", e, err)
+	}
+	if got, err := os.ReadFile(filepath.Join(s.Disk(user), "f")); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("the disk holds %d bytes, %v", len(got), err)
+	}
+	if got := s.did(); !strings.Contains(got, "HEAD") {
+		t.Errorf("requests %q", got)
+	}
+}
+
+// TestSameTimeThrice: oCIS fails the third upload with one mtime. It must not show.
+func TestSameTimeThrice(t *testing.T) {
+	s := newSite(t, efss.OpenCloud)
+	when := time.Unix(1_500_000_000, 0)
+	for i := range 5 {
+		e := s.put(t, "/f", fmt.Sprint("content ", i), remote.PutOptions{Attrs: remote.Attrs{MTime: &when}})
+		if !e.MTime.Equal(when) {
+			t.Errorf("upload %d: time %v", i, e.MTime)
+		}
+	}
+}
+
+// TestGatewayElsewhere: the place for a tus upload may be on another host, which gets
+// the data but no credentials.
+func TestGatewayElsewhere(t *testing.T) {
+	s := newEFSS(t, efss.Options{Dialect: efss.OpenCloud})
+	var leaked, seen atomic.Int64
+	gateway, _ := guard(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		seen.Add(1)
+		if r.Header.Get("Authorization") != "" {
+			leaked.Add(1)
+		}
+		s.ServeHTTP(w, r)
+	}))
+	var front string
+	main, _ := guard(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.ServeHTTP(&rewriter{ResponseWriter: w, from: front, to: gateway.URL}, r)
+	}))
+	front = main.URL
+	b := dial(t, options(t, front+s.DAVPath(user)))
+	defer b.Close()
+	data := remotetest.Pattern(100_000, 1)
+	if e, err := b.Put(t.Context(), "/f", remotetest.Bytes(data), remote.PutOptions{}); err != nil || e.Size != int64(len(data)) {
+		t.Errorf("%+v, %v", e, err)
+	}
+	if seen.Load() == 0 || leaked.Load() != 0 {
+		t.Errorf("%d requests at the gateway, %d with credentials", seen.Load(), leaked.Load())
+	}
+}
+
+// rewriter replaces the host of Location headers.
+type rewriter struct {
+	http.ResponseWriter
+	from, to string
+}
+
+func (w *rewriter) WriteHeader(status int) {
+	if l := w.Header().Get("Location"); l != "" {
+		w.Header().Set("Location", strings.Replace(l, w.from, w.to, 1))
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// TestModeSurvives: an overwrite keeps the mode, and makes no old mtime its own.
+func TestModeSurvives(t *testing.T) {
+	for _, d := range []efss.Dialect{efss.Nextcloud, efss.OpenCloud, efss.Reva, efss.ModDAV, efss.Generic} {
+		t.Run(d.String(), func(t *testing.T) {
+			s := newSite(t, d)
+			when, mode := time.Unix(1_500_000_000, 250), uint32(0o4750)
+			e := s.put(t, "/f", "one", remote.PutOptions{Attrs: remote.Attrs{MTime: &when, Mode: &mode}})
+			if !e.ModeKnown || e.Mode != mode || e.MTime.Unix() != when.Unix() {
+				t.Errorf("made as %+v", e)
+			}
+			s.clock.pass(10 * time.Second)
+			for _, conditional := range []bool{false, true} {
+				var opts remote.PutOptions
+				if conditional {
+					opts.Cond.Version, opts.Cond.Provisional = e.Version, e.Provisional
+				}
+				e = s.put(t, "/f", "two", opts)
+				if !e.ModeKnown || e.Mode != mode || e.MTime.Unix() == when.Unix() {
+					t.Errorf("overwritten as %+v", e)
+				}
+				s.clock.pass(10 * time.Second)
+			}
+			s.foreign(t, "PUT", "/f", "three", nil)
+			e, err := s.b.Stat(t.Context(), "/f")
+			if err != nil || !e.ModeKnown || e.Mode != mode || e.MTime.Unix() == when.Unix() || e.Size != 5 {
+				t.Errorf("after somebody else's change: %+v, %v", e, err)
+			}
+		})
+	}
+}
+
+// TestSameTag is the weakness of Nextcloud's tags: same size, same client-set time.
+func TestSameTag(t *testing.T) {
+	s := newSite(t, efss.Nextcloud)
+	stamp := map[string]string{"X-OC-Mtime": "1500000000"}
+	s.foreign(t, "PUT", "/f", "one", stamp)
+	fresh, err := s.b.Stat(t.Context(), "/f")
+	if err != nil || !fresh.Provisional {
+		t.Errorf("a fresh upload is proof: %+v, %v", fresh, err)
+	}
+	s.clock.pass(10 * time.Second)
+	before, err := s.b.Stat(t.Context(), "/f")
+	if err != nil || before.Provisional {
+		t.Fatalf("an old upload is no proof: %+v, %v", before, err)
+	}
+	s.foreign(t, "PUT", "/f", "two", stamp)
+	s.clock.pass(10 * time.Second)
+	after, err := s.b.Stat(t.Context(), "/f")
+	tag := func(v string) string { t, _, _ := strings.Cut(v, " "); return t }
+	if err != nil || tag(after.Version) != tag(before.Version) {
+		t.Fatalf("the server is not as weak as it should be: %+v", after)
+	}
+	if after.Version == before.Version {
+		t.Error("other bytes, same version, both settled")
+	}
+	ref := remote.Ref{Path: "/f", Version: before.Version, Size: 3}
+	_, err = s.b.ReadAt(t.Context(), ref, make([]byte, 1), 1)
+	wantKind(t, err, remote.Changed)
+	_, err = s.b.Put(t.Context(), "/f", remotetest.Bytes([]byte("mine")), remote.PutOptions{Cond: remote.Cond{Version: before.Version}})
+	wantKind(t, err, remote.Conflict)
+	e := s.put(t, "/f", "mine", remote.PutOptions{Cond: remote.Cond{Version: after.Version}})
+	if e.Size != 4 {
+		t.Errorf("%+v", e)
+	}
+}
+
+// TestLinkReplaced: a file put over a symbolic link is a file, also one of its size.
+func TestLinkReplaced(t *testing.T) {
+	for _, d := range []efss.Dialect{efss.Nextcloud, efss.OpenCloud, efss.ModDAV, efss.Generic} {
+		s := newSite(t, d)
+		if e, err := s.b.Symlink(t.Context(), "/l", "target"); err != nil || e.Type != remote.Symlink {
+			t.Fatalf("%v: %+v, %v", d, e, err)
+		}
+		s.clock.pass(10 * time.Second)
+		e := s.put(t, "/l", "sixsix", remote.PutOptions{})
+		now, err := s.b.Stat(t.Context(), "/l")
+		if err != nil || e.Type != remote.File || now.Type != remote.File || now.Target != "" {
+			t.Errorf("%v: put %+v, stat %+v, %v", d, e, now, err)
+		}
+	}
+}
+
+// TestUnsure: whoever loses the answer to a change says so, and nobody else.
+func TestUnsure(t *testing.T) {
+	for _, d := range []efss.Dialect{efss.Nextcloud, efss.ModDAV, efss.Generic, efss.OpenCloud} {
+		for what, f := range map[string]func(b *webdav.Backend) error{
+			"mkdir": func(b *webdav.Backend) error { _, err := b.Mkdir(t.Context(), "/new"); return err },
+			"remove": func(b *webdav.Backend) error {
+				return b.Remove(t.Context(), "/f", remote.RemoveOptions{Type: remote.File})
+			},
+			"rename": func(b *webdav.Backend) error {
+				return b.Rename(t.Context(), "/f", "/g", remote.RenameOptions{})
+			},
+			"setattr": func(b *webdav.Backend) error {
+				mode := uint32(0o600)
+				_, err := b.SetAttr(t.Context(), "/f", remote.Attrs{Mode: &mode})
+				return err
+			},
+			"stat": func(b *webdav.Backend) error { _, err := b.Stat(t.Context(), "/f"); return err },
+			"read": func(b *webdav.Backend) error {
+				_, err := b.ReadAt(t.Context(), remote.Ref{Path: "/f", Size: 1}, make([]byte, 1), 0)
+				return err
+			},
+		} {
+			t.Run(d.String()+"/"+what, func(t *testing.T) {
+				s := newSite(t, d)
+				s.put(t, "/f", "x", remote.PutOptions{})
+				changes := what != "stat" && what != "read"
+				s.SetFaults(func(r *http.Request) *efss.Fault {
+					if changes && (r.Method == "PROPFIND" || r.Method == "GET") {
+						return nil
+					}
+					return &efss.Fault{LoseReply: true}
+				})
+				err := f(s.b)
+				var e *remote.Error
+				if !errors.As(err, &e) || e.Unsure != changes || e.Kind != remote.Unavailable {
+					t.Errorf("the error is %v, unsure %v", err, e != nil && e.Unsure)
+				}
+			})
+		}
+	}
+}
+
+// TestProgress ticks while bytes move in either direction.
+func TestProgress(t *testing.T) {
+	data := remotetest.Pattern(3<<20, 1)
+	for _, d := range efss.Dialects() {
+		s := newSite(t, d)
+		var ticks atomic.Int64
+		ctx := remote.WithProgress(t.Context(), func() { ticks.Add(1) })
+		if _, err := s.b.Put(ctx, "/f", remotetest.Bytes(data), remote.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if n := ticks.Swap(0); n < 5 {
+			t.Errorf("%v: %d ticks in a put", d, n)
+		}
+		if _, err := s.b.ReadAt(ctx, remote.Ref{Path: "/f", Size: int64(len(data))}, make([]byte, len(data)), 0); err != nil {
+			t.Fatal(err)
+		}
+		if n := ticks.Load(); n < 5 {
+			t.Errorf("%v: %d ticks in a read", d, n)
+		}
+	}
+}
+
+// TestRemoveWithLeftovers: an unfinished upload keeps its directory, an abandoned one
+// does not.
+func TestRemoveWithLeftovers(t *testing.T) {
+	for _, d := range []efss.Dialect{efss.Generic, efss.XRootD} {
+		s := newSite(t, d)
+		if _, err := s.b.Mkdir(t.Context(), "/d"); err != nil {
+			t.Fatal(err)
+		}
+		s.foreign(t, "PUT", "/d/.meshmount-XYZ.tmp", "half", nil)
+		if all, err := names(t, s.b, "/d"); err != nil || len(all) != 0 {
+			t.Errorf("listed %q, %v", all, err)
+		}
+		_, err := s.b.Stat(t.Context(), "/d/.meshmount-XYZ.tmp")
+		wantKind(t, err, remote.NotExist)
+		err = s.b.Remove(t.Context(), "/d", remote.RemoveOptions{Type: remote.Dir})
+		wantKind(t, err, remote.NotEmpty)
+		s.clock.pass(25 * time.Hour)
+		if err := s.b.Remove(t.Context(), "/d", remote.RemoveOptions{Type: remote.Dir}); err != nil {
+			t.Errorf("%v: %v", d, err)
+		}
+	}
+}
+
+// TestPublicFallback: without a place for chunks, MOVE replaces the file.
+func TestPublicFallback(t *testing.T) {
+	s := newSite(t, efss.Nextcloud)
+	front, _ := guard(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/ocs/") {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		s.ServeHTTP(w, r)
+	}))
+	b := dial(t, options(t, front.URL+s.DAVPath(user)))
+	defer b.Close()
+	if b.Caps().AtomicPut || !strings.Contains(b.Info().Uploads, "MOVE") {
+		t.Errorf("caps %+v, uploads %q", b.Caps(), b.Info().Uploads)
+	}
+	s.put(t, "/f", "old", remote.PutOptions{})
+	s.did()
+	if _, err := b.Put(t.Context(), "/f", remotetest.Bytes([]byte("new")), remote.PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.did(); got != "PROPFIND PUT PROPFIND MOVE PROPFIND" {
+		t.Errorf("requests %q", got)
+	}
+}
+
+// TestMkdirAlone: where the server cannot tell who was first, one of us is.
+func TestMkdirAlone(t *testing.T) {
+	s := newSite(t, efss.Rclone)
+	var all sync.WaitGroup
+	errs := make([]error, 10)
+	for i := range errs {
+		all.Go(func() { _, errs[i] = s.b.Mkdir(t.Context(), "/lock") })
+	}
+	all.Wait()
+	if n := len(slices.DeleteFunc(errs, func(err error) bool { return err != nil })); n != 1 {
+		t.Errorf("%d made the directory", n)
+	}
+}
