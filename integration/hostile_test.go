@@ -252,8 +252,6 @@ func TestDeadServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = open.Close() }()
-
 	r.freeze()
 	took, err := timed(func() error { _, err := os.ReadDir(dir); return err })
 	if !errors.Is(err, syscall.ETIMEDOUT) {
@@ -269,7 +267,7 @@ func TestDeadServer(t *testing.T) {
 			t.Errorf("%s while the server is dead: %v after %v", what, err, took)
 		}
 	}
-	quick("statfs", func() error { return syscall.Statfs(dir, &syscall.Statfs_t{}) }, nil)
+	quick("statfs", func() error { return syscall.Fstatfs(int(open.Fd()), &syscall.Statfs_t{}) }, nil)
 	quick("fstat of an open file", func() error { _, err := open.Stat(); return err }, nil)
 	quick("the root", func() error { _, err := os.ReadDir(m.Dir); return err }, nil)
 	quick("the other branch", func() error { return os.WriteFile(filepath.Join(m.Dir, "live", "f"), nil, 0o644) }, nil)
@@ -278,6 +276,9 @@ func TestDeadServer(t *testing.T) {
 	waitFor(t, 30*time.Second, func() error { _, err := os.ReadDir(dir); return err })
 	if text, err := os.ReadFile(filepath.Join(dir, "file")); err != nil || string(text) != "before" {
 		t.Errorf("after the thaw: %q, %v", text, err)
+	}
+	if err := open.Close(); err != nil {
+		t.Error(err)
 	}
 	m.MustUnmount(t)
 }

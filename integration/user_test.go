@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -67,6 +68,7 @@ func createUser(t *testing.T) (uid, gid int) {
 	name := fmt.Sprintf("mesh%d", time.Now().UnixNano()%1e9)
 	harness.Run(t, "/", "useradd", "--no-create-home", "--user-group", "--shell", "/bin/sh", name)
 	t.Cleanup(func() {
+		endProcesses(t, uid)
 		if out, err := exec.Command("userdel", name).CombinedOutput(); err != nil {
 			t.Errorf("userdel %s: %v: %s", name, err, out)
 		}
@@ -78,7 +80,29 @@ func createUser(t *testing.T) (uid, gid int) {
 		}
 		return n
 	}
-	return id("-u"), id("-g")
+	uid, gid = id("-u"), id("-g")
+	return uid, gid
+}
+
+// endProcesses kills what is left of the user's processes after a failure.
+func endProcesses(t *testing.T, uid int) {
+	t.Helper()
+	entries, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range entries {
+		info, err := os.Stat(dir)
+		if err != nil || uid == 0 || info.Sys().(*syscall.Stat_t).Uid != uint32(uid) {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(dir))
+		line, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
+		if err == nil && len(line) > 0 { // a zombie has none
+			t.Errorf("process %d of the user was left: %q", pid, line)
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
 }
 
 // publicDir makes a temporary directory that every user may enter.

@@ -7,10 +7,14 @@ meshmount=$1 point=$2
 shift 2
 fail() { echo "$*" >&2; exit 1; }
 
+mounted() { grep -q " $point [^-]* - fuse.meshmount " /proc/self/mountinfo; }
+
+trap '"$meshmount" unmount --lazy "$point" 2>/dev/null || true' EXIT
+
 cd /
 mkdir -p "$point"
 "$meshmount" mount "$point" "$@"
-grep -q " $point fuse" /proc/self/mountinfo || fail "mount returned and nothing is mounted"
+mounted || fail "mount returned and nothing is mounted"
 
 [ "$(stat -c %u "$point/a")" = "$(id -u)" ] || fail "the tree belongs to $(stat -c %u "$point/a"), not to $(id -u)"
 mkdir "$point/a/dir"
@@ -21,14 +25,24 @@ cmp "$point/a/dir/random" "$point/b/copy"
 mv "$point/a/dir/file" "$point/a/dir/renamed"
 ln -s renamed "$point/a/dir/link"
 [ "$(cat "$point/a/dir/link")" = "written by $WHO" ] || fail "wrong content"
-(cd "$point/a/dir" && tar -cf - . | tar -tf - | grep -q renamed) || fail "tar"
+(cd "$point/a/dir" && tar -cf - . | tar -tf - | grep renamed >/dev/null) || fail "tar"
 [ "$(ls "$point/a/dir")" = "$(printf 'link\nrandom\nrenamed')" ] || fail "listing: $(ls "$point/a/dir")"
 
 "$meshmount" unmount "$point"
-if grep -q " $point fuse" /proc/self/mountinfo; then fail "still mounted after unmount"; fi
+if mounted; then fail "still mounted after unmount"; fi
 [ -z "$(ls -A "$point")" ] || fail "the mount point is not empty"
-for _ in $(seq 100); do
-	grep -lz -x "$point" /proc/[0-9]*/cmdline 2>/dev/null | grep -v "/$$/\|/self/" >/dev/null || exit 0
-	sleep 0.1
+# left: is there a process, other than this one, that names the mount point?
+left() {
+	local files=(/proc/[0-9]*/cmdline) file
+	for file in "${files[@]}"; do
+		if [ "$file" != "/proc/$$/cmdline" ] && { tr '\0' '\n' <"$file"; } 2>/dev/null | grep -qxF -- "$point"; then
+			return 0
+		fi
+	done
+	return 1
+}
+for _ in 1 2 3 4 5; do
+	left || exit 0
+	sleep 0.2
 done
 fail "a process of the mount is left"
