@@ -3,6 +3,8 @@ package fs
 import (
 	"context"
 	"hash/maphash"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -289,6 +291,7 @@ func (m *metaCache) listed(dir string) ([]remote.Entry, time.Time, bool) {
 	for _, k := range l.names {
 		out = append(out, m.applyKept(k.e))
 	}
+	slices.SortFunc(out, func(a, b remote.Entry) int { return strings.Compare(a.Path, b.Path) })
 	return out, l.at, true
 }
 

@@ -14,6 +14,9 @@ func (f *FS) Stat(ctx context.Context, path string) (Attr, error) {
 	if err := remote.CheckPath("stat", path); err != nil {
 		return Attr{}, err
 	}
+	if _, name := remote.Split(path); len(name) > nameMax {
+		return Attr{}, fail("stat", path, remote.NameTooLong, nil)
+	}
 	seen := f.sight(path)
 	if seen.x != nil && seen.x.local() {
 		return seen.x.attr(), nil
@@ -29,7 +32,7 @@ func (f *FS) Stat(ctx context.Context, path string) (Attr, error) {
 	e, left, err := b.meta.stat(ctx, rel, false)
 	absent := err != nil && remote.KindOf(err) == remote.NotExist
 	if err != nil && !absent {
-		return Attr{}, err
+		return f.rootInOutage(b, rel, err)
 	}
 	answer := &e
 	if absent {
@@ -45,6 +48,20 @@ func (f *FS) Stat(ctx context.Context, path string) (Attr, error) {
 		return Attr{}, err
 	}
 	return f.attr(b, e, left), nil
+}
+
+// rootInOutage gives the attributes of a branch's root while its server is out of
+// reach, so that the directory above can be listed and df works: that the root is
+// there is the mount table's word. Everything else gets the error.
+func (f *FS) rootInOutage(b *branch, rel string, err error) (Attr, error) {
+	if rel != "/" || remote.KindOf(err) != remote.Unavailable {
+		return Attr{}, err
+	}
+	e := remote.Entry{Path: rel, Type: remote.Dir}
+	if k, _, _ := b.meta.lookup(rel); k.e.Type == remote.Dir {
+		e = k.e
+	}
+	return f.attr(b, e, 0), nil
 }
 
 // NegativeTTL is how long the kernel may remember that nothing is at path.
