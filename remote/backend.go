@@ -225,8 +225,7 @@ type Caps struct {
 type AttrSetter interface {
 	// SetAttr sets what is not nil and returns the entry as it then is. What the
 	// server cannot keep is dropped; the returned entry shows what was kept. An
-	// entry whose version changes by this returns with the new one. cond.Version
-	// guards against changing another version's attributes (best effort).
+	// entry whose version changes by this returns with the new one.
 	SetAttr(ctx context.Context, path string, a Attrs) (Entry, error)
 }
 
