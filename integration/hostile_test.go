@@ -299,7 +299,7 @@ func TestWrongPassword(t *testing.T) {
 		f.refused.Store(0)
 		dir := t.TempDir()
 		cmd := exec.Command(harness.Program(t), slices.Concat([]string{"mount"}, mode, []string{dir}, args)...)
-		cmd.Env = append(harness.Environ(), env...)
+		cmd.Env = append(harness.Environ(os.TempDir()), env...)
 		out, err := cmd.CombinedOutput()
 		const authFailed = 12
 		if cmd.ProcessState.ExitCode() != authFailed {

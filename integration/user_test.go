@@ -46,7 +46,7 @@ func testUser(t *testing.T, script string) {
 		t.Fatal(err)
 	}
 	copyScripts(t, dir)
-	args := []string{"-m", "--propagation", "private", "env", "HOME=" + home, "WHO=" + script, "USER=mesh"}
+	args := []string{"-m", "--propagation", "private", "env", "-u", "XDG_CACHE_HOME", "HOME=" + home, "WHO=" + script, "USER=mesh"}
 	args = append(args, s.env...)
 	args = append(args, "bash", filepath.Join(dir, script), strconv.Itoa(uid), strconv.Itoa(gid), nodes,
 		harness.Program(t), filepath.Join(home, "mnt"))

@@ -157,7 +157,7 @@ func (d *demo) branches() []string {
 // meshmount runs the program and returns its output.
 func (d *demo) meshmount(ctx context.Context, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, d.program, args...)
-	cmd.Env = append(harness.Environ(), "MESHMOUNT_PASSWORD_LEXIS_PROJECT1="+d.sites[1].password)
+	cmd.Env = append(harness.Environ(d.work), "MESHMOUNT_PASSWORD_LEXIS_PROJECT1="+d.sites[1].password)
 	return d.output(cmd)
 }
 

@@ -54,7 +54,7 @@ func Start(ctx context.Context, spec Spec) (*Mount, error) {
 	}
 	defer func() { _ = log.Close() }()
 	cmd := exec.Command(spec.Binary, append([]string{"mount", "-f", spec.Dir}, spec.Args...)...)
-	cmd.Env = append(Environ(), spec.Env...)
+	cmd.Env = append(Environ(os.TempDir()), spec.Env...)
 	cmd.Stdout, cmd.Stderr = log, log
 	// The runtime keeps its threads, so the starting thread dies with the process.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
@@ -129,7 +129,7 @@ func (m *Mount) Unmount() error {
 	ctx, cancel := context.WithTimeout(context.Background(), unmountTime)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, m.binary, "unmount", m.Dir)
-	cmd.Env = Environ()
+	cmd.Env = Environ(os.TempDir())
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("meshmount unmount %s: %w\n%s\nlog:\n%s", m.Dir, err, out, m.Output())
 	}

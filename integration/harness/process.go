@@ -13,12 +13,13 @@ import (
 )
 
 // Environ returns the environment without settings that would change what the
-// program does: MESHMOUNT_ variables and proxies.
-func Environ() []string {
-	var env []string
+// program does, MESHMOUNT_ variables and proxies, and with a cache directory of its
+// own below dir.
+func Environ(dir string) []string {
+	env := []string{"XDG_CACHE_HOME=" + filepath.Join(dir, "cache")}
 	for _, kv := range os.Environ() {
 		name, _, _ := strings.Cut(kv, "=")
-		if strings.HasPrefix(name, "MESHMOUNT_") || strings.HasSuffix(strings.ToLower(name), "_proxy") {
+		if name == "XDG_CACHE_HOME" || strings.HasPrefix(name, "MESHMOUNT_") || strings.HasSuffix(strings.ToLower(name), "_proxy") {
 			continue
 		}
 		env = append(env, kv)

@@ -169,7 +169,7 @@ func Try(ctx context.Context, dir, name string, args ...string) (string, error) 
 	ctx, cancel := context.WithTimeout(ctx, commandTime)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "env", append([]string{"-C", dir, name}, args...)...)
-	cmd.Env = append(Environ(), "LC_ALL=C.UTF-8", "TZ=UTC", "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null",
+	cmd.Env = append(Environ(os.TempDir()), "LC_ALL=C.UTF-8", "TZ=UTC", "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null",
 		"GIT_AUTHOR_NAME=Test", "GIT_AUTHOR_EMAIL=test@example.org",
 		"GIT_COMMITTER_NAME=Test", "GIT_COMMITTER_EMAIL=test@example.org")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
