@@ -94,3 +94,40 @@ func TestReadmeExitCodes(t *testing.T) {
 	}
 	checkSection(t, "<!-- exit codes: compared with the code by a test -->", "| exit code | meaning |"+codes)
 }
+
+// TestReadmeDeviations makes sure that every test which the README names is there.
+func TestReadmeDeviations(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(repoRoot(t), "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var source strings.Builder
+	for _, path := range files {
+		part, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		source.Write(part)
+	}
+	rows := 0
+	for line := range strings.Lines(string(text)) {
+		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|")
+		last := strings.TrimSpace(cells[len(cells)-1])
+		if len(cells) != 3 || !strings.HasPrefix(last, "Test") {
+			continue
+		}
+		rows++
+		for name := range strings.SplitSeq(last, ", ") {
+			if !strings.Contains(source.String(), "func "+name+"(t *testing.T)") {
+				t.Errorf("the README names %s, which does not exist", name)
+			}
+		}
+	}
+	if rows < 15 {
+		t.Errorf("only %d deviations found", rows)
+	}
+}
