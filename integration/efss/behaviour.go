@@ -63,6 +63,8 @@ type behaviour struct {
 	putMatchGone bool // If-Match: * on nothing fails as well
 	putIfNone    bool // PUT honours If-None-Match
 	otherConds   bool // DELETE, MOVE, COPY and PROPPATCH honour If-Match
+	fileTags     bool // for conditions, collections have no entity tag
+	removedRC    int  // status of a property that PROPPATCH removed; 0: 200
 	ifHeader     ifRule
 
 	// Reading.

@@ -44,7 +44,16 @@ func (q *request) ifMatch(e info, exists bool) bool {
 	case want == "*":
 		return true
 	}
-	return matches(want, q.b().quoted(e, q.now()), false)
+	return matches(want, q.tagOf(e), false)
+}
+
+// tagOf is the entity tag that conditions are compared with. sabre has none for
+// collections: a condition with a tag never holds there.
+func (q *request) tagOf(e info) string {
+	if e.Dir && q.b().fileTags {
+		return ""
+	}
+	return q.b().quoted(e, q.now())
 }
 
 // ifNoneMatch tells whether the If-None-Match header holds for what is there.
@@ -255,7 +264,7 @@ func (q *request) holds(l ifList) bool {
 		if c.token != "" {
 			ok = q.s.locks.holds(c.token, l.path, q.now())
 		} else {
-			ok = exists && matches(c.etag, q.b().quoted(e, q.now()), true)
+			ok = exists && matches(c.etag, q.tagOf(e), true)
 		}
 		if ok == c.not {
 			return false

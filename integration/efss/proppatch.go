@@ -40,7 +40,7 @@ func (q *request) proppatch() error {
 	if q.b().deadProps == propsRefused && e.Dir && !q.anyProtected(doc.ops) {
 		return fail(http.StatusInternalServerError, "a directory cannot be opened for writing")
 	}
-	if !slices.ContainsFunc(statuses, func(rc int) bool { return rc != http.StatusOK }) {
+	if !slices.ContainsFunc(statuses, func(rc int) bool { return rc >= http.StatusMultipleChoices }) {
 		if err := q.applyPatch(doc.ops); err != nil {
 			return err
 		}
@@ -54,7 +54,9 @@ func (q *request) patchStatuses(ops []patchOp) []int {
 	out, failed := make([]int, len(ops)), false
 	refuseAll := q.b().deadProps == propsRefused && !q.anyProtected(ops)
 	for i, op := range ops {
-		out[i] = http.StatusOK
+		if out[i] = http.StatusOK; op.remove && q.b().removedRC != 0 {
+			out[i] = q.b().removedRC
+		}
 		if refuseAll || q.protected(op.prop.name()) {
 			out[i], failed = q.b().readOnlyRC, true
 		} else if q.isTimes(op.prop) && !op.remove {
@@ -64,7 +66,7 @@ func (q *request) patchStatuses(ops []patchOp) []int {
 		}
 	}
 	for i, rc := range out {
-		if failed && rc == http.StatusOK {
+		if failed && rc < http.StatusMultipleChoices {
 			out[i] = http.StatusFailedDependency
 		}
 	}

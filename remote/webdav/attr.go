@@ -51,14 +51,18 @@ func (a attr) encode() string {
 	if !a.mtime.IsZero() {
 		b.WriteString(" t=" + formatTime(a.mtime) + " s=" + strconv.FormatInt(a.size, 10))
 		if a.tag != "" {
-			b.WriteString(" e=" + url.PathEscape(a.tag))
+			b.WriteString(" e=" + escapeField(a.tag))
 		}
 	}
 	if a.link != "" {
-		b.WriteString(" l=" + url.PathEscape(a.link))
+		b.WriteString(" l=" + escapeField(a.link))
 	}
 	return b.String()
 }
+
+// escapeField escapes so that nothing is left that XML would escape: OpenCloud escapes
+// the values of properties once too often.
+func escapeField(s string) string { return strings.ReplaceAll(url.PathEscape(s), "&", "%26") }
 
 // formatTime writes the two parts of a Unix time. The nanoseconds count up also
 // before 1970, where the seconds are negative.

@@ -14,7 +14,7 @@ func TestAttrForm(t *testing.T) {
 		"1 m=7777 l=a%20b%2F..": {mode: 0o7777, hasMode: true, link: "a b/.."},
 		"1 t=1500000000.000000001 s=13 e=3ff-66%25": {mtime: time.Unix(1500000000, 1), tag: "3ff-66%", size: 13},
 		"1 t=-2.250000000 s=0":                      {mtime: time.Unix(-2, 250000000)},
-		"1 l=%C3%BC%0A%3C&=":                        {link: "ü\n<&="},
+		"1 l=%C3%BC%0A%3C%26=":                      {link: "ü\n<&="},
 	} {
 		if got := a.encode(); got != want {
 			t.Errorf("%+v is written %q, want %q", a, got, want)

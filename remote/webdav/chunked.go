@@ -24,6 +24,10 @@ type chunkUpload struct {
 	total  string // bytes, as text
 	size   int64  // of a chunk
 	count  int
+	// unknown: the assembly was asked for and no answer came. The server may be at
+	// work, reading chunk after chunk into the file: they must stay. It removes old
+	// folders by itself, after a day.
+	unknown bool
 }
 
 func (u *upload) storeChunked(ctx context.Context) (stored, error) {
@@ -49,7 +53,7 @@ func (u *upload) storeChunked(ctx context.Context) (stored, error) {
 	if err == nil {
 		s, err = k.assemble(ctx)
 	}
-	if err != nil {
+	if err != nil && !k.unknown {
 		u.c.cleanup(ctx, k.folder)
 	}
 	return s, err
@@ -242,9 +246,8 @@ func (k *chunkUpload) assemble(ctx context.Context) (stored, error) {
 	if text := u.timeHeader(); text != "" {
 		header["X-OC-Mtime"] = text
 	}
-	r := &request{method: "MOVE", url: k.folder + "/.file", header: header, changes: true}
 	began := time.Now()
-	resp, err := u.c.expect(ctx, r, http.StatusOK, http.StatusCreated, http.StatusNoContent)
+	resp, err := k.move(ctx, header)
 	switch statusOf(err) {
 	case http.StatusPreconditionFailed:
 		return stored{}, u.unmet(err)
@@ -257,4 +260,29 @@ func (k *chunkUpload) assemble(ctx context.Context) (stored, error) {
 	}
 	closeBody(resp)
 	return u.c.b.storedBy(resp, began), nil
+}
+
+// Bounds of the final MOVE.
+const (
+	lockPatience  = 30 * time.Second // for a lock on the target, which a reader may hold
+	assemblySpeed = 20 << 20         // bytes a second that a server puts together, at least
+)
+
+// move sends the final MOVE. While somebody holds a lock on the target it is sent
+// again: the chunks are there, and need not be sent twice.
+func (k *chunkUpload) move(ctx context.Context, header map[string]string) (*http.Response, error) {
+	r := &request{
+		method: "MOVE", url: k.folder + "/.file", header: header, changes: true,
+		work: time.Duration(k.u.src.Size()/assemblySpeed) * time.Second,
+	}
+	began := time.Now()
+	for wait := patience[0]; ; wait = min(2*wait, 2*time.Second) {
+		resp, err := k.u.c.expect(ctx, r, http.StatusOK, http.StatusCreated, http.StatusNoContent)
+		if remote.KindOf(err) != remote.Locked || time.Since(began) > lockPatience || !sleep(ctx, wait) {
+			var e *remote.Error
+			k.unknown = err != nil && (!errors.As(err, &e) || e.Unsure)
+			return resp, err
+		}
+		remote.Progress(ctx)
+	}
 }

@@ -71,7 +71,8 @@ type traits struct {
 	fresh, over putWay // for a name that is free, for a file that is there
 	atomicPut   bool
 	noneMatch   bool // PUT honours If-None-Match: *
-	otherMatch  bool // DELETE honours If-Match with a strong tag
+	otherMatch  bool // DELETE of a file honours If-Match with a strong tag
+	dirMatch    bool // DELETE of a directory does
 	tagged      bool // MOVE honours If with the tag of its destination
 	honoursF    bool // MOVE honours Overwrite: F
 	deepMkcol   bool // missing parents are made without a word
@@ -116,7 +117,7 @@ var table = [...]traits{
 		ranges: true, getMatch: true, recheck: true,
 		fresh: wayPut, over: wayChunked, atomicPut: true,
 		noneMatch: true, otherMatch: true, tagged: true, honoursF: true, askHash: true, expect: true,
-		create: remote.GuardAtomic, overwrite: remote.GuardAtomic, remove: remote.GuardAtomic,
+		create: remote.GuardAtomic, overwrite: remote.GuardAtomic, remove: remote.GuardLook,
 		maxName: 250, refused: `\`, names: []string{".htaccess"}, endings: []string{".part", ".filepart"}, nfc: true,
 	},
 	{
@@ -131,7 +132,8 @@ var table = [...]traits{
 	{
 		name: Reva,
 		tags: tagsFiles, sendTime: true, deadProps: true, family: true,
-		fresh: wayTemp, over: wayTemp, atomicPut: true,
+		ranges: true, // its local driver refuses all of them, which the first read finds out
+		fresh:  wayTemp, over: wayTemp, atomicPut: true,
 		honoursF: true, expect: true,
 		create: remote.GuardAtomic, overwrite: remote.GuardLook, remove: remote.GuardLook,
 		maxName: 255,
@@ -141,7 +143,7 @@ var table = [...]traits{
 		tags: tagsTrusted, deadProps: true,
 		ranges: true,
 		fresh:  wayPut, over: wayPut, atomicPut: true,
-		noneMatch: true, otherMatch: true, honoursF: true, expect: true,
+		noneMatch: true, otherMatch: true, dirMatch: true, honoursF: true, expect: true,
 		create: remote.GuardLook, overwrite: remote.GuardLook, remove: remote.GuardLook,
 		maxName: 255, control: true, names: []string{".htaccess", ".dav"}, starts: []string{".davfs.tmp"},
 	},

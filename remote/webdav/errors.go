@@ -95,7 +95,11 @@ func statusOf(err error) int {
 // lost tells of a status that leaves open what became of the request: a gateway gave
 // up waiting.
 func lost(status int) bool {
-	return status == http.StatusBadGateway || status == http.StatusGatewayTimeout
+	switch status {
+	case http.StatusRequestTimeout, http.StatusBadGateway, http.StatusGatewayTimeout:
+		return true
+	}
+	return status >= 520 && status <= 524 // Cloudflare's forms of the same
 }
 
 // refusal makes an error of an answer and closes it.

@@ -8,7 +8,9 @@ import (
 	"net/http/httptrace"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/meshmount/meshmount/remote"
 )
@@ -28,6 +30,9 @@ type request struct {
 	body    *outgoing // nil: none
 	changes bool      // a lost answer leaves open whether something was changed
 	repeats bool      // harmless to send twice
+	// work is how long the server may be at work before it answers, beyond the usual.
+	work      time.Duration
+	anonymous bool // without credentials
 }
 
 // Limits on one request's ways around.
@@ -62,7 +67,7 @@ func (c *call) send(ctx context.Context, r *request) (*http.Response, error) {
 func (c *call) login(ctx context.Context, r *request, target string) (*http.Response, error) {
 	for range maxLogins {
 		p := &pass{a: c.b.noAuth}
-		if c.b.ours(target) {
+		if c.b.ours(target) && !r.anonymous {
 			var err error
 			if p, err = c.b.auth.admit(ctx); err != nil {
 				return nil, c.adopt(err)
@@ -107,7 +112,7 @@ func (c *call) once(ctx context.Context, r *request, target string, p *pass) (*h
 	if err := p.stamp(c.b.http, req); err != nil {
 		return nil, c.fail(remote.Auth, err)
 	}
-	resp, err := c.b.http.Do(req)
+	resp, err := c.do(ctx, r, req)
 	if r.body != nil {
 		if berr := r.body.finish(); berr != nil {
 			if err == nil {
@@ -123,6 +128,31 @@ func (c *call) once(ctx context.Context, r *request, target string, p *pass) (*h
 	return resp, nil
 }
 
+// do sends req. While the server is at work on something long, nothing moves on the
+// wire: that is progress as long as r.work allows.
+func (c *call) do(ctx context.Context, r *request, req *http.Request) (*http.Response, error) {
+	if r.work <= 0 {
+		return c.b.http.Do(req)
+	}
+	answered := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for end := time.Now().Add(r.work); time.Now().Before(end); {
+			select {
+			case <-answered:
+				return
+			case <-tick.C:
+				remote.Progress(ctx)
+			}
+		}
+	})
+	defer wg.Wait()
+	defer close(answered)
+	return c.b.http.Do(req)
+}
+
 // build makes the http.Request.
 func (c *call) build(ctx context.Context, r *request, target string) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, r.method, target, nil)
@@ -133,6 +163,10 @@ func (c *call) build(ctx context.Context, r *request, target string) (*http.Requ
 		req.Header.Set(name, value)
 	}
 	req.Header.Set("User-Agent", c.b.opts.UserAgent)
+	if c.b.public() {
+		// Nextcloud asks for it where its shares must not be mounted by other sites.
+		req.Header.Set("X-Requested-With", "XMLHttpRequest")
+	}
 	if r.repeats {
 		// Not sent, but tells the transport to try again when the server closed an
 		// idle connection under us.

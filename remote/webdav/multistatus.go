@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"strconv"
 	"strings"
 )
@@ -260,8 +261,10 @@ func (p *parser) inResponse(name xml.Name) error {
 // merge takes up one propstat.
 func (r *response) merge(s *propstat) {
 	switch {
-	case s.status == 200:
+	case s.status == 200, s.status == http.StatusTooEarly:
+		// The oCIS family shows a file that it still processes under 425.
 		r.found, r.props = true, s.props
+	case s.status > 200 && s.status < 300: // a property that was removed: sabre says 204
 	case s.status == 404:
 	case r.refused == 0 || r.refused == 424:
 		r.refused = orDefault(s.status, 500)

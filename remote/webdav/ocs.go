@@ -3,12 +3,16 @@ package webdav
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
 
 	"github.com/meshmount/meshmount/remote"
 )
+
+// public tells whether the root is that of a public link.
+func (b *Backend) public() bool { return strings.Contains(b.dir, "/public.php/") }
 
 const maxJSON = 4 << 20 // bytes of a document
 
@@ -19,7 +23,9 @@ func readJSON(r io.Reader, v any) error {
 // ocs asks for one document of the OCS interface and reads its data into v.
 func (c *call) ocs(ctx context.Context, path string, v any) error {
 	r := &request{
-		method: http.MethodGet, url: c.b.site("/ocs/v2.php" + path + "?format=json"), repeats: true,
+		// A share's token is no account: OCS would count it as a failed login.
+		anonymous: c.b.public() || strings.Contains(c.b.dir, "/dav/ocm"),
+		method:    http.MethodGet, url: c.b.site("/ocs/v2.php" + path + "?format=json"), repeats: true,
 		header: map[string]string{"OCS-APIRequest": "true", "Accept": "application/json"},
 	}
 	resp, err := c.expect(ctx, r, http.StatusOK)
@@ -35,7 +41,9 @@ func (c *call) ocs(ctx context.Context, path string, v any) error {
 	if err := readJSON(resp.Body, &doc); err != nil {
 		return c.fail(remote.Corrupt, err)
 	}
-	if err := json.Unmarshal(doc.OCS.Data, v); err != nil {
+	// PHP sends an object for some lists, or a text for a number: the rest counts.
+	var odd *json.UnmarshalTypeError
+	if err := json.Unmarshal(doc.OCS.Data, v); err != nil && !errors.As(err, &odd) {
 		return c.fail(remote.Corrupt, err)
 	}
 	return nil
@@ -87,6 +95,8 @@ func (c *call) fetchCapabilities(ctx context.Context) (*capabilities, error) {
 	switch kind := remote.KindOf(err); {
 	case err == nil:
 		return &caps, nil
+	case statusOf(err) == http.StatusUnauthorized && c.b.public():
+		return &capabilities{}, nil
 	case statusOf(err) != 0 && kind != remote.Auth && kind != remote.Unavailable, kind == remote.Corrupt:
 		return &capabilities{}, nil
 	}

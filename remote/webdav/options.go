@@ -33,7 +33,7 @@ type Options struct {
 	// default.
 	ConnectTimeout time.Duration
 	// AnswerTimeout bounds the wait for the head of an answer once a request is
-	// sent, 5 min by default: putting the chunks of a large file together takes a
+	// sent, 30 min by default: putting the chunks of a large file together takes a
 	// server that long. Bodies have no bound in total; see remote.Watchdog.
 	AnswerTimeout time.Duration
 	// Logger gets debug lines about what was refused and found. Default: none.
@@ -89,7 +89,7 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	o.MaxConns = orDefault(o.MaxConns, 16)
 	o.ConnectTimeout = orDefault(o.ConnectTimeout, 15*time.Second)
-	o.AnswerTimeout = orDefault(o.AnswerTimeout, 5*time.Minute)
+	o.AnswerTimeout = orDefault(o.AnswerTimeout, 30*time.Minute)
 	o.UserAgent = orDefault(o.UserAgent, "meshmount")
 	o.Logger = orDefault(o.Logger, slog.New(slog.DiscardHandler))
 	return o, errors.Join(faults...)

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/meshmount/meshmount/remote"
 )
 
 // chunkPlan says how chunked upload v2 is done here.
@@ -111,7 +113,16 @@ func (b *Backend) planTus(caps *capabilities, head http.Header) {
 			way = wayTus
 		}
 	}
-	b.traits.fresh, b.traits.over = way, way
+	t := &b.traits
+	t.fresh, t.over = way, way
+	switch {
+	case way == wayTus:
+	case strings.Contains(b.dir, "/remote.php/dav/ocm"):
+		// MOVE fails in shares of Open Cloud Mesh; PUT does not.
+		t.fresh, t.over, t.atomicPut, t.create = wayPut, wayPut, false, remote.GuardLook
+	default:
+		t.atomicPut = false // the server deletes the destination before it moves
+	}
 }
 
 // describeUploads says in words how files are stored.

@@ -107,7 +107,7 @@ func (u *upload) run(ctx context.Context) (found, error) {
 			return u.settle(ctx, s)
 		}
 		kind := remote.KindOf(err)
-		if kind == remote.Locked && try <= len(patience) && sleep(ctx, patience[try-1]) {
+		if kind == remote.Locked && u.way != wayChunked && try <= len(patience) && sleep(ctx, patience[try-1]) {
 			continue
 		}
 		unconditional := u.opts.Cond == remote.Cond{}
@@ -265,9 +265,10 @@ func (u *upload) put(ctx context.Context, path string, header map[string]string,
 // storedBy reads the headers of an answer that ends an upload.
 func (b *Backend) storedBy(resp *http.Response, began time.Time) stored {
 	h := resp.Header
-	tag, weak := cutTag(h.Get("Etag"))
+	// A web server in front may alter ETag, not its copy.
+	tag, weak := cutTag(h.Get("Oc-Etag"))
 	if tag == "" {
-		tag, weak = cutTag(h.Get("Oc-Etag"))
+		tag, weak = cutTag(h.Get("Etag"))
 	}
 	if weak {
 		tag = ""

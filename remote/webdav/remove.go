@@ -10,9 +10,10 @@ import (
 
 // Remove implements remote.Backend. DELETE of a collection takes everything below it,
 // so nothing is deleted that was not seen to be what the caller thinks, and the entity
-// tag of what was seen goes along where the server honours it. On Nextcloud that
-// includes directories: a child that comes in between changes the tag. On other
-// servers a child that is made between the look and the DELETE goes with it.
+// tag of what was seen goes along where the server honours it. For directories that
+// is mod_dav alone; sabre, below Nextcloud, takes a directory for something without a
+// tag, so that every If-Match fails. A child that is made between the look and the
+// DELETE goes with it.
 func (b *Backend) Remove(ctx context.Context, path string, opts remote.RemoveOptions) error {
 	ctx, c, done, err := b.begin(ctx, "remove", path)
 	if err != nil {
@@ -59,7 +60,7 @@ func (c *call) removeFile(ctx context.Context, version string) error {
 
 // deleteTag is the tag that goes with a DELETE, "" if it would be of no use.
 func (c *call) deleteTag(f *found) string {
-	if f.weak || !c.b.traits.otherMatch {
+	if f.weak || !c.b.traits.otherMatch || f.Type == remote.Dir && !c.b.traits.dirMatch {
 		return ""
 	}
 	return f.tag

@@ -25,6 +25,7 @@ func newClient(o Options) (*http.Client, error) {
 		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:    o.ConnectTimeout,
 		ForceAttemptHTTP2:      true,
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second},
 		MaxConnsPerHost:        o.MaxConns,
 		MaxIdleConns:           2 * o.MaxConns, // the data gateway of a tus server is another host
 		MaxIdleConnsPerHost:    o.MaxConns,

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/meshmount/meshmount/remote"
 )
@@ -97,11 +98,23 @@ func (t *tusUpload) create(ctx context.Context, match, mtime string) error {
 		if statusOf(err) == http.StatusPreconditionFailed && match != "" {
 			return c.fail(remote.Conflict, errors.Unwrap(err))
 		}
-		return err
+		return c.noPlace(ctx, dir, err)
 	}
 	closeBody(resp)
 	t.location, err = c.place(r.url, resp.Header.Get("Location"))
 	return err
+}
+
+// noPlace judges an error of the POST. Without a condition of ours 412 can only mean
+// that the parent is missing: OpenCloud says so.
+func (c *call) noPlace(ctx context.Context, parent string, err error) error {
+	if statusOf(err) != http.StatusPreconditionFailed {
+		return err
+	}
+	if _, lerr := c.lookAt(ctx, parent); remote.KindOf(lerr) == remote.NotExist {
+		return c.fail(remote.NotExist, errors.Unwrap(err))
+	}
+	return c.fail(remote.Unavailable, errors.Unwrap(err))
 }
 
 // place checks the Location of an upload. It may be on another host of the
@@ -150,7 +163,7 @@ func (t *tusUpload) piece(ctx context.Context, offset int64, piece []byte) error
 			return nil
 		case err == nil:
 			err = t.u.c.failf(remote.Unavailable, "the server is at byte %d of the upload instead of %d", got, end)
-		case !remote.Retryable(err) || statusOf(err) == http.StatusInternalServerError || ctx.Err() != nil:
+		case !mayResume(err) || ctx.Err() != nil:
 			return err
 		}
 		at, herr := t.head(ctx)
@@ -164,6 +177,19 @@ func (t *tusUpload) piece(ctx context.Context, offset int64, piece []byte) error
 		}
 		offset = at
 	}
+}
+
+// mayResume tells whether an upload may go on after err. A server that saw the request
+// end early may still get a 400 out; a 500 on the last byte is its last word (see
+// storeTus).
+func mayResume(err error) bool {
+	switch statusOf(err) {
+	case http.StatusBadRequest:
+		return true
+	case http.StatusInternalServerError:
+		return false
+	}
+	return remote.Retryable(err)
 }
 
 // arrived is asked when the answer to a PATCH was lost and the place cannot be asked
@@ -189,6 +215,9 @@ func (t *tusUpload) patch(ctx context.Context, offset int64, p []byte) (int64, e
 			"Content-Type": "application/offset+octet-stream",
 		},
 		changes: t.final && offset+int64(len(p)) == t.u.src.Size(),
+	}
+	if offset+int64(len(p)) == t.u.src.Size() {
+		r.work = time.Duration(t.u.src.Size()/assemblySpeed) * time.Second
 	}
 	resp, err := c.expect(ctx, r, http.StatusNoContent, http.StatusOK)
 	if err != nil {
