@@ -63,10 +63,10 @@ uninstall: ## remove what "make install" has put there
 		$(DESTDIR)$(BASHDIR)/meshmount $(DESTDIR)$(ZSHDIR)/_meshmount $(DESTDIR)$(FISHDIR)/meshmount.fish
 
 deps: ## install from Debian what the tests need and the machine lacks (as root)
-	@.ci/deps test
+	@integration/deps.sh test
 
 deps-demo:
-	@.ci/deps demo
+	@integration/deps.sh demo
 
 clean: ## remove what was built
 	rm -rf bin coverage.out

@@ -3,7 +3,7 @@
 # it installs the missing ones and starts no service; otherwise it says what to
 # install and fails.
 #
-#   .ci/deps demo|test
+#   integration/deps.sh demo|test
 set -euo pipefail
 
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
@@ -44,7 +44,7 @@ test) needs=$test_needs ;;
 esac
 
 if ! command -v go >/dev/null; then
-	echo "meshmount needs Go 1.26 or newer (https://go.dev/dl); there is no \"go\" in PATH" >&2
+	echo "meshmount needs Go 1.26 or newer; there is no \"go\" in PATH" >&2
 	exit 1
 fi
 
