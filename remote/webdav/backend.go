@@ -44,6 +44,10 @@ type Backend struct {
 	mu     sync.Mutex // guards closed, and calls.Add against calls.Wait
 	closed bool
 	calls  sync.WaitGroup
+
+	cleanups sync.WaitGroup  // started by calls only
+	cleaning context.Context // ends with Close, a little later than life
+	stop     context.CancelFunc
 }
 
 var _ interface {
@@ -68,6 +72,7 @@ func newBackend(o Options) (*Backend, error) {
 		auth: newAuthorizer(o), noAuth: &authorizer{}, making: make(chan struct{}, 1),
 	}
 	b.life, b.end = context.WithCancelCause(context.Background())
+	b.cleaning, b.stop = context.WithCancel(context.Background())
 	b.setRoot(o.URL.Path)
 	return b, nil
 }
@@ -86,6 +91,10 @@ func (b *Backend) Close() error {
 	b.mu.Unlock()
 	b.end(errClosed)
 	b.calls.Wait()
+	grace := time.AfterFunc(cleanupWait, b.stop)
+	b.cleanups.Wait()
+	grace.Stop()
+	b.stop()
 	b.http.CloseIdleConnections()
 	return nil
 }

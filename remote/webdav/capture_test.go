@@ -63,8 +63,7 @@ type stage struct {
 	play func(w http.ResponseWriter, r *http.Request)
 }
 
-// newStage starts a server that plays, and returns it. Bodies of requests are read
-// before play is called.
+// newStage starts a server that plays, and returns it.
 func newStage(t *testing.T, play func(w http.ResponseWriter, r *http.Request)) *stage {
 	t.Helper()
 	s := &stage{play: play}

@@ -2,8 +2,13 @@ package webdav_test
 
 import (
 	"context"
+	"log/slog"
 	"os"
+	"strings"
 	"testing"
+	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/meshmount/meshmount/integration/efss"
 	"github.com/meshmount/meshmount/integration/httpd"
@@ -51,7 +56,7 @@ type server struct {
 func startEFSS(t *testing.T, d efss.Dialect) *efss.Running {
 	t.Helper()
 	run, err := efss.Start(efss.Options{
-		Dir: t.TempDir(), Dialect: d, Users: []efss.User{{Name: user, AppPassword: password}},
+		Dir: t.TempDir(), Dialect: d, Users: []efss.User{{Name: user, AppPassword: password}}, NoGzip: true,
 	}, efss.StartOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -102,14 +107,78 @@ func TestDetection(t *testing.T) {
 	}
 }
 
+// sizes of the suite's large things: enough for several requests, quick enough for the
+// race detector.
+const (
+	largeDir  = 120
+	largeFile = 1<<20 + 3
+)
+
+// conform runs the suite on a server, under what wrap puts around the adapter.
+func conform(t *testing.T, s server, wrap func(remote.Backend) remote.Backend) {
+	remotetest.Run(t, func(t *testing.T) remotetest.Target {
+		address := s.start(t)
+		proxy, through := behind(t, address)
+		return remotetest.Target{
+			Backend: wrap(able(dial(t, options(t, through)))), Other: able(dial(t, options(t, address))),
+			Stall:     func() func() { proxy.Stall(); return proxy.Resume },
+			MayRefuse: mayRefuse(s.dialect), LargeDir: largeDir, LargeFile: largeFile,
+		}
+	})
+}
+
+// decorators are those of package remote, innermost first.
+var decorators = []struct {
+	name string
+	wrap func(remote.Backend) remote.Backend
+}{
+	{"watchdog", func(b remote.Backend) remote.Backend { return remote.Watchdog(b, 20*time.Second) }},
+	{"limit", func(b remote.Backend) remote.Backend { return remote.Limit(b, 4) }},
+	{"observe", func(b remote.Backend) remote.Backend { return remote.Observe(b, slog.New(slog.DiscardHandler)) }},
+	{"breaker", func(b remote.Backend) remote.Backend { return remote.Breaker(b, remote.BreakerOptions{}) }},
+	{"retry", func(b remote.Backend) remote.Backend { return remote.Retry(b, remote.RetryOptions{}) }},
+}
+
+// stacked puts all decorators around b, in their order.
+func stacked(b remote.Backend) remote.Backend {
+	for _, d := range decorators {
+		b = d.wrap(b)
+	}
+	return b
+}
+
+// TestConformance runs the suite on every server, alone.
 func TestConformance(t *testing.T) {
 	for _, s := range servers() {
 		t.Run(s.name, func(t *testing.T) {
-			remotetest.Run(t, func(t *testing.T) remotetest.Target {
-				o := options(t, s.start(t))
-				return remotetest.Target{Backend: able(dial(t, o)), Other: able(dial(t, o)), MayRefuse: mayRefuse(s.dialect), LargeDir: 300}
-			})
+			conform(t, s, func(b remote.Backend) remote.Backend { return b })
 		})
+	}
+}
+
+// long tells whether to run the variants that take minutes.
+func long() bool { return os.Getenv("MESHMOUNT_LONG") != "" }
+
+// TestConformanceStacked runs it under all decorators: on the two servers that differ
+// most, or on all.
+func TestConformanceStacked(t *testing.T) {
+	for _, s := range servers() {
+		if s.name == "efss-nextcloud" || s.name == "httpd" || long() {
+			t.Run(s.name, func(t *testing.T) { conform(t, s, stacked) })
+		}
+	}
+}
+
+// TestConformanceDecorated runs it under each decorator alone: each on another server,
+// or all on all.
+func TestConformanceDecorated(t *testing.T) {
+	on := map[string]string{"watchdog": "efss-moddav", "limit": "efss-moddav", "observe": "efss-moddav", "breaker": "efss-rclone", "retry": "efss-rclone"}
+	for _, s := range servers() {
+		for _, d := range decorators {
+			if s.name == on[d.name] || long() {
+				t.Run(s.name+"/"+d.name, func(t *testing.T) { conform(t, s, d.wrap) })
+			}
+		}
 	}
 }
 
@@ -129,6 +198,24 @@ type linkless struct {
 	remote.Locator
 }
 
-func mayRefuse(string) func(string) bool { return func(string) bool { return true } }
-
-func TestMain(m *testing.M) { os.Exit(m.Run()) }
+// mayRefuse tells which names a dialect cannot keep as measured.
+func mayRefuse(dialect string) func(string) bool {
+	return func(name string) bool {
+		lower := strings.ToLower(name)
+		if !utf8.ValidString(name) || dialect != webdav.ModDAV && strings.ContainsFunc(name, unicode.IsControl) {
+			return true
+		}
+		switch dialect {
+		case webdav.Nextcloud:
+			return strings.ContainsAny(name, `\`) || lower == ".htaccess" || strings.HasSuffix(lower, ".part") ||
+				strings.HasSuffix(lower, ".filepart") || len(name) > 250 || name == "cafe\u0301" || name == "\u212b"
+		case webdav.OCIS:
+			return strings.Contains(name, `\`) || len(name) > 255
+		case webdav.ModDAV:
+			return lower == ".htaccess" || strings.HasPrefix(lower, ".dav") || len(name) > 255
+		case webdav.XRootD:
+			return strings.ContainsAny(name, "%?") || len(name) > 255
+		}
+		return len(name) > 255
+	}
+}

@@ -50,6 +50,9 @@ func (c *call) propfind(ctx context.Context, target, depth string, quota bool, e
 		header: map[string]string{"Depth": depth, "Content-Type": "application/xml; charset=utf-8"},
 		body:   textBody(c.b.propfindBody(quota)),
 	}
+	if depth == "0" {
+		r.header["Accept-Encoding"] = "identity" // one entry is not worth the server's time
+	}
 	resp, err := c.expect(ctx, r, http.StatusMultiStatus)
 	if err != nil {
 		return err

@@ -66,7 +66,11 @@ func TestCutListings(t *testing.T) {
 	for _, site := range sites {
 		doc := readCapture(t, site.dir+"/propfind-depth1.txt").body
 		end := strings.LastIndex(doc, ">") + 1
-		for n := range end {
+		step := 1
+		if underRace {
+			step = 11
+		}
+		for n := 0; n < end; n += step {
 			if _, err := collect(doc[:n]); err == nil || utf8.ValidString(doc[:n]) && !errors.Is(err, errCut) {
 				t.Fatalf("%s cut at %d of %d: %v", site.dialect, n, end, err)
 			}

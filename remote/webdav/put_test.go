@@ -173,6 +173,7 @@ func TestLargeFiles(t *testing.T) {
 				t.Errorf("made by %q, want %q", got, want[0])
 			}
 			data[0]++
+			s.clock.pass(10 * time.Second) // or the tags may be the same
 			if _, err = s.b.Put(t.Context(), "/f", remotetest.Bytes(data), remote.PutOptions{Cond: remote.Cond{Version: e.Version}}); err != nil {
 				t.Fatal(err)
 			}

@@ -9,20 +9,34 @@ import (
 	"github.com/meshmount/meshmount/remote"
 )
 
-// cleanupTime bounds the removal of what a failed upload left behind.
-const cleanupTime = 5 * time.Second
+// The removal of what a failed upload left behind may go on in the background, while
+// the caller waits only a moment: whoever cancels a call wants it back.
+const (
+	cleanupTime = 10 * time.Second
+	cleanupWait = time.Second
+)
 
-// cleanup deletes target, also if ctx has ended.
+// cleanup deletes target, also if ctx has ended. Close gives it a moment as well.
 func (c *call) cleanup(ctx context.Context, target string) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
-	defer cancel()
-	resp, err := c.expect(ctx, &request{method: http.MethodDelete, url: target},
-		http.StatusOK, http.StatusNoContent, http.StatusNotFound)
-	if err != nil {
-		c.b.opts.Logger.Debug("unfinished upload left behind", "path", c.path, "err", err)
-		return
+	b := c.b
+	done := make(chan struct{})
+	b.cleanups.Go(func() {
+		defer close(done)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
+		defer cancel()
+		defer context.AfterFunc(b.cleaning, cancel)()
+		resp, err := c.expect(ctx, &request{method: http.MethodDelete, url: target},
+			http.StatusOK, http.StatusNoContent, http.StatusNotFound)
+		if err != nil {
+			b.opts.Logger.Debug("unfinished upload left behind", "path", c.path, "err", err)
+			return
+		}
+		closeBody(resp)
+	})
+	select {
+	case <-done:
+	case <-time.After(cleanupWait):
 	}
-	closeBody(resp)
 }
 
 // longUpload is how long an upload may take until what was seen before it counts as
