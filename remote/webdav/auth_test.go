@@ -26,7 +26,7 @@ func wantKind(t *testing.T, err error, kind remote.Kind) {
 
 // logins counts the requests with credentials that reach a server.
 type logins struct {
-	total, failed atomic.Int64
+	total atomic.Int64
 }
 
 // guard stands in front of a server and counts.

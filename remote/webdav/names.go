@@ -100,7 +100,7 @@ var (
 	errHrefForm    = errors.New("address cannot be read")
 	errHrefHost    = errors.New("address on another host")
 	errHrefOutside = errors.New("address outside of the directory")
-	errNameDots    = errors.New("name . or ..")
+	errNameDots    = errors.New("name is . or .. by itself")
 	errNameControl = errors.New("name with NUL or a control character")
 	errNameLong    = errors.New("name longer than 255 bytes")
 	errNameUTF8    = errors.New("name not in UTF-8")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync"
 
 	"github.com/meshmount/meshmount/remote"
 )
@@ -46,15 +47,14 @@ func (b *Backend) Rename(ctx context.Context, from, to string, opts remote.Renam
 var errAppeared = errors.New("something appeared at the destination")
 
 func (c *call) rename(ctx context.Context, from, to string, opts remote.RenameOptions) error {
-	source, err := c.lookAt(ctx, from)
-	if err != nil {
-		return c.explain(ctx, err)
+	source, target, serr, err := c.lookAtBoth(ctx, from, to)
+	if serr != nil {
+		return c.explain(ctx, serr)
 	}
 	isDir := source.Type == remote.Dir
 	if isDir && from != to && remote.Within(to, from) {
 		return c.failf(remote.Invalid, "a directory cannot be moved into itself")
 	}
-	target, err := c.lookAt(ctx, to)
 	missing := remote.KindOf(err) == remote.NotExist
 	switch {
 	case missing && c.b.traits.deepMkcol:
@@ -82,6 +82,15 @@ func (c *call) rename(ctx context.Context, from, to string, opts remote.RenameOp
 	return c.carry(ctx, from, to, isDir, missing, opts)
 }
 
+// lookAtBoth looks at two paths at once.
+func (c *call) lookAtBoth(ctx context.Context, from, to string) (source, target found, serr, terr error) {
+	var other sync.WaitGroup
+	other.Go(func() { target, terr = c.lookAt(ctx, to) })
+	source, serr = c.lookAt(ctx, from)
+	other.Wait()
+	return source, target, serr, terr
+}
+
 // clear removes the empty directory at the destination.
 func (c *call) clear(ctx context.Context, to string) error {
 	d := &call{b: c.b, op: c.op, path: to}
@@ -102,9 +111,6 @@ func (c *call) carry(ctx context.Context, from, to string, isDir, free bool, opt
 		return c.failTo(to, remote.Exist, errors.Unwrap(err))
 	case status == http.StatusPreconditionFailed && free:
 		return c.failTo(to, remote.Conflict, errAppeared)
-	case status == http.StatusNotFound:
-		// The source went, or the parent of the destination is missing.
-		return c.explainTo(ctx, to, err)
 	}
 	return c.explainTo(ctx, to, err)
 }
