@@ -40,7 +40,7 @@ demo: deps-demo bin/meshmount bin/meshdemo ## mount two local EFSS sites in one 
 	bin/meshdemo --binary bin/meshmount
 
 test: deps lint ## lint, then all tests under the race detector
-	CGO_ENABLED=1 $(GO) test -race -timeout $(TEST_TIMEOUT) -p $(TEST_P) ./...
+	CGO_ENABLED=1 $(GO) test -race -timeout $(TEST_TIMEOUT) -p $(TEST_P) -parallel 4 ./...
 
 lint: ## gofmt, go vet, staticcheck
 	@bad=$$(gofmt -l .); if [ -n "$$bad" ]; then echo "not formatted by gofmt:"; echo "$$bad"; exit 1; fi

@@ -36,18 +36,21 @@ var (
 // TestAppsNextcloud runs them on a mount of an embedded server with the Nextcloud
 // dialect, by the program with the race detector.
 func TestAppsNextcloud(t *testing.T) {
+	t.Parallel()
 	testApps(t, startEFSS(t, efss.Nextcloud), harness.Program(t), hundreds)
 }
 
 // TestAppsOpenCloud runs them on a mount of an embedded server with the OpenCloud
 // dialect, by the program as delivered.
 func TestAppsOpenCloud(t *testing.T) {
+	t.Parallel()
 	testApps(t, startEFSS(t, efss.OpenCloud), harness.StaticProgram(t), hundreds)
 }
 
 // TestAppsApache runs them on a mount of Apache's mod_dav, by the program as
 // delivered and with a large tree.
 func TestAppsApache(t *testing.T) {
+	t.Parallel()
 	testApps(t, startApache(t), harness.StaticProgram(t), thousands)
 }
 

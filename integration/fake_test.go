@@ -21,8 +21,7 @@ type fakeDAV struct {
 	list func(w io.Writer)
 	// cut ends the listing without its end tag.
 	cut atomic.Bool
-	// get, if set, answers GET instead.
-	get http.HandlerFunc
+	get http.HandlerFunc // if set, answers GET
 	// refused and asked count requests with credentials.
 	refuse  atomic.Bool
 	refused atomic.Int64
@@ -30,10 +29,10 @@ type fakeDAV struct {
 
 const multistatus = `<?xml version="1.0" encoding="utf-8"?>` + "\n" + `<D:multistatus xmlns:D="DAV:">` + "\n"
 
-// startFake starts the server.
-func startFake(t *testing.T, good map[string]string, list func(w io.Writer)) *fakeDAV {
+// startFake starts the server. get may be nil.
+func startFake(t *testing.T, good map[string]string, list func(w io.Writer), get http.HandlerFunc) *fakeDAV {
 	t.Helper()
-	f := &fakeDAV{good: good, list: list}
+	f := &fakeDAV{good: good, list: list, get: get}
 	f.Server = httptest.NewServer(f)
 	t.Cleanup(f.Close)
 	return f

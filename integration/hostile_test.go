@@ -68,7 +68,7 @@ func TestHostileNames(t *testing.T) {
 			response(w, href, len(content))
 		}
 		response(w, "/good", 7777) // once more, and different
-	})
+	}, nil)
 	env, args := fakeArgs(f)
 	m := harness.Mounting(t, env, args...)
 	got := listNames(t, filepath.Join(m.Dir, "a"))
@@ -108,7 +108,7 @@ func TestTruncatedListing(t *testing.T) {
 		for name := range good {
 			response(w, "/"+name, 1)
 		}
-	})
+	}, nil)
 	env, args := fakeArgs(f)
 	m := harness.Mounting(t, env, append(args, "--dir-ttl=0", "--attr-ttl=0", "--negative-ttl=0")...)
 	f.cut.Store(true)
@@ -159,8 +159,7 @@ func TestWrongBodies(t *testing.T) {
 		for name := range good {
 			response(w, "/"+name, 10)
 		}
-	})
-	f.get = func(w http.ResponseWriter, r *http.Request) {
+	}, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("ETag", `"1"`)
 		switch strings.Trim(r.URL.Path, "/") {
 		case "short":
@@ -174,7 +173,7 @@ func TestWrongBodies(t *testing.T) {
 			// A different host name for the same machine.
 			http.Redirect(w, r, strings.Replace(elsewhere.URL, "127.0.0.1", "localhost", 1), http.StatusFound)
 		}
-	}
+	})
 	env, args := fakeArgs(f)
 	m := harness.Mounting(t, env, args...)
 	for name, content := range good {
@@ -211,7 +210,7 @@ func TestHugeDirectory(t *testing.T) {
 				"</D:prop><D:status>HTTP/1.1 200 OK</D:status></D:propstat></D:response>\n", i, i, i, longAgoText)
 		}
 		_ = out.Flush()
-	})
+	}, nil)
 	env, args := fakeArgs(f)
 	m := harness.MountingProgram(t, harness.StaticProgram(t), env, append(args, "--io-timeout=60s")...)
 	started := time.Now()
@@ -292,7 +291,7 @@ func timed(do func() error) (time.Duration, error) {
 // TestWrongPassword makes sure that a wrong password is tried exactly once, that the
 // exit code is the documented one, and that nothing is mounted.
 func TestWrongPassword(t *testing.T) {
-	f := startFake(t, nil, func(io.Writer) {})
+	f := startFake(t, nil, func(io.Writer) {}, nil)
 	f.refuse.Store(true)
 	env, args := fakeArgs(f)
 	for _, mode := range [][]string{{"-f"}, nil} {

@@ -37,6 +37,7 @@ const (
 // once. Whatever the moment, each server has one whole version, not older than the
 // last one acknowledged, and listings show no temporary names.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	kills := killsDefault
 	if os.Getenv("MESHMOUNT_LONG") != "" {
 		kills = killsLong

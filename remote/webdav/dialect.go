@@ -86,6 +86,7 @@ type traits struct {
 	// Names.
 	maxName   int
 	control   bool     // control characters survive
+	bytes     bool     // bytes that are not UTF-8 do
 	refused   string   // characters that do not
 	names     []string // whole names that cannot be used, in lower case
 	basenames []string // the same for the part before the first dot
@@ -145,7 +146,7 @@ var table = [...]traits{
 		fresh:  wayPut, over: wayPut, atomicPut: true,
 		noneMatch: true, otherMatch: true, dirMatch: true, honoursF: true, expect: true,
 		create: remote.GuardLook, overwrite: remote.GuardLook, remove: remote.GuardLook,
-		maxName: 255, control: true, names: []string{".htaccess", ".dav"}, starts: []string{".davfs.tmp"},
+		maxName: 255, control: true, bytes: true, names: []string{".htaccess", ".dav"}, starts: []string{".davfs.tmp"},
 	},
 	{
 		name: Rclone,

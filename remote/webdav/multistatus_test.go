@@ -192,3 +192,24 @@ func FuzzMultistatus(f *testing.F) {
 		}
 	})
 }
+
+// TestPropstatStatuses: 425 shows a file in processing (oCIS), 204 a property that was
+// removed (sabre).
+func TestPropstatStatuses(t *testing.T) {
+	for status, want := range map[int]response{
+		200: {found: true, props: props{length: "5"}}, 425: {found: true, props: props{length: "5"}},
+		204: {}, 404: {}, 403: {refused: 403}, 500: {refused: 500},
+	} {
+		doc := fmt.Sprintf(`<d:multistatus xmlns:d="DAV:"><d:response><d:propstat><d:prop><d:getcontentlength>5</d:getcontentlength></d:prop>`+
+			`<d:status>HTTP/1.1 %d x</d:status></d:propstat></d:response></d:multistatus>`, status)
+		err := parseMultistatus(strings.NewReader(doc), func(r *response) error {
+			if *r != want {
+				t.Errorf("%d: %+v, want %+v", status, *r, want)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -57,7 +57,7 @@ func (t *traits) unusable(name string) string {
 	switch {
 	case isTemp(name):
 		return "this name is reserved for unfinished uploads"
-	case !utf8.ValidString(name):
+	case !t.bytes && !utf8.ValidString(name):
 		return "the server takes only names in UTF-8"
 	case !t.control && hasControl(name):
 		return "the server does not keep control characters in names"
@@ -135,7 +135,7 @@ func (h *hrefs) checkName(name string) error {
 		return errNameLong
 	case strings.IndexByte(name, 0) >= 0, !h.t.control && hasControl(name):
 		return errNameControl
-	case !utf8.ValidString(name):
+	case !h.t.bytes && !utf8.ValidString(name):
 		return errNameUTF8
 	}
 	return nil

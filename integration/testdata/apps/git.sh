@@ -3,7 +3,7 @@
 work() {
 	git init -q -b main first
 	mkdir first/encoding
-	cp -r "$SOURCE"/encoding/json "$SOURCE"/encoding/hex first/encoding
+	cp -r "$SOURCE"/encoding/csv "$SOURCE"/encoding/hex first/encoding
 	chmod -R u+w first
 	cd first
 	git add .
@@ -11,11 +11,11 @@ work() {
 	equal "$(git status --porcelain)" "" "status after the first commit"
 	git diff-files --quiet || die "the index does not fit the files' times and sizes"
 	git checkout -q -b side
-	sed -i 's/package/PACKAGE/' encoding/json/decode.go
+	sed -i 's/package/PACKAGE/' encoding/csv/reader.go
 	git mv encoding/hex encoding/hexed
 	git commit -q -a -m two
 	git checkout -q main
-	echo more >>encoding/json/encode.go
+	echo more >>encoding/csv/writer.go
 	git commit -q -a -m three
 	git merge -q -m merged side
 	equal "$(git log --oneline | wc -l)" 4 commits
