@@ -358,6 +358,9 @@ func TestSameTimeThrice(t *testing.T) {
 			t.Errorf("upload %d: time %v", i, e.MTime)
 		}
 	}
+	for range 5 { // no bytes go another way
+		s.put(t, "/empty", "", remote.PutOptions{Attrs: remote.Attrs{MTime: &when}})
+	}
 }
 
 // TestGatewayElsewhere: the place for a tus upload may be on another host, which gets

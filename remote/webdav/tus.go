@@ -53,12 +53,18 @@ func (u *upload) storeTus(ctx context.Context, path, match string) (s stored, er
 }
 
 // storeEmpty stores no bytes, by PUT: tus has nothing to send, and nothing can be torn.
+// For the third one with the same mtime see storeTus.
 func (u *upload) storeEmpty(ctx context.Context, path, match string) (stored, error) {
 	header := map[string]string{}
 	if match != "" {
 		header["If-Match"] = ifTag(match)
 	}
 	s, err := u.put(ctx, path, header, path == u.path)
+	if statusOf(err) == http.StatusInternalServerError && u.timeHeader() != "" && u.c.b.traits.checksums {
+		u.opts.Attrs.MTime = nil
+		delete(header, "X-OC-Mtime")
+		s, err = u.put(ctx, path, header, path == u.path)
+	}
 	if status := statusOf(err); match != "" && (status == http.StatusPreconditionFailed || status == http.StatusConflict) {
 		return s, u.c.fail(remote.Conflict, errors.Unwrap(err))
 	}
