@@ -411,7 +411,7 @@ func TestXattrs(t *testing.T) {
 	if err != nil || !slices.Contains(names, "user.meshmount.version") {
 		t.Errorf("%v %v", names, err)
 	}
-	w.kind(w.SetXattr(t.Context(), "/a/f", "user.meshmount.state", nil, 0), remote.Permission)
+	w.kind(w.SetXattr(t.Context(), "/a/f", "user.meshmount.state", nil, 0), remote.Unsupported)
 	w.kind(w.SetXattr(t.Context(), "/a/f", "user.x", nil, 0), remote.Unsupported)
 }
 

@@ -84,8 +84,9 @@ func (f *FS) ListXattr(ctx context.Context, path string) ([]string, error) {
 	return names, err
 }
 
-// SetXattr refuses: meshmount's own attributes are read-only (Permission), and the
-// branches of this kind keep no others (Unsupported).
+// SetXattr refuses with Unsupported: meshmount's own attributes are facts, and the
+// branches of this kind keep no others. It is the error that cp -a, which copies our
+// attributes along, takes for what it is.
 func (f *FS) SetXattr(_ context.Context, path, name string, _ []byte, _ int) error {
 	return refuseXattr("setxattr", path, name)
 }
@@ -97,7 +98,7 @@ func (f *FS) RemoveXattr(_ context.Context, path, name string) error {
 
 func refuseXattr(op, path, name string) error {
 	if strings.HasPrefix(name, xattrPrefix) {
-		return fail(op, path, remote.Permission, errors.New("attribute is read-only"))
+		return fail(op, path, remote.Unsupported, errors.New("the attribute is made up by meshmount"))
 	}
 	return fail(op, path, remote.Unsupported, errors.New("the branch keeps no extended attributes"))
 }
