@@ -24,6 +24,8 @@ type site struct {
 	args []string // the branches, for meshmount mount
 	env  []string // their secrets
 	disk func(branch string) string
+	// last tells the last requests of an embedded server, for reports.
+	last func() string
 }
 
 // startEFSS starts an embedded server with two users.
@@ -47,6 +49,14 @@ func startEFSS(t *testing.T, dialect efss.Dialect) site {
 		args: []string{"a=" + branchURL(server.DAVURL("alice"), "alice"), "b=" + branchURL(server.DAVURL("bob"), "bob")},
 		env:  []string{"MESHMOUNT_PASSWORD_A=app-alice", "MESHMOUNT_PASSWORD_B=app-bob"},
 		disk: func(branch string) string { return server.Disk(user[branch]) },
+		last: func() string {
+			var b strings.Builder
+			all := server.Requests()
+			for _, r := range all[max(0, len(all)-25):] {
+				_, _ = fmt.Fprintf(&b, "%s %s %s -> %d %v\n", r.At.Format("05.000"), r.Method, r.Path, r.Status, r.Header)
+			}
+			return b.String()
+		},
 	}
 }
 
@@ -155,6 +165,7 @@ func startReal(t *testing.T, start func(httpd.Options) (*httpd.Server, error)) s
 		s.env = append(s.env, "MESHMOUNT_PASSWORD_"+strings.ToUpper(branch)+"=wonderland")
 	}
 	s.disk = func(branch string) string { return filepath.Join(server.Dir, branch) }
+	s.last = func() string { return "" }
 	return s
 }
 
