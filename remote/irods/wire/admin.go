@@ -14,7 +14,7 @@ func (*ModAVUMetadataInp) pi() string { return "ModAVUMetadataInp_PI" }
 
 func (m *ModAVUMetadataInp) fields(c *codec) {
 	c.args(m.Args[:], 0)
-	c.sub(&m.Cond)
+	c.late(&m.Cond)
 }
 
 // ModAccessControlInp changes permissions (modAccessControlInp_PI). Level is "own",
@@ -32,10 +32,10 @@ func (*ModAccessControlInp) pi() string { return "modAccessControlInp_PI" }
 
 func (m *ModAccessControlInp) fields(c *codec) {
 	c.int("recursiveFlag", &m.Recursive)
-	c.str("accessLevel", &m.Level)
-	c.str("userName", &m.User)
-	c.str("zone", &m.Zone)
-	c.str("path", &m.Path)
+	c.ptr("accessLevel", &m.Level)
+	c.ptr("userName", &m.User)
+	c.ptr("zone", &m.Zone)
+	c.ptr("path", &m.Path)
 }
 
 // TicketAdminInp handles tickets (ticketAdminInp_PI). Args are the command
@@ -49,7 +49,7 @@ func (*TicketAdminInp) pi() string { return "ticketAdminInp_PI" }
 
 func (m *TicketAdminInp) fields(c *codec) {
 	c.args(m.Args[:], 1)
-	c.sub(&m.Cond)
+	c.late(&m.Cond)
 }
 
 // GeneralAdminInp is an administrator's command (generalAdminInp_PI).
@@ -76,7 +76,7 @@ func (m *EndTransactionInp) fields(c *codec) { c.args(m.Args[:], 0) }
 // args handles fields with the names arg0, arg1, ...
 func (c *codec) args(args []string, first int) {
 	for i := range args {
-		c.str("arg"+strconv.Itoa(first+i), &args[i])
+		c.ptr("arg"+strconv.Itoa(first+i), &args[i])
 	}
 }
 
@@ -98,7 +98,7 @@ func (*AuthResponseInp) pi() string { return "authResponseInp_PI" }
 
 func (m *AuthResponseInp) fields(c *codec) {
 	c.bin("response", &m.Response)
-	c.str("username", &m.Username)
+	c.ptr("username", &m.Username)
 }
 
 // AuthPlugReqInp asks for an authentication plugin of servers before 4.3
@@ -129,8 +129,8 @@ type PamAuthRequestInp struct {
 func (*PamAuthRequestInp) pi() string { return "pamAuthRequestInp_PI" }
 
 func (m *PamAuthRequestInp) fields(c *codec) {
-	c.str("pamUser", &m.User)
-	c.str("pamPassword", &m.Password)
+	c.ptr("pamUser", &m.User)
+	c.ptr("pamPassword", &m.Password)
 	c.int("timeToLive", &m.TTL)
 }
 
@@ -140,4 +140,4 @@ type PamAuthRequestOut struct{ Password string }
 
 func (*PamAuthRequestOut) pi() string { return "pamAuthRequestOut_PI" }
 
-func (m *PamAuthRequestOut) fields(c *codec) { c.str("irodsPamPassword", &m.Password) }
+func (m *PamAuthRequestOut) fields(c *codec) { c.ptr("irodsPamPassword", &m.Password) }

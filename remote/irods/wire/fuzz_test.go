@@ -46,6 +46,7 @@ func FuzzUnpack(f *testing.F) {
 	f.Add([]byte("<STR_PI><myStr>&amp;&lt;&#39;</myStr></STR_PI>"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for _, m := range allMessages() {
+			_ = unpackRequest(data, m)
 			if Unpack(data, m) != nil {
 				continue
 			}

@@ -211,8 +211,8 @@ type Genquery2Inp struct {
 func (*Genquery2Inp) pi() string { return "Genquery2Input_PI" }
 
 func (m *Genquery2Inp) fields(c *codec) {
-	c.str("query_string", &m.Query)
-	c.str("zone", &m.Zone)
+	c.ptr("query_string", &m.Query)
+	c.ptr("zone", &m.Zone)
 	c.int("sql_only", &m.SQLOnly)
 	c.int("column_mappings", &m.ColumnMappings)
 }

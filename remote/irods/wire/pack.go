@@ -43,15 +43,25 @@ func Unpack(data []byte, m Message) error {
 	return c.err
 }
 
+// unpackRequest is Unpack as a server does it with what clients send: a number, or a
+// string that is a pointer in the packing instruction, may be missing and is then zero
+// or empty, and so may what later versions have added. Clients in the field rely on it.
+func unpackRequest(data []byte, m Message) error {
+	c := codec{src: string(data), decode: true, lenient: true}
+	c.sub(m)
+	return c.err
+}
+
 // codec walks over the fields of a message, in one of two directions.
 type codec struct {
 	dst   []byte // packing: what was written
 	lines bool
 
-	decode bool // unpacking
-	src    string
-	pos    int
-	err    error // the first
+	decode  bool // unpacking
+	lenient bool // numbers and pointers may be missing
+	src     string
+	pos     int
+	err     error // the first
 }
 
 // fail notes the first error of unpacking.
@@ -83,6 +93,14 @@ func (c *codec) sub(m Message) {
 	}
 }
 
+// late handles a structure that later versions of a message have added.
+func (c *codec) late(m Message) {
+	if c.decode && c.lenient && !c.has(m.pi()) {
+		return
+	}
+	c.sub(m)
+}
+
 // str handles a string.
 func (c *codec) str(name string, v *string) {
 	if !c.decode {
@@ -94,6 +112,14 @@ func (c *codec) str(name string, v *string) {
 	if text, ok := c.leaf(name); ok {
 		*v = Unescape(text)
 	}
+}
+
+// ptr handles a string that a client may leave out.
+func (c *codec) ptr(name string, v *string) {
+	if c.decode && c.lenient && !c.has(name) {
+		return
+	}
+	c.str(name, v)
 }
 
 // int handles an integer of 32 bits.
@@ -116,6 +142,9 @@ func (c *codec) long(name string, v *int64) {
 		c.start(name)
 		c.dst = strconv.AppendInt(c.dst, *v, 10)
 		c.end(name)
+		return
+	}
+	if c.lenient && !c.has(name) {
 		return
 	}
 	text, ok := c.leaf(name)

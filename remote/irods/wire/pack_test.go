@@ -140,6 +140,32 @@ func TestTolerance(t *testing.T) {
 	}
 }
 
+// TestLenience reads, as a server, what the Python client sends: without reconnFlag.
+func TestLenience(t *testing.T) {
+	const packed = "<StartupPack_PI><irodsProt>1</irodsProt><connectCnt>0</connectCnt><proxyUser>u</proxyUser>" +
+		"<proxyRcatZone>z</proxyRcatZone><clientUser>u</clientUser><clientRcatZone>z</clientRcatZone>" +
+		"<relVersion>rods4.3.0</relVersion><apiVersion>d</apiVersion><option></option></StartupPack_PI>"
+	var m StartupPack
+	if err := unpackRequest([]byte(packed), &m); err != nil || m.Protocol != 1 || m.ClientZone != "z" {
+		t.Errorf("%+v, %v", m, err)
+	}
+	if err := Unpack([]byte(packed), &m); err == nil {
+		t.Error("a client takes it too")
+	}
+	var args TicketAdminInp
+	if err := unpackRequest([]byte("<ticketAdminInp_PI><arg1>a</arg1><arg3>c</arg3></ticketAdminInp_PI>"), &args); err != nil || args.Args[0] != "a" || args.Args[2] != "c" {
+		t.Errorf("%+v, %v", args, err)
+	}
+	for name, packed := range map[string]string{
+		"string":    "<StartupPack_PI><irodsProt>1</irodsProt></StartupPack_PI>",
+		"structure": "<StartupPack_PI>",
+	} {
+		if err := unpackRequest([]byte(packed), &m); !errors.Is(err, ErrPacking) {
+			t.Errorf("%s missing: %v", name, err)
+		}
+	}
+}
+
 // TestStrictness wants an error, not zeros, from what is incomplete or hostile.
 func TestStrictness(t *testing.T) {
 	for name, c := range map[string]struct {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"time"
 )
 
 // ServerConfig says how a server treats its clients.
@@ -43,6 +44,7 @@ type Session struct {
 	user      string // who has logged in
 	body      io.LimitedReader
 	pending   bool // a request waits for its reply
+	bye       bool // the client has said good-bye
 }
 
 // Accept runs the start-up dialogue on a new connection: start-up pack, negotiation,
@@ -70,9 +72,15 @@ func (s *Session) TLS() bool { return s.tls }
 // User returns the user who has logged in, "" before.
 func (s *Session) User() string { return s.user }
 
-// Close closes the connection.
+// Close closes the connection. After the client's good-bye over TLS it ends TLS in
+// order, for which it gives the client a second: some wait for that.
 func (s *Session) Close() error {
 	s.stop()
+	if t, ok := s.nc.(*tls.Conn); ok && s.bye {
+		_ = s.raw.SetDeadline(time.Now().Add(time.Second))
+		_ = t.CloseWrite()
+		_, _ = io.Copy(io.Discard, t)
+	}
 	return s.raw.Close()
 }
 
@@ -119,7 +127,7 @@ func (s *Session) readMessage(h header, m Message) error {
 	if _, err := readPart(s.r, h.errLen+h.bsLen); err != nil {
 		return err
 	}
-	return Unpack(msg, m)
+	return unpackRequest(msg, m)
 }
 
 // refuse ends the start-up with an error code.
@@ -200,8 +208,9 @@ type Request struct {
 	msg  []byte
 }
 
-// Decode unpacks the request's message. On error the answer is CodePacking.
-func (r *Request) Decode(m Message) error { return Unpack(r.msg, m) }
+// Decode unpacks the request's message. Numbers and some strings may be missing, as
+// with the real server. On error the answer is CodePacking.
+func (r *Request) Decode(m Message) error { return unpackRequest(r.msg, m) }
 
 // Next returns the next request. It answers requests to authenticate by itself, and
 // refuses others before. io.EOF means that the client has said good-bye or hung up.
@@ -234,6 +243,7 @@ func (s *Session) next() (*Request, error) {
 	case err != nil:
 		return nil, err
 	case h.kind == typeDisconnect:
+		s.bye = true
 		return nil, io.EOF
 	case h.kind != typeAPIReq:
 		return nil, fmt.Errorf("%w: %.40q instead of %s", ErrFrame, h.kind, typeAPIReq)
