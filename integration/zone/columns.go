@@ -54,15 +54,18 @@ type column struct {
 
 func id(n int64) string { return strconv.FormatInt(n, 10) }
 
-// columns returns the columns that the zone has, by number.
-func columns() map[int]column {
-	all := map[int]column{}
-	for _, part := range []map[int]column{dataColumns, collColumns, otherColumns, metaColumns, accessColumns} {
-		for n, c := range part {
-			all[n] = c
+// columnAt returns the column of that number.
+func columnAt(n int) (column, bool) {
+	for _, part := range columnTables() {
+		if c, ok := part[n]; ok {
+			return c, true
 		}
 	}
-	return all
+	return column{}, false
+}
+
+func columnTables() []map[int]column {
+	return []map[int]column{dataColumns, collColumns, otherColumns, metaColumns, accessColumns}
 }
 
 var dataColumns = map[int]column{

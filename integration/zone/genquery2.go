@@ -41,8 +41,10 @@ const defaultLimit = 256
 
 func columnNumbers() map[string]int {
 	names := map[string]int{}
-	for n, c := range columns() {
-		names[c.name] = n
+	for _, part := range columnTables() {
+		for n, c := range part {
+			names[c.name] = n
+		}
 	}
 	return names
 }
@@ -258,7 +260,7 @@ func (p *parser) term() (func(*row) bool, error) {
 	if !ok {
 		return nil, badCondition
 	}
-	c := columns()[n]
+	c, _ := columnAt(n)
 	p.q.needs |= c.need
 	t, err := p.comparison(c)
 	return func(r *row) bool { return t(c.value(r)) }, err

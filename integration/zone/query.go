@@ -33,9 +33,8 @@ type where struct {
 // newQuery looks up columns and parses conditions. The caller holds Zone.mu.
 func (a *agent) newQuery(selects []wire.Select, conds []wire.Where) (*query, error) {
 	q := &query{a: a, selects: selects, distinct: true}
-	known := columns()
 	for _, s := range selects {
-		c, ok := known[s.Column]
+		c, ok := columnAt(s.Column)
 		if !ok {
 			return nil, code(wire.CodeUnknownTable)
 		}
@@ -44,7 +43,7 @@ func (a *agent) newQuery(selects []wire.Select, conds []wire.Where) (*query, err
 		q.order = q.order || s.Option&(wire.OrderBy|wire.OrderByDesc) != 0
 	}
 	for _, w := range conds {
-		c, ok := known[w.Column]
+		c, ok := columnAt(w.Column)
 		if !ok {
 			return nil, code(wire.CodeUnknownTable)
 		}

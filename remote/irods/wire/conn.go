@@ -188,8 +188,9 @@ func (c *Conn) sendSource(call *Call) error {
 	if err := c.write(c.head); err != nil {
 		return err
 	}
-	n, err := io.CopyN(progressWriter{c}, call.Source, int64(call.SourceLen))
-	if err == io.EOF {
+	src := io.LimitReader(call.Source, int64(call.SourceLen))
+	n, err := io.CopyBuffer(progressWriter{c}, src, make([]byte, min(piece, max(call.SourceLen, 1))))
+	if err == nil && n < int64(call.SourceLen) {
 		return fmt.Errorf("source ended after %d of %d bytes: %w", n, call.SourceLen, io.ErrUnexpectedEOF)
 	}
 	return err
@@ -216,6 +217,9 @@ func (c *Conn) write(p []byte) error {
 	}
 	return nil
 }
+
+// readBuffer is the size of the buffer for headers and messages.
+const readBuffer = 32 << 10
 
 // progressReader reads from the connection and reports progress.
 type progressReader struct{ c *Conn }

@@ -51,7 +51,7 @@ type Session struct {
 // version, TLS. On error the connection is closed. The end of ctx closes it at any
 // time. Authentication is part of Next.
 func Accept(ctx context.Context, nc net.Conn, cfg ServerConfig) (*Session, error) {
-	s := &Session{cfg: cfg, limits: cfg.Limits.withDefaults(), raw: nc, nc: nc, r: bufio.NewReader(nc)}
+	s := &Session{cfg: cfg, limits: cfg.Limits.withDefaults(), raw: nc, nc: nc, r: bufio.NewReaderSize(nc, readBuffer)}
 	if s.cfg.Release == "" {
 		s.cfg.Release = Release
 	}
@@ -185,7 +185,7 @@ func (s *Session) startTLS(ctx context.Context) error {
 	if err := t.HandshakeContext(ctx); err != nil {
 		return err
 	}
-	s.nc, s.r, s.tls = t, bufio.NewReader(t), true
+	s.nc, s.r, s.tls = t, bufio.NewReaderSize(t, readBuffer), true
 	if _, err := readHeader(s.r, s.limits); err != nil { // algorithm and sizes
 		return unexpected(err)
 	}
