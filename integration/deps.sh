@@ -29,6 +29,7 @@ h5dump hdf5-tools
 ncgen netcdf-bin
 setfattr attr
 curl curl
+/usr/lib/python3/dist-packages/irods python3-irodsclient
 unshare util-linux
 mount mount
 useradd passwd
