@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -26,31 +27,13 @@ func TestUserNamespace(t *testing.T) {
 	testUser(t, "namespace.sh")
 }
 
-// testUser runs one of the scripts in testdata/user in a private mount namespace,
-// for a user created for the test, and looks at what came out on the servers'
-// disks.
+// testUser lets an unprivileged user work on a mount and looks at what came out on
+// the server's disk.
 func testUser(t *testing.T, script string) {
-	if os.Getuid() != 0 {
-		t.Fatal("this test needs root, to become an ordinary user")
-	}
 	s := startEFSS(t, efss.Nextcloud)
-	uid, gid := createUser(t)
-	dir := publicDir(t)
-	nodes, home := filepath.Join(dir, "nodes"), filepath.Join(dir, "home")
-	for _, d := range []string{nodes, home} {
-		if err := os.Mkdir(d, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.Chown(home, uid, gid); err != nil {
-		t.Fatal(err)
-	}
-	copyScripts(t, dir)
-	args := []string{"-m", "--propagation", "private", "env", "-u", "XDG_CACHE_HOME", "HOME=" + home, "WHO=" + script, "USER=mesh"}
-	args = append(args, s.env...)
-	args = append(args, "bash", filepath.Join(dir, script), strconv.Itoa(uid), strconv.Itoa(gid), nodes,
-		harness.Program(t), filepath.Join(home, "mnt"))
-	harness.Run(t, "/", "unshare", append(args, s.args...)...)
+	u := newPlainUser(t)
+	work := append([]string{"bash", filepath.Join(u.dir, "work.sh"), harness.Program(t), filepath.Join(u.home, "mnt")}, s.args...)
+	u.run(t, script, append(s.env, "WHO="+script), work...)
 
 	facts := scan(t, s.disk("a"))
 	content, err := os.ReadFile(filepath.Join(s.disk("a"), "dir", "renamed"))
@@ -60,6 +43,42 @@ func testUser(t *testing.T, script string) {
 	if copied := scan(t, s.disk("b"))["copy"]; copied.size != 300000 || copied.sum != facts["dir/random"].sum {
 		t.Errorf("copy is %v, the original %v", copied, facts["dir/random"])
 	}
+}
+
+// plainUser is an ordinary user made for a test.
+type plainUser struct {
+	uid, gid  int
+	dir, home string // readable by the user, owned by the user
+}
+
+func newPlainUser(t *testing.T) plainUser {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Fatal("this test needs root, to become an ordinary user")
+	}
+	u := plainUser{dir: publicDir(t)}
+	u.uid, u.gid = createUser(t)
+	u.home = filepath.Join(u.dir, "home")
+	for _, d := range []string{filepath.Join(u.dir, "nodes"), u.home} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chown(u.home, u.uid, u.gid); err != nil {
+		t.Fatal(err)
+	}
+	copyScripts(t, u.dir)
+	return u
+}
+
+// run runs a command as the user in a private mount namespace prepared by one of
+// the scripts in testdata/user.
+func (u plainUser) run(t *testing.T, script string, env []string, command ...string) string {
+	t.Helper()
+	return harness.Run(t, "/", "unshare", slices.Concat(
+		[]string{"-m", "--propagation", "private", "env", "-u", "XDG_CACHE_HOME", "HOME=" + u.home, "TMPDIR=" + u.home}, env,
+		[]string{"bash", filepath.Join(u.dir, script), strconv.Itoa(u.uid), strconv.Itoa(u.gid), filepath.Join(u.dir, "nodes")},
+		command)...)
 }
 
 // createUser makes a user that is removed when the test ends.

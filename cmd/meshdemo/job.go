@@ -40,6 +40,10 @@ const (
 // the mount.
 func (d *demo) putInput(context.Context) error {
 	d.title("Input for a job, written to %s through the mount", d.sites[0].branch)
+	// What an earlier run has left, with --keep.
+	if err := os.RemoveAll(filepath.Join(d.dir(1), "results")); err != nil {
+		return err
+	}
 	source, input := filepath.Join(d.dir(0), "source"), filepath.Join(d.dir(0), "input")
 	for _, dir := range []string{source, input, filepath.Join(d.dir(1), "bin"), filepath.Join(d.dir(1), "results")} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {

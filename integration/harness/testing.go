@@ -56,7 +56,7 @@ var program = sync.OnceValues(func() (string, error) {
 	if path := os.Getenv("MESHMOUNT_TEST_BINARY"); path != "" {
 		return path, nil
 	}
-	return build("meshmount", "1", "-race")
+	return build("meshmount", "./cmd/meshmount", "1", "-race")
 })
 
 // StaticProgram returns the program as it is delivered: without cgo, and so without
@@ -70,10 +70,24 @@ func StaticProgram(tb testing.TB) string {
 	return path
 }
 
-var staticProgram = sync.OnceValues(func() (string, error) { return build("meshmount-static", "0") })
+var staticProgram = sync.OnceValues(func() (string, error) {
+	return build("meshmount-static", "./cmd/meshmount", "0")
+})
 
-// build compiles the program from the source tree that holds this package.
-func build(name, cgo string, flags ...string) (string, error) {
+// DemoProgram returns the program behind "make demo".
+func DemoProgram(tb testing.TB) string {
+	tb.Helper()
+	path, err := demoProgram()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return path
+}
+
+var demoProgram = sync.OnceValues(func() (string, error) { return build("meshdemo", "./cmd/meshdemo", "0") })
+
+// build compiles a program of the source tree that holds this package.
+func build(name, source, cgo string, flags ...string) (string, error) {
 	_, file, _, ok := runtime.Caller(0)
 	if !ok {
 		return "", errors.New("the source tree is unknown")
@@ -82,7 +96,7 @@ func build(name, cgo string, flags ...string) (string, error) {
 		return "", err
 	}
 	path := filepath.Join(binDir(), name)
-	cmd := exec.Command("go", append(append([]string{"build"}, flags...), "-o", path, "./cmd/meshmount")...)
+	cmd := exec.Command("go", append(append([]string{"build"}, flags...), "-o", path, source)...)
 	cmd.Dir = filepath.Join(filepath.Dir(file), "..", "..")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -1,13 +1,12 @@
 #!/bin/bash
 # As root in a mount namespace of its own: gives everybody a /dev/fuse, takes
-# fusermount3 away, and runs work.sh as an ordinary user in a user namespace, who
+# fusermount3 away, and runs a command as an ordinary user in a user namespace, who
 # mounts by mount(2).
 #
-#   namespace.sh UID GID NODE-DIRECTORY WORK-ARGUMENTS...
+#   namespace.sh UID GID NODE-DIRECTORY COMMAND...
 set -euo pipefail
 uid=$1 gid=$2 nodes=$3
 shift 3
-here=$(dirname "$0")
 
 mount --make-rprivate /
 mount -t tmpfs -o mode=0755 none "$nodes"
@@ -22,4 +21,4 @@ for name in fusermount3 fusermount; do
 	done
 done
 exec setpriv --reuid "$uid" --regid "$gid" --clear-groups --inh-caps=-all \
-	unshare -Urm bash "$here/work.sh" "$@"
+	unshare -Urm "$@"

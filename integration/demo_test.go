@@ -1,0 +1,35 @@
+package integration_test
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/meshmount/meshmount/integration/harness"
+)
+
+// TestDemo runs what "make demo" runs, twice on the same data, as root and as an
+// ordinary user.
+func TestDemo(t *testing.T) {
+	demo, binary := harness.DemoProgram(t), harness.StaticProgram(t)
+	data := t.TempDir()
+	for range 2 {
+		checkDemo(t, harness.Run(t, "/", demo, "--binary", binary, "--keep", data))
+	}
+	u := newPlainUser(t)
+	checkDemo(t, u.run(t, "setuid.sh", nil, demo, "--binary", binary))
+	checkDemo(t, u.run(t, "namespace.sh", nil, demo, "--binary", binary))
+	left, err := filepath.Glob(filepath.Join(u.home, "meshdemo-*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("the demo left %q, %v", left, err)
+	}
+}
+
+func checkDemo(t *testing.T, out string) {
+	t.Helper()
+	for _, part := range []string{"== The tree", "summary.csv", " = ", "== Unmount", "== Done"} {
+		if !strings.Contains(out, part) {
+			t.Errorf("the demo does not show %q:\n%s", part, out)
+		}
+	}
+}
