@@ -401,7 +401,7 @@ func TestXattrs(t *testing.T) {
 			t.Errorf("%s: %q %v", name, v, err)
 		}
 	}
-	if _, err := w.GetXattr(t.Context(), "/a/f", "user.other"); !errors.Is(err, ErrNoXattr) {
+	if _, err := w.GetXattr(t.Context(), "/a/f", "user.other"); !errors.Is(err, remote.NoXattr) {
 		t.Error(err)
 	}
 	if v, err := w.GetXattr(t.Context(), "/", "user.meshmount.pid"); err != nil || string(v) != fmt.Sprint(os.Getpid()) {

@@ -11,9 +11,6 @@ import (
 	"github.com/meshmount/meshmount/remote"
 )
 
-// ErrNoXattr means that there is no extended attribute of that name.
-var ErrNoXattr = errors.New("no such extended attribute")
-
 // xattrPrefix begins the names of all attributes that meshmount makes up.
 const xattrPrefix = "user.meshmount."
 
@@ -56,11 +53,11 @@ func (f *FS) xattrs(ctx context.Context, path string) (map[string]string, error)
 	return out, nil
 }
 
-// GetXattr returns the value of an extended attribute, or ErrNoXattr.
+// GetXattr returns the value of an extended attribute, or NoXattr.
 func (f *FS) GetXattr(ctx context.Context, path, name string) ([]byte, error) {
 	if !strings.HasPrefix(name, xattrPrefix) {
 		// The kernel asks for security.capability at each write: no request for that.
-		return nil, ErrNoXattr
+		return nil, fail("getxattr", path, remote.NoXattr, nil)
 	}
 	all, err := f.xattrs(ctx, path)
 	if err != nil {
@@ -68,7 +65,7 @@ func (f *FS) GetXattr(ctx context.Context, path, name string) ([]byte, error) {
 	}
 	v, ok := all[name]
 	if !ok {
-		return nil, ErrNoXattr
+		return nil, fail("getxattr", path, remote.NoXattr, nil)
 	}
 	return []byte(v), nil
 }

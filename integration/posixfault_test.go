@@ -43,6 +43,7 @@ var errnoOfKind = map[remote.Kind]syscall.Errno{
 	remote.NameTooLong: syscall.ENAMETOOLONG, remote.Invalid: syscall.EINVAL, remote.Unsupported: syscall.EOPNOTSUPP,
 	remote.Unavailable: syscall.ETIMEDOUT, remote.Corrupt: syscall.EIO, remote.ReadOnly: syscall.EROFS,
 	remote.CrossDevice: syscall.EXDEV, remote.BadHandle: syscall.EBADF,
+	remote.NoXattr: syscall.ENODATA,
 }
 
 // A program gets the errno of what the server said, from each call that asks it.

@@ -23,18 +23,25 @@ const (
 	OpUsage   Op = "usage"
 	OpOpen    Op = "open"
 	OpStream  Op = "stream" // one Read of an opened stream
+
+	OpXattrs      Op = "xattrs"
+	OpSetXattr    Op = "setxattr"
+	OpRemoveXattr Op = "removexattr"
+	OpReplicas    Op = "replicas"
+	OpRemoveTree  Op = "removetree"
 )
 
 // Ops returns all operations, for tables that must be complete.
 func Ops() []Op {
 	return []Op{OpStat, OpList, OpRead, OpPut, OpMkdir, OpRemove, OpRename,
-		OpSetAttr, OpSymlink, OpUsage, OpOpen, OpStream}
+		OpSetAttr, OpSymlink, OpUsage, OpOpen, OpStream,
+		OpXattrs, OpSetXattr, OpRemoveXattr, OpReplicas, OpRemoveTree}
 }
 
 // Mutates tells whether the operation changes the remote tree.
 func (o Op) Mutates() bool {
 	switch o {
-	case OpPut, OpMkdir, OpRemove, OpRename, OpSetAttr, OpSymlink:
+	case OpPut, OpMkdir, OpRemove, OpRename, OpSetAttr, OpSymlink, OpSetXattr, OpRemoveXattr, OpRemoveTree:
 		return true
 	}
 	return false
@@ -48,26 +55,31 @@ type Call struct {
 	Path string // the entry concerned; the source of a rename
 
 	// Arguments, each for the operations named.
-	To     string            // rename
-	Ref    Ref               // read, open
-	Buf    []byte            // read, stream
-	Off    int64             // read
-	Source Source            // put
-	Put    PutOptions        // put
-	Remove RemoveOptions     // remove
-	Rename RenameOptions     // rename
-	Attrs  Attrs             // setattr
-	Target string            // symlink
-	Yield  func(Entry) error // list
-	Opened *Call             // stream: the call that opened it
+	To        string            // rename
+	Ref       Ref               // read, open
+	Buf       []byte            // read, stream
+	Off       int64             // read
+	Source    Source            // put
+	Put       PutOptions        // put
+	Remove    RemoveOptions     // remove
+	Rename    RenameOptions     // rename
+	Attrs     Attrs             // setattr
+	Target    string            // symlink
+	Yield     func(Entry) error // list
+	Opened    *Call             // stream: the call that opened it
+	Name      string            // setxattr, removexattr
+	Value     []byte            // setxattr
+	XattrMode XattrMode         // setxattr
 
 	// Results of next.
-	Entry  Entry         // stat, put, mkdir, symlink, setattr
-	N      int           // read, stream: bytes in Buf
-	EOF    bool          // read, stream: the file ends here; next returned nil
-	Stream io.ReadCloser // open
-	Usage  Usage         // usage
-	Halt   error         // list: the caller's yield returned this; next returned nil
+	Entry    Entry             // stat, put, mkdir, symlink, setattr
+	N        int               // read, stream: bytes in Buf
+	EOF      bool              // read, stream: the file ends here; next returned nil
+	Stream   io.ReadCloser     // open
+	Usage    Usage             // usage
+	Halt     error             // list: the caller's yield returned this; next returned nil
+	Xattrs   map[string][]byte // xattrs
+	Replicas []Replica         // replicas
 
 	// Away, if set before next, is called whenever the call goes out into its
 	// caller's code (List's yield, the Source's readers), and what it returns is

@@ -34,6 +34,7 @@ const (
 	ReadOnly                // the branch takes no changes
 	CrossDevice             // two branches are involved
 	BadHandle               // closed or of the wrong mode
+	NoXattr                 // there is no extended attribute of that name
 )
 
 var kindNames = [...]string{
@@ -44,6 +45,7 @@ var kindNames = [...]string{
 	TooLarge: "too large", NameTooLong: "name too long", Invalid: "invalid",
 	Unsupported: "not supported", Unavailable: "not available", Corrupt: "corrupt",
 	ReadOnly: "read-only", CrossDevice: "crosses branches", BadHandle: "closed",
+	NoXattr: "no such attribute",
 }
 
 // Kinds returns all kinds, for tables that must be complete.

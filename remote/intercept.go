@@ -36,6 +36,9 @@ var _ interface {
 	Opener
 	Usager
 	Locator
+	Xattrer
+	Replicator
+	TreeRemover
 	Unwrapper
 } = (*decorator)(nil)
 
@@ -190,6 +193,80 @@ func (d *decorator) URL(path string) string {
 		return inner.URL(path)
 	}
 	return ""
+}
+
+// XattrPrefix implements Xattrer. It is "" if the adapter has not this ability.
+func (d *decorator) XattrPrefix() string {
+	if inner, ok := As[Xattrer](d.inner); ok {
+		return inner.XattrPrefix()
+	}
+	return ""
+}
+
+// Xattrs implements Xattrer.
+func (d *decorator) Xattrs(ctx context.Context, path string) (map[string][]byte, error) {
+	c := &Call{Op: OpXattrs, Path: path}
+	inner, ok := As[Xattrer](d.inner)
+	if !ok {
+		return nil, c.Fail(Unsupported, errNoAbility)
+	}
+	err := d.run(ctx, c, func(ctx context.Context) (err error) {
+		c.Xattrs, err = inner.Xattrs(ctx, c.Path)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return c.Xattrs, nil
+}
+
+// SetXattr implements Xattrer.
+func (d *decorator) SetXattr(ctx context.Context, path, name string, value []byte, mode XattrMode) error {
+	c := &Call{Op: OpSetXattr, Path: path, Name: name, Value: value, XattrMode: mode}
+	inner, ok := As[Xattrer](d.inner)
+	if !ok {
+		return c.Fail(Unsupported, errNoAbility)
+	}
+	return d.run(ctx, c, func(ctx context.Context) error {
+		return inner.SetXattr(ctx, c.Path, c.Name, c.Value, c.XattrMode)
+	})
+}
+
+// RemoveXattr implements Xattrer.
+func (d *decorator) RemoveXattr(ctx context.Context, path, name string) error {
+	c := &Call{Op: OpRemoveXattr, Path: path, Name: name}
+	inner, ok := As[Xattrer](d.inner)
+	if !ok {
+		return c.Fail(Unsupported, errNoAbility)
+	}
+	return d.run(ctx, c, func(ctx context.Context) error { return inner.RemoveXattr(ctx, c.Path, c.Name) })
+}
+
+// Replicas implements Replicator.
+func (d *decorator) Replicas(ctx context.Context, path string) ([]Replica, error) {
+	c := &Call{Op: OpReplicas, Path: path}
+	inner, ok := As[Replicator](d.inner)
+	if !ok {
+		return nil, c.Fail(Unsupported, errNoAbility)
+	}
+	err := d.run(ctx, c, func(ctx context.Context) (err error) {
+		c.Replicas, err = inner.Replicas(ctx, c.Path)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return c.Replicas, nil
+}
+
+// RemoveTree implements TreeRemover.
+func (d *decorator) RemoveTree(ctx context.Context, path string) error {
+	c := &Call{Op: OpRemoveTree, Path: path}
+	inner, ok := As[TreeRemover](d.inner)
+	if !ok {
+		return c.Fail(Unsupported, errNoAbility)
+	}
+	return d.run(ctx, c, func(ctx context.Context) error { return inner.RemoveTree(ctx, c.Path) })
 }
 
 // Open implements Opener.

@@ -17,12 +17,16 @@ import (
 //     that the condition asked for, the Put has happened. The bytes are compared by
 //     the server's checksum if it is a cryptographic one, otherwise by reading back.
 //     Attributes went with the bytes and are not looked at.
-//   - Remove: NotExist from a later attempt is success.
+//   - Remove, RemoveTree: NotExist from a later attempt is success.
 //   - Mkdir: Exist from a later attempt is success if there is an empty directory.
 //   - Symlink: Exist from a later attempt is success if there is our link.
 //   - Rename: any refusal of a later attempt is success if the source is gone and
 //     the target is there.
-//   - SetAttr gives the same result twice; nothing is to be settled.
+//   - SetXattr: Exist from a later attempt (it was to be created) is success if the
+//     attribute has our value.
+//   - RemoveXattr: NoXattr from a later attempt is success.
+//   - SetAttr and the other modes of SetXattr give the same result twice; nothing is
+//     to be settled.
 //
 // What cannot be told is somebody else's simultaneous change to the same effect:
 // who makes the very directory that we tried to make, or removes the very file. And
@@ -63,8 +67,12 @@ func (a *attempts) settled(ctx context.Context, refusal Kind) (bool, error) {
 	switch op := a.call.Op; {
 	case op == OpPut && (refusal == Exist || refusal == Conflict):
 		return a.putDone(ctx)
-	case op == OpRemove:
+	case op == OpRemove, op == OpRemoveTree:
 		return refusal == NotExist, nil
+	case op == OpRemoveXattr:
+		return refusal == NoXattr, nil
+	case op == OpSetXattr && refusal == Exist:
+		return a.xattrDone(ctx)
 	case op == OpMkdir && refusal == Exist:
 		return a.mkdirDone(ctx)
 	case op == OpSymlink && refusal == Exist:
@@ -108,6 +116,19 @@ func (a *attempts) renameDone(ctx context.Context) (bool, error) {
 	}
 	to, err := a.look(ctx, a.call.To)
 	return err == nil && to.Type != 0, err
+}
+
+func (a *attempts) xattrDone(ctx context.Context) (bool, error) {
+	x, ok := As[Xattrer](a.r.inner)
+	if !ok {
+		return false, nil
+	}
+	all, err := x.Xattrs(ctx, a.call.Path)
+	if errors.Is(err, NotExist) || errors.Is(err, NotDir) {
+		return false, nil
+	}
+	value, there := all[a.call.Name]
+	return there && bytes.Equal(value, a.call.Value), err
 }
 
 func (a *attempts) putDone(ctx context.Context) (bool, error) {

@@ -8,7 +8,6 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
-	"github.com/meshmount/meshmount/fs"
 	"github.com/meshmount/meshmount/remote"
 )
 
@@ -50,6 +49,7 @@ var verdicts = [...]verdict{
 	remote.ReadOnly:    {syscall.EROFS, slog.LevelDebug},
 	remote.CrossDevice: {syscall.EXDEV, slog.LevelDebug},
 	remote.BadHandle:   {syscall.EBADF, slog.LevelWarn},
+	remote.NoXattr:     {syscall.ENODATA, slog.LevelDebug},
 }
 
 // judge finds the verdict on an error that is not nil. interrupted tells that the
@@ -64,8 +64,6 @@ func judge(err error, interrupted bool) verdict {
 		return verdict{syscall.EINTR, slog.LevelDebug}
 	case err == errStale:
 		return verdict{syscall.ESTALE, slog.LevelDebug}
-	case errors.Is(err, fs.ErrNoXattr):
-		return verdict{syscall.ENODATA, slog.LevelDebug}
 	}
 	var known *remote.Error
 	if !errors.As(err, &known) && errors.Is(err, context.DeadlineExceeded) {

@@ -12,7 +12,6 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
-	"github.com/meshmount/meshmount/fs"
 	"github.com/meshmount/meshmount/remote"
 )
 
@@ -26,6 +25,7 @@ var wantErrno = map[remote.Kind]syscall.Errno{
 	remote.TooLarge: syscall.EFBIG, remote.NameTooLong: syscall.ENAMETOOLONG, remote.Invalid: syscall.EINVAL,
 	remote.Unsupported: syscall.EOPNOTSUPP, remote.Unavailable: syscall.ETIMEDOUT, remote.Corrupt: syscall.EIO,
 	remote.ReadOnly: syscall.EROFS, remote.CrossDevice: syscall.EXDEV, remote.BadHandle: syscall.EBADF,
+	remote.NoXattr: syscall.ENODATA,
 }
 
 func TestErrnoOfKinds(t *testing.T) {
@@ -67,7 +67,7 @@ func TestErrnoOfOthers(t *testing.T) {
 		{"deadline", context.DeadlineExceeded, false, syscall.ETIMEDOUT},
 		{"error after an ignored interrupt", kind(remote.NotExist, nil), true, syscall.ENOENT},
 		{"connection refused", kind(remote.Unavailable, syscall.ECONNREFUSED), false, syscall.ETIMEDOUT},
-		{"no attribute", fs.ErrNoXattr, false, syscall.ENODATA},
+		{"no attribute", remote.NoXattr, false, syscall.ENODATA},
 		{"our own", syscall.EPERM, false, syscall.EPERM},
 		{"errno deep inside", fmt.Errorf("read: %w", syscall.ENOTTY), false, syscall.EIO},
 		{"stale node", errStale, false, syscall.ESTALE},
@@ -86,7 +86,7 @@ func TestOneLogLine(t *testing.T) {
 		err   error
 		level slog.Level
 	}{
-		{remote.NotExist, slog.LevelDebug}, {fs.ErrNoXattr, slog.LevelDebug}, {errStale, slog.LevelDebug},
+		{remote.NotExist, slog.LevelDebug}, {remote.NoXattr, slog.LevelDebug}, {errStale, slog.LevelDebug},
 		{remote.Unavailable, slog.LevelWarn}, {remote.Corrupt, slog.LevelWarn}, {remote.Conflict, slog.LevelWarn},
 	} {
 		log.text.Reset()
