@@ -50,7 +50,9 @@ type Call struct {
 	// the message is dropped.
 	Out Message
 	// Data or, if that is nil, SourceLen bytes of Source go out as byte stream.
-	// Neither is copied as a whole.
+	// Neither is copied as a whole. What Source returns together with an error other
+	// than io.EOF does not go out, so that a request with bytes that Source doubts
+	// never gets whole.
 	Data      []byte
 	Source    io.Reader
 	SourceLen int
@@ -73,12 +75,15 @@ type Reply struct {
 // Call sends a request and waits for the reply. A negative status is an *Error, and
 // the connection stays usable. Everything else that goes wrong is a *BrokenError
 // (whose cause is the context's error if that has ended), after which the connection
-// is not, or ErrBusy.
+// is not, or ErrBusy. After Close it is a *BrokenError because of ErrClosed.
 //
 // If ctx ends just when the reply is complete, the call succeeds but the connection is
 // broken nevertheless.
 func (c *Conn) Call(ctx context.Context, call *Call) (Reply, error) {
 	if !c.busy.CompareAndSwap(false, true) {
+		if c.closed.Load() { // Close stays busy
+			return Reply{}, &BrokenError{API: call.API, Err: ErrClosed}
+		}
 		return Reply{}, ErrBusy
 	}
 	defer c.busy.Store(false)
@@ -188,24 +193,24 @@ func (c *Conn) sendSource(call *Call) error {
 	if err := c.write(c.head); err != nil {
 		return err
 	}
-	src := io.LimitReader(call.Source, int64(call.SourceLen))
-	n, err := io.CopyBuffer(progressWriter{c}, src, make([]byte, min(piece, max(call.SourceLen, 1))))
-	if err == nil && n < int64(call.SourceLen) {
-		return fmt.Errorf("source ended after %d of %d bytes: %w", n, call.SourceLen, io.ErrUnexpectedEOF)
+	buffer := make([]byte, min(piece, call.SourceLen))
+	for left := call.SourceLen; left > 0; {
+		n, err := call.Source.Read(buffer[:min(left, len(buffer))])
+		left -= n
+		if err == io.EOF && left > 0 {
+			return fmt.Errorf("source ended after %d of %d bytes: %w", call.SourceLen-left, call.SourceLen, io.ErrUnexpectedEOF)
+		}
+		if err != nil && err != io.EOF {
+			return err
+		}
+		if err := c.write(buffer[:n]); err != nil {
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
-// progressWriter writes to the connection and reports progress.
-type progressWriter struct{ c *Conn }
-
-func (w progressWriter) Write(p []byte) (int, error) {
-	if err := w.c.write(p); err != nil {
-		return 0, err
-	}
-	return len(p), nil
-}
-
+// write writes all of p. After an error the network has not taken the last byte.
 func (c *Conn) write(p []byte) error {
 	for len(p) > 0 {
 		n, err := c.nc.Write(p[:min(len(p), piece)])
@@ -216,6 +221,18 @@ func (c *Conn) write(p []byte) error {
 		c.tick()
 	}
 	return nil
+}
+
+// network is a connection whose Write never fails when it has taken all bytes: what
+// made it fail shows when the reply is read. TLS on it would hide how many it took.
+type network struct{ net.Conn }
+
+func (w network) Write(p []byte) (int, error) {
+	n, err := w.Conn.Write(p)
+	if n == len(p) {
+		return n, nil
+	}
+	return n, err
 }
 
 // readBuffer is the size of the buffer for headers and messages.

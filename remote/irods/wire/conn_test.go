@@ -69,32 +69,37 @@ func TestRefusal(t *testing.T) {
 // TestCancel ends a call in its middle. The connection breaks, and the error says
 // whether the request had gone out.
 func TestCancel(t *testing.T) {
-	got := make(chan struct{}, 1)
+	got := make(chan struct{})
 	address := serve(t, ServerConfig{}, func(s *Session, r *Request) error {
 		got <- struct{}{}
-		_, err := r.Body.Read(make([]byte, 1)) // blocks until the client goes away
-		if err == nil || err == io.EOF {
-			_, err = s.Next()
-		}
+		_, err := s.r.Peek(1) // blocks until the client goes away
 		return err
 	})
-	c := dial(t, config(address))
-	ctx, cancel := context.WithCancel(t.Context())
-	go func() { <-got; cancel() }()
-	_, err := c.Call(ctx, &Call{API: APIDataObjRead, In: &OpenedDataObjInp{Len: 1}, Into: make([]byte, 1)})
-	wantBroken(t, err, context.Canceled, true)
-	if !c.Broken() {
-		t.Error("not broken")
+	for _, c := range []struct {
+		what string
+		call *Call
+		sent bool
+	}{
+		{"waiting for the reply", &Call{API: APIDataObjRead, In: &OpenedDataObjInp{Len: 1}, Into: make([]byte, 1)}, true},
+		{"in the middle of the request", &Call{API: APIDataObjWrite, In: &OpenedDataObjInp{}, SourceLen: 100}, false},
+	} {
+		conn := dial(t, config(address))
+		ctx, cancel := context.WithCancel(t.Context())
+		if !c.sent {
+			c.call.Source = stuck{ctx}
+		}
+		var canceller sync.WaitGroup
+		canceller.Go(func() { <-got; cancel() })
+		_, err := conn.Call(ctx, c.call)
+		canceller.Wait()
+		t.Log(c.what)
+		wantBroken(t, err, context.Canceled, c.sent)
+		if !conn.Broken() {
+			t.Error("not broken")
+		}
+		_, err = conn.Call(t.Context(), &Call{API: APIObjStat, In: &DataObjInp{}})
+		wantBroken(t, err, ErrClosed, false)
 	}
-	_, err = c.Call(t.Context(), &Call{API: APIObjStat, In: &DataObjInp{}})
-	wantBroken(t, err, ErrClosed, false)
-
-	c = dial(t, config(address))
-	ctx, cancel = context.WithCancel(t.Context())
-	go func() { <-got; cancel() }()
-	blocked := &Call{API: APIDataObjWrite, In: &OpenedDataObjInp{}, Source: stuck{ctx}, SourceLen: 100}
-	_, err = c.Call(ctx, blocked)
-	wantBroken(t, err, context.Canceled, false)
 }
 
 // stuck is a source that gives nothing until ctx ends.
@@ -121,6 +126,24 @@ func TestSource(t *testing.T) {
 	c = dial(t, config(address))
 	_, err = c.Call(t.Context(), &Call{API: APIDataObjPut, In: &DataObjInp{}, Source: strings.NewReader("abc"), SourceLen: 5})
 	wantBroken(t, err, io.ErrUnexpectedEOF, false)
+}
+
+// TestDoubtfulSource has a source that gives all its bytes, and an error with the last
+// ones: the server must not get a whole request.
+func TestDoubtfulSource(t *testing.T) {
+	mine := errors.New("checksum")
+	whole := make(chan bool, 1)
+	c := dial(t, config(serve(t, ServerConfig{}, func(s *Session, r *Request) error {
+		_, err := io.ReadFull(r.Body, make([]byte, r.Size))
+		whole <- err == nil
+		return io.EOF
+	})))
+	source := iotest.DataErrReader(io.MultiReader(strings.NewReader("hello"), iotest.ErrReader(mine)))
+	_, err := c.Call(t.Context(), &Call{API: APIDataObjPut, In: &DataObjInp{}, Source: source, SourceLen: 5})
+	wantBroken(t, err, mine, false)
+	if <-whole {
+		t.Error("the server got the whole request")
+	}
 }
 
 // TestSerial makes two calls at once: one is refused and harms nothing.
@@ -160,6 +183,12 @@ func TestClose(t *testing.T) {
 	if err := c.Close(); err != nil || !c.Broken() {
 		t.Error(err)
 	}
+	idle := dial(t, config(serve(t, ServerConfig{}, echo)))
+	if err := idle.Close(); err != nil {
+		t.Error(err)
+	}
+	_, err = idle.Call(t.Context(), &Call{API: APIObjStat, In: &DataObjInp{}})
+	wantBroken(t, err, ErrClosed, false)
 }
 
 // TestGoodbye checks that Close tells the server.
@@ -207,7 +236,7 @@ func TestGarbageReply(t *testing.T) {
 				_, _ = io.WriteString(s.nc, answer)
 				return io.EOF
 			})))
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			var out STR
 			_, err := c.Call(ctx, &Call{API: APIDataObjRead, In: &OpenedDataObjInp{}, Out: &out, Into: make([]byte, 10)})

@@ -134,7 +134,7 @@ func connect(ctx context.Context, cfg *Config) (*Conn, error) {
 		}
 		return nil, &BrokenError{Err: err}
 	}
-	c := &Conn{cfg: *cfg, limits: cfg.Limits.withDefaults(), raw: nc, nc: nc, tick: func() {}}
+	c := &Conn{cfg: *cfg, limits: cfg.Limits.withDefaults(), raw: nc, nc: network{nc}, tick: func() {}}
 	c.r = bufio.NewReaderSize(progressReader{c}, readBuffer)
 	return c, nil
 }

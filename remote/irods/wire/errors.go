@@ -178,9 +178,9 @@ var ErrFrame = errors.New("bad frame")
 // the context ended, the answer was garbage. The connection is of no more use.
 type BrokenError struct {
 	API int
-	// Sent tells that the whole request was handed to the network, so that the server
-	// may have carried it out. It carries out nothing of a request that it got a part
-	// of only.
+	// Sent tells that the last byte of the request was handed to the network, so that
+	// the server may have carried it out. Without that byte it carries out nothing: it
+	// reads a request as a whole first. So a call with Sent false may be made again.
 	Sent bool
 	Err  error // cause; the context's error if that has ended
 }
