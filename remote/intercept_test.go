@@ -76,8 +76,37 @@ func callAll(t *testing.T, b remote.Backend) []remote.Op {
 		t.Errorf("the stream gave %q", got)
 	}
 	check(r.Close())
+	callXattrs(t, b)
 	return []remote.Op{remote.OpPut, remote.OpStat, remote.OpList, remote.OpRead, remote.OpMkdir, remote.OpRename,
-		remote.OpRemove, remote.OpSetAttr, remote.OpSymlink, remote.OpUsage, remote.OpOpen, remote.OpStream, remote.OpStream}
+		remote.OpRemove, remote.OpSetAttr, remote.OpSymlink, remote.OpUsage, remote.OpOpen, remote.OpStream, remote.OpStream,
+		remote.OpSetXattr, remote.OpXattrs, remote.OpRemoveXattr, remote.OpReplicas, remote.OpMkdir, remote.OpRemoveTree}
+}
+
+// callXattrs is the part of callAll about attributes, replicas and trees.
+func callXattrs(t *testing.T, b remote.Backend) {
+	t.Helper()
+	x, _ := remote.As[remote.Xattrer](b)
+	name := x.XattrPrefix() + "name"
+	if err := x.SetXattr(t.Context(), "/f", name, []byte("value"), remote.XattrCreate); err != nil {
+		t.Error(err)
+	}
+	if all, err := x.Xattrs(t.Context(), "/f"); err != nil || len(all) != 1 || string(all[name]) != "value" {
+		t.Errorf("the attributes are %q, %v", all, err)
+	}
+	if err := x.RemoveXattr(t.Context(), "/f", name); err != nil {
+		t.Error(err)
+	}
+	r, _ := remote.As[remote.Replicator](b)
+	if all, err := r.Replicas(t.Context(), "/f"); err != nil || len(all) != 1 || all[0].Resource != "memory" {
+		t.Errorf("the replicas are %+v, %v", all, err)
+	}
+	if _, err := b.Mkdir(t.Context(), "/t"); err != nil {
+		t.Error(err)
+	}
+	trees, _ := remote.As[remote.TreeRemover](b)
+	if err := trees.RemoveTree(t.Context(), "/t"); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestInterceptSeesAll(t *testing.T) {
@@ -92,8 +121,9 @@ func TestInterceptSeesAll(t *testing.T) {
 		t.Errorf("calls begun %v, want %v", begun, want)
 	}
 	// The Open is over last, when its stream is closed.
-	n := len(want)
-	wantEnded := append(slices.Clone(want[:n-3]), remote.OpStream, remote.OpStream, remote.OpOpen)
+	n := slices.Index(want, remote.OpOpen)
+	wantEnded := slices.Clone(want)
+	copy(wantEnded[n:], []remote.Op{remote.OpStream, remote.OpStream, remote.OpOpen})
 	if !slices.Equal(ended, wantEnded) {
 		t.Errorf("calls ended %v, want %v", ended, wantEnded)
 	}
@@ -149,7 +179,9 @@ func TestAbilities(t *testing.T) {
 		remote.Opener
 		remote.Usager
 		remote.Locator
+		attributed
 	})
+	wantUnsupported(t, direct)
 	_, err := direct.SetAttr(t.Context(), "/", remote.Attrs{})
 	wantKind(t, err, remote.Unsupported)
 	_, err = direct.Symlink(t.Context(), "/l", "x")
@@ -161,4 +193,26 @@ func TestAbilities(t *testing.T) {
 	if got := direct.URL("/"); got != "" {
 		t.Errorf("URL of nothing is %q", got)
 	}
+}
+
+// attributed are the abilities beside the tree and its contents.
+type attributed interface {
+	remote.Xattrer
+	remote.Replicator
+	remote.TreeRemover
+}
+
+// wantUnsupported calls abilities that are not there.
+func wantUnsupported(t *testing.T, b attributed) {
+	t.Helper()
+	if got := b.XattrPrefix(); got != "" {
+		t.Errorf("the prefix of nothing is %q", got)
+	}
+	_, err := b.Xattrs(t.Context(), "/")
+	wantKind(t, err, remote.Unsupported)
+	wantKind(t, b.SetXattr(t.Context(), "/", "user.x", nil, remote.XattrAny), remote.Unsupported)
+	wantKind(t, b.RemoveXattr(t.Context(), "/", "user.x"), remote.Unsupported)
+	_, err = b.Replicas(t.Context(), "/f")
+	wantKind(t, err, remote.Unsupported)
+	wantKind(t, b.RemoveTree(t.Context(), "/d"), remote.Unsupported)
 }

@@ -3,6 +3,7 @@ package remote_test
 import (
 	"context"
 	"encoding/hex"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -62,6 +63,9 @@ func plant(t *testing.T, b remote.Backend) {
 		}
 	}
 	put(t, b, "/full/x", "x")
+	if err := b.(remote.Xattrer).SetXattr(t.Context(), "/other", xattr, []byte("old"), remote.XattrAny); err != nil {
+		t.Error(err)
+	}
 }
 
 // settleCase is a change that is met by a lost answer.
@@ -201,10 +205,77 @@ var settleCases = []settleCase{
 	},
 }
 
+const xattr = memory.XattrPrefix + "name"
+
+func setXattr(value string, mode remote.XattrMode) func(context.Context, remote.Backend) error {
+	return func(ctx context.Context, b remote.Backend) error {
+		return b.(remote.Xattrer).SetXattr(ctx, "/f", xattr, []byte(value), mode)
+	}
+}
+
+// othersSet has others give the attribute another value meanwhile.
+func othersSet(t *testing.T) func(remote.Backend) {
+	return func(b remote.Backend) {
+		if err := setXattr("theirs", remote.XattrAny)(t.Context(), b); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// attributeCases are changes of attributes and removals of trees.
+var attributeCases = []settleCase{
+	{name: "setxattr", change: setXattr("mine", remote.XattrAny)},
+	{name: "create an attribute", change: setXattr("mine", remote.XattrCreate)},
+	{name: "create an empty attribute", change: setXattr("", remote.XattrCreate)},
+	{
+		name: "create an attribute, then others set it", change: setXattr("mine", remote.XattrCreate),
+		want: remote.Exist, wantNot: remote.Exist, between: othersSet,
+	},
+	{
+		name: "create an attribute, then others remove the file", change: setXattr("mine", remote.XattrCreate),
+		want: remote.NotExist, wantNot: remote.NotExist,
+		between: func(t *testing.T) func(remote.Backend) {
+			return func(b remote.Backend) {
+				if err := b.Remove(t.Context(), "/f", remote.RemoveOptions{Type: remote.File}); err != nil {
+					t.Error(err)
+				}
+			}
+		},
+	},
+	{name: "replace an attribute that is not there", change: setXattr("mine", remote.XattrReplace), want: remote.NoXattr, wantNot: remote.NoXattr},
+	{
+		name: "replace an attribute", change: func(ctx context.Context, b remote.Backend) error {
+			return b.(remote.Xattrer).SetXattr(ctx, "/other", xattr, []byte("mine"), remote.XattrReplace)
+		},
+	},
+	{
+		name: "remove an attribute", change: func(ctx context.Context, b remote.Backend) error {
+			return b.(remote.Xattrer).RemoveXattr(ctx, "/other", xattr)
+		},
+	},
+	{
+		name: "remove an attribute that is not there", want: remote.NoXattr, wantNot: remote.Other,
+		change: func(ctx context.Context, b remote.Backend) error {
+			return b.(remote.Xattrer).RemoveXattr(ctx, "/f", xattr)
+		},
+	},
+	{
+		name: "remove a tree", change: func(ctx context.Context, b remote.Backend) error {
+			return b.(remote.TreeRemover).RemoveTree(ctx, "/full")
+		},
+	},
+	{
+		name: "remove a file as a tree", want: remote.NotDir, wantNot: remote.NotDir,
+		change: func(ctx context.Context, b remote.Backend) error {
+			return b.(remote.TreeRemover).RemoveTree(ctx, "/f")
+		},
+	},
+}
+
 // TestSettle loses the first answer of each change, done or not, on servers with
 // and without checksums.
 func TestSettle(t *testing.T) {
-	for _, c := range settleCases {
+	for _, c := range slices.Concat(settleCases, attributeCases) {
 		for _, done := range []bool{true, false} {
 			for _, sums := range []bool{true, false} {
 				synctest.Test(t, func(t *testing.T) { c.run(t, done, sums) })
@@ -241,6 +312,7 @@ type decorated interface {
 	remote.Backend
 	remote.AttrSetter
 	remote.Symlinker
+	attributed
 }
 
 // TestSettleSavesUploads wants a Put that has arrived not to be sent again, and its

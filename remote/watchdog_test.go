@@ -55,6 +55,13 @@ func TestWatchdogEndsStalls(t *testing.T) {
 			remote.OpRename: func() error { return b.Rename(ctx, "/f", "/g", remote.RenameOptions{}) },
 			remote.OpOpen:   func() error { _, err := b.(remote.Opener).Open(ctx, remote.Ref{Path: "/f"}); return err },
 			remote.OpUsage:  func() error { _, err := b.(remote.Usager).Usage(ctx); return err },
+			remote.OpXattrs: func() error { _, err := b.(attributed).Xattrs(ctx, "/f"); return err },
+			remote.OpSetXattr: func() error {
+				return b.(attributed).SetXattr(ctx, "/f", memory.XattrPrefix+"a", nil, remote.XattrAny)
+			},
+			remote.OpRemoveXattr: func() error { return b.(attributed).RemoveXattr(ctx, "/f", memory.XattrPrefix+"a") },
+			remote.OpReplicas:    func() error { _, err := b.(attributed).Replicas(ctx, "/f"); return err },
+			remote.OpRemoveTree:  func() error { return b.(attributed).RemoveTree(ctx, "/d") },
 		} {
 			start := time.Now()
 			err := call()

@@ -270,6 +270,33 @@ func removeKind(n *node, want remote.Type) remote.Kind {
 	return remote.Other
 }
 
+// RemoveTree implements remote.TreeRemover. The tree goes as a whole.
+func (b *Backend) RemoveTree(ctx context.Context, path string) error {
+	if err := b.beginChange(ctx, "removetree", path); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := b.alive(ctx, "removetree", path); err != nil {
+		return err
+	}
+	if path == "/" {
+		return fail("removetree", path, remote.Invalid)
+	}
+	at, err := b.place("removetree", path)
+	switch {
+	case err != nil:
+		return err
+	case at.node == nil:
+		return fail("removetree", path, remote.NotExist)
+	case at.node.kind != remote.Dir:
+		return fail("removetree", path, remote.NotDir)
+	}
+	remote.Progress(ctx)
+	b.drop(at)
+	return nil
+}
+
 // SetAttr implements remote.AttrSetter.
 func (b *Backend) SetAttr(ctx context.Context, path string, a remote.Attrs) (remote.Entry, error) {
 	if err := b.beginChange(ctx, "setattr", path); err != nil {

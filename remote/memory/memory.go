@@ -3,8 +3,8 @@
 // open is answered here in the strictest way, and the Options make it weaker in
 // the ways real servers are weaker.
 //
-// It has all optional abilities: remote.AttrSetter, Symlinker, Opener, Usager and
-// Locator. To get a backend without them, embed it: struct{ remote.Backend }.
+// It has all optional abilities: remote.AttrSetter, Symlinker, Opener, Usager,
+// Locator, Xattrer, Replicator and TreeRemover. To get a backend without them, embed it: struct{ remote.Backend }.
 package memory
 
 import (
@@ -53,6 +53,8 @@ type Options struct {
 	Checksums bool
 	// Access is shown on every entry if it holds remote.AccessKnown.
 	Access remote.Access
+	// RefuseXattr, if set, tells which extended attributes are Invalid.
+	RefuseXattr func(name string, value []byte) bool
 	// Clock tells the time, time.Now if nil.
 	Clock func() time.Time
 }
@@ -76,6 +78,9 @@ var _ interface {
 	remote.Opener
 	remote.Usager
 	remote.Locator
+	remote.Xattrer
+	remote.Replicator
+	remote.TreeRemover
 } = (*Backend)(nil)
 
 // New returns a backend that holds an empty root directory.

@@ -24,6 +24,7 @@ type node struct {
 	changed   time.Time // last change of the content, by our clock
 	mode      uint32
 	modeKnown bool
+	xattrs    map[string][]byte // by full name, the values are never changed in place
 	version   uint64
 	id        uint64
 }
@@ -119,11 +120,20 @@ func (b *Backend) put(at place, n *node) {
 	b.touch(at.dir, true)
 }
 
-// drop takes away what is at the place.
+// drop takes away what is at the place, with all below it.
 func (b *Backend) drop(at place) {
-	b.used -= int64(len(at.node.data))
+	b.used -= at.node.size()
 	delete(at.dir.children, at.name)
 	b.touch(at.dir, true)
+}
+
+// size is the number of bytes in n and below it.
+func (n *node) size() int64 {
+	total := int64(len(n.data))
+	for _, child := range n.children {
+		total += child.size()
+	}
+	return total
 }
 
 // entry shows n as the entry at path.
