@@ -26,6 +26,7 @@ const (
 	FaultLost
 	// FaultTruncate ends a body early and reports it, as the contract demands:
 	// half of the bytes of a ReadAt, a listing or a stream come, then Unavailable.
+	// A RemoveTree leaves half of the directory's children; its error is Unsure.
 	FaultTruncate
 	// FaultReset breaks a Put in the middle of its source with Unavailable.
 	// Nothing was done if the backend has AtomicPut.
@@ -61,7 +62,8 @@ type Plan struct {
 // FaultyBackend is a Backend that meets the faults of its Plan.
 type FaultyBackend struct {
 	remote.Backend
-	mu       sync.Mutex // guards the fields below
+	below    remote.Backend // without the faults
+	mu       sync.Mutex     // guards the fields below
 	plan     Plan
 	dice     *rand.Rand
 	seen     []int // matching calls by rule
@@ -74,7 +76,7 @@ type FaultyBackend struct {
 // Faulty returns b with the faults of plan. Faults reach optional abilities and
 // streams too. It is safe for concurrent use.
 func Faulty(b remote.Backend, plan Plan) *FaultyBackend {
-	f := &FaultyBackend{over: make(chan struct{})}
+	f := &FaultyBackend{below: b, over: make(chan struct{})}
 	f.SetPlan(plan)
 	f.Backend = remote.Intercept(b, f.around)
 	return f
@@ -189,6 +191,9 @@ func (f *FaultyBackend) around(ctx context.Context, c *remote.Call, next remote.
 		}
 		return next(ctx)
 	}
+	if rule.Fault == FaultTruncate && c.Op == remote.OpRemoveTree {
+		return rule.truncateRemoval(ctx, c, f.below)
+	}
 	return rule.apply(ctx, c, next)
 }
 
@@ -259,6 +264,35 @@ func (r Rule) truncateList(ctx context.Context, c *remote.Call, next remote.Next
 		return err
 	}
 	return r.fail(c, remote.Unavailable)
+}
+
+// truncateRemoval removes half of the children of the tree on b.
+func (r Rule) truncateRemoval(ctx context.Context, c *remote.Call, b remote.Backend) error {
+	var children []remote.Entry
+	err := b.List(ctx, c.Path, func(e remote.Entry) error {
+		children = append(children, e)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	trees, ok := remote.As[remote.TreeRemover](b)
+	if !ok {
+		return c.Fail(remote.Unsupported, ErrInjected)
+	}
+	for _, e := range children[:(len(children)+1)/2] {
+		if e.Type == remote.Dir {
+			err = trees.RemoveTree(ctx, e.Path)
+		} else {
+			err = b.Remove(ctx, e.Path, remote.RemoveOptions{Type: e.Type})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	fault := r.fail(c, remote.Unavailable)
+	fault.Unsure = true
+	return fault
 }
 
 func (r Rule) reset(ctx context.Context, c *remote.Call, next remote.Next) error {

@@ -135,6 +135,32 @@ func TestFaultTruncate(t *testing.T) {
 	}
 }
 
+func TestFaultTruncatedRemoval(t *testing.T) {
+	b := faulty(t)
+	for _, path := range []string{"/d", "/d/sub", "/d/other"} {
+		if _, err := b.Mkdir(t.Context(), path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.Rename(t.Context(), "/f", "/d/sub/f", remote.RenameOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Rename(t.Context(), "/g", "/d/g", remote.RenameOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	plan(b, remotetest.Rule{Fault: remotetest.FaultTruncate})
+	trees, _ := remote.As[remote.TreeRemover](b)
+	wantFault(t, trees.RemoveTree(t.Context(), "/d"), remote.Unavailable, true)
+	if err := trees.RemoveTree(t.Context(), "/none"); !errors.Is(err, remote.NotExist) {
+		t.Errorf("a removal that fails anyhow: %v", err)
+	}
+	plan(b)
+	left := 0
+	if err := b.List(t.Context(), "/d", func(remote.Entry) error { left++; return nil }); err != nil || left != 1 {
+		t.Errorf("%d of 3 are left, %v", left, err)
+	}
+}
+
 func TestFaultReset(t *testing.T) {
 	for _, inPlace := range []bool{false, true} {
 		b := remotetest.Faulty(memory.New(memory.Options{InPlacePut: inPlace}), remotetest.Plan{})

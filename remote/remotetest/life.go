@@ -61,6 +61,7 @@ func (e *env) optionalCalls(all map[string]func(ctx context.Context) error) {
 	if s, ok := remote.As[remote.Symlinker](e.b); ok {
 		all["symlink"] = func(ctx context.Context) error { _, err := s.Symlink(ctx, "/newlink", "f"); return err }
 	}
+	e.moreCalls(all)
 	if u, ok := remote.As[remote.Usager](e.b); ok {
 		all["usage"] = func(ctx context.Context) error { _, err := u.Usage(ctx); return err }
 	}
@@ -69,6 +70,23 @@ func (e *env) optionalCalls(all map[string]func(ctx context.Context) error) {
 			_, err := readStream(ctx, o, remote.Ref{Path: "/f", Size: -1})
 			return err
 		}
+	}
+}
+
+func (e *env) moreCalls(all map[string]func(ctx context.Context) error) {
+	if x, ok := remote.As[remote.Xattrer](e.b); ok {
+		name := x.XattrPrefix() + "name"
+		all["xattrs"] = func(ctx context.Context) error { _, err := x.Xattrs(ctx, "/f"); return err }
+		all["setxattr"] = func(ctx context.Context) error {
+			return x.SetXattr(ctx, "/f", name, []byte("value"), remote.XattrAny)
+		}
+		all["removexattr"] = func(ctx context.Context) error { return x.RemoveXattr(ctx, "/f", name) }
+	}
+	if r, ok := remote.As[remote.Replicator](e.b); ok {
+		all["replicas"] = func(ctx context.Context) error { _, err := r.Replicas(ctx, "/f"); return err }
+	}
+	if r, ok := remote.As[remote.TreeRemover](e.b); ok {
+		all["removetree"] = func(ctx context.Context) error { return r.RemoveTree(ctx, "/newdir") }
 	}
 }
 

@@ -29,11 +29,14 @@ func RunModel(t *testing.T, f Factory) {
 		if _, err := e.b.Mkdir(e.ctx, m.root); err != nil {
 			rt.Fatalf("mkdir of the run's directory: %v", err)
 		}
-		rt.Repeat(map[string]func(*rapid.T){
+		all := map[string]func(*rapid.T){
 			"put": m.put, "mkdir": m.mkdir, "remove": m.remove, "rename": m.rename,
-			"stat": m.stat, "list": m.listDir, "read": m.readAt, "symlink": m.symlink,
-		})
+			"stat": m.stat, "list": m.listDir, "read": m.readAt,
+		}
+		m.optional(all)
+		rt.Repeat(all)
 		m.compare()
+		m.compareXattrs()
 	})
 }
 
@@ -42,8 +45,9 @@ type object struct {
 	kind    remote.Type
 	data    []byte
 	target  string
-	version string // current, if it is proof
-	old     string // an earlier one that differs from version, if it is proof
+	version string            // current, if it is proof
+	old     string            // an earlier one that differs from version, if it is proof
+	xattrs  map[string]string // by full name, never changed in place
 }
 
 // modelRun is one run: a directory of the backend and the map it must agree with.
@@ -143,6 +147,9 @@ func (m *modelRun) put(t *rapid.T) {
 		t.Fatalf("%s returned %+v", what, got)
 	}
 	after := object{kind: remote.File, data: data}
+	if before.kind == remote.File {
+		after.xattrs = before.xattrs
+	}
 	if got.Version != "" && !got.Provisional {
 		after.version = got.Version
 		if before.version != got.Version {
@@ -189,10 +196,7 @@ func (m *modelRun) mkdir(t *rapid.T) {
 }
 
 func (m *modelRun) symlink(t *rapid.T) {
-	s, ok := remote.As[remote.Symlinker](m.env.b)
-	if !ok {
-		t.Skip("no symbolic links")
-	}
+	s, _ := remote.As[remote.Symlinker](m.env.b)
 	path := m.anyPath(t, "path")
 	kinds := m.parent(path)
 	if o, exists := m.tree[path]; exists && kinds == nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"slices"
@@ -216,10 +217,16 @@ var mutants = map[string]mutant{
 	})},
 }
 
+func allMutants() map[string]mutant {
+	all := maps.Clone(mutants)
+	maps.Copy(all, attributeMutants)
+	return all
+}
+
 // TestBroken runs the suite on the broken backend that TestSuiteFindsMutants asks
 // for, in a process of its own, because it must fail.
 func TestBroken(t *testing.T) {
-	m, ok := mutants[os.Getenv(brokenEnv)]
+	m, ok := allMutants()[os.Getenv(brokenEnv)]
 	if !ok {
 		return
 	}
@@ -236,7 +243,7 @@ func TestBroken(t *testing.T) {
 // TestSuiteFindsMutants wants the suite to fail on each mutant, in the check that is
 // there for it, and to say so.
 func TestSuiteFindsMutants(t *testing.T) {
-	for name, m := range mutants {
+	for name, m := range allMutants() {
 		t.Run(name, func(t *testing.T) {
 			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestBroken$/^"+m.check+"$", "-rapid.nofailfile")
 			cmd.Env = append(os.Environ(), brokenEnv+"="+name)

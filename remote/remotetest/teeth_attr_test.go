@@ -1,0 +1,118 @@
+package remotetest_test
+
+import (
+	"bytes"
+	"context"
+	"strings"
+
+	"github.com/meshmount/meshmount/remote"
+	"github.com/meshmount/meshmount/remote/memory"
+	"github.com/meshmount/meshmount/remote/remotetest"
+)
+
+// replacing makes a new file of each Put, which has no attributes.
+type replacing struct{ *memory.Backend }
+
+// Put implements remote.Backend.
+func (b replacing) Put(ctx context.Context, path string, src remote.Source, opts remote.PutOptions) (remote.Entry, error) {
+	_, err := b.Backend.Put(ctx, path+".tmp", src, remote.PutOptions{})
+	if err != nil {
+		return remote.Entry{}, err
+	}
+	if err := b.Rename(ctx, path+".tmp", path, remote.RenameOptions{}); err != nil {
+		return remote.Entry{}, err
+	}
+	return b.Stat(ctx, path)
+}
+
+// rewriting puts a file anew when an attribute of it is set.
+type rewriting struct{ *memory.Backend }
+
+// SetXattr implements remote.Xattrer.
+func (b rewriting) SetXattr(ctx context.Context, path, name string, value []byte, mode remote.XattrMode) error {
+	if err := b.Backend.SetXattr(ctx, path, name, value, mode); err != nil {
+		return err
+	}
+	e, err := b.Stat(ctx, path)
+	if err != nil || e.Type != remote.File || e.Size == 0 {
+		return err
+	}
+	data := make([]byte, e.Size)
+	if _, err = b.ReadAt(ctx, remote.Ref{Path: path, Size: e.Size}, data, 0); err == nil {
+		_, err = b.Put(ctx, path, remotetest.Bytes(data), remote.PutOptions{})
+	}
+	return err
+}
+
+// greedy removes with a tree all whose names begin alike.
+type greedy struct{ *memory.Backend }
+
+// RemoveTree implements remote.TreeRemover.
+func (b greedy) RemoveTree(ctx context.Context, path string) error {
+	dir, _ := remote.Split(path)
+	var alike []string
+	err := b.List(ctx, dir, func(e remote.Entry) error {
+		if e.Type == remote.Dir && e.Path != path && strings.HasPrefix(e.Path, path) {
+			alike = append(alike, e.Path)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, other := range alike {
+		if err := b.Backend.RemoveTree(ctx, other); err != nil {
+			return err
+		}
+	}
+	return b.Backend.RemoveTree(ctx, path)
+}
+
+var attributeMutants = map[string]mutant{
+	"forgets attributes":           {"Xattrs", on(remote.OpSetXattr, func(context.Context, *remote.Call, remote.Next) error { return nil })},
+	"keeps attributes":             {"Xattrs", on(remote.OpRemoveXattr, func(context.Context, *remote.Call, remote.Next) error { return nil })},
+	"shows attributes of others":   {"Xattrs", edit(remote.OpXattrs, func(c *remote.Call) { c.Path = "/" })},
+	"rewrites for attributes":      {"Xattrs", func() remote.Backend { return rewriting{memory.New(memory.Options{})} }},
+	"ignores attribute modes":      {"XattrModes", edit(remote.OpSetXattr, func(c *remote.Call) { c.XattrMode = remote.XattrAny })},
+	"replaces what is not there":   {"XattrModes", forgiving(remote.OpSetXattr, remote.NoXattr)},
+	"sets attributes of nothing":   {"XattrErrors", forgiving(remote.OpSetXattr, remote.NotExist)},
+	"lists attributes of nothing":  {"XattrErrors", forgiving(remote.OpXattrs, remote.NotExist)},
+	"takes any attribute name":     {"XattrErrors", forgiving(remote.OpSetXattr, remote.Invalid)},
+	"removes attributes not there": {"XattrErrors", forgiving(remote.OpRemoveXattr, remote.NoXattr)},
+	"trims values":                 {"XattrBytes", edit(remote.OpSetXattr, func(c *remote.Call) { c.Value = bytes.TrimSpace(c.Value) })},
+	"folds attribute names": {"XattrBytes", around(func(ctx context.Context, c *remote.Call, next remote.Next) error {
+		c.Name = strings.ToLower(c.Name)
+		return next(ctx)
+	})},
+	"swallows odd values": {"XattrBytes", on(remote.OpSetXattr, func(ctx context.Context, c *remote.Call, next remote.Next) error {
+		if bytes.ContainsRune(c.Value, 0) {
+			return nil
+		}
+		return next(ctx)
+	})},
+	"loses attributes by puts": {"XattrLife", func() remote.Backend { return replacing{memory.New(memory.Options{})} }},
+	"forgets removed values":   {"Model", on(remote.OpRemoveXattr, func(context.Context, *remote.Call, remote.Next) error { return nil })},
+	"has no replicas":          {"Replicas", spoil(remote.OpReplicas, func(c *remote.Call) { c.Replicas = nil })},
+	"has only stale replicas": {"Replicas", spoil(remote.OpReplicas, func(c *remote.Call) {
+		for i := range c.Replicas {
+			c.Replicas[i].State = remote.ReplicaStale
+		}
+	})},
+	"shows another size": {"Replicas", spoil(remote.OpReplicas, func(c *remote.Call) {
+		for i := range c.Replicas {
+			c.Replicas[i].Size++
+		}
+	})},
+	"has replicas of directories": {"Replicas", forgiving(remote.OpReplicas, remote.IsDir)},
+	"leaves trees":                {"RemoveTree", on(remote.OpRemoveTree, func(context.Context, *remote.Call, remote.Next) error { return nil })},
+	"removes trees not there":     {"RemoveTree", forgiving(remote.OpRemoveTree, remote.NotExist)},
+	"removes by prefix":           {"RemoveTree", func() remote.Backend { return greedy{memory.New(memory.Options{})} }},
+	"removes files as trees":      {"RemoveTreeErrors", forgiving(remote.OpRemoveTree, remote.NotDir)},
+	"removes the root":            {"RemoveTreeErrors", forgiving(remote.OpRemoveTree, remote.Invalid)},
+	"removes without progress": {"RemoveTreeLarge", on(remote.OpRemoveTree, func(ctx context.Context, _ *remote.Call, next remote.Next) error {
+		return next(remote.WithProgress(ctx, func() {}))
+	})},
+	"removes late": {"EndedContext", on(remote.OpRemoveTree, func(ctx context.Context, _ *remote.Call, next remote.Next) error {
+		return next(context.WithoutCancel(ctx))
+	})},
+}
