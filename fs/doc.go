@@ -24,6 +24,14 @@
 // call fails with Conflict. Content that cannot be put at all is moved to
 // Options.ParkDir when its last handle goes, never dropped.
 //
+// # Extended attributes
+//
+// user.meshmount.* is made up here. Names with the prefix of the branch's
+// remote.Xattrer are read and written on its server, at once; there are no others.
+// What was read is used again for AttrTTL. A file that the server has yet to see has
+// none, and is put there first when one is set. They are about what has a name:
+// those of a file that has lost it are out of reach.
+//
 // # Locks, in the order in which they are taken
 //
 //  1. path locks (locker): one per path for what changes its name or its content on
@@ -32,6 +40,6 @@
 //  3. file.content: writers exclusive; reads of staged bytes shared; never during
 //     an upload, which keeps writers off by file.frozen.
 //  4. state, held for moments and never during I/O: FS.mu before file.mu before the
-//     locks of inodes and versions; dirFetch.mu before metaCache.mu; otherwise never
-//     two at a time.
+//     locks of inodes, versions and inoCache; dirFetch.mu before metaCache.mu;
+//     otherwise never two at a time.
 package fs

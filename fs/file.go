@@ -37,6 +37,7 @@ type file struct {
 	mode    *uint32       // guarded by mu; permission bits to store, nil: as they are
 	setTime bool          // guarded by mu; mtime was set by the program
 	failed  error         // guarded by mu; of the last upload, nil after a success or a change
+	untold  error         // guarded by mu; a conflict that no close or fsync has reported yet
 	puts    uint64        // guarded by mu; counts changes of base
 	fresh   time.Time     // guarded by mu; until when base need not be compared with the server's
 	setting int           // guarded by mu; changes of attributes under way on the server

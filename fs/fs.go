@@ -80,7 +80,11 @@ type FS struct {
 	paths  locker
 	stages *stageDir
 	pages  *versions // version whose pages the kernel may hold, by inode
-	start  time.Time
+
+	xattrs   *inoCache[map[string][]byte] // extended attributes that servers keep
+	replicas *inoCache[string]
+
+	start time.Time
 
 	mu         sync.Mutex
 	files      map[string]*file   // guarded by mu; open, by present path
@@ -114,6 +118,8 @@ func New(opts Options, branches []Branch) (*FS, error) {
 	if f.now == nil {
 		f.now = time.Now
 	}
+	f.xattrs = newInoCache(f.now, maxXattrBytes, xattrCost)
+	f.replicas = newInoCache(f.now, maxReplicaBytes, textCost)
 	f.start = f.now()
 	f.closing, f.stop = context.WithCancel(context.Background())
 	var list []*branch

@@ -77,14 +77,17 @@ func (h *Handle) Flush(ctx context.Context) error {
 	if !h.write {
 		return nil
 	}
-	return h.x.upload(context.WithoutCancel(ctx))
+	if err := h.x.upload(context.WithoutCancel(ctx)); err != nil {
+		return err
+	}
+	return h.x.toTell()
 }
 
 // Fsync puts what was written to the server. If ctx ends first, its error is
 // returned and the upload goes on.
 func (h *Handle) Fsync(ctx context.Context) error {
 	if !h.x.mustPut() {
-		return nil
+		return h.x.toTell()
 	}
 	done := make(chan error, 1)
 	h.x.fs.background.Go(func() { done <- h.x.upload(context.WithoutCancel(ctx)) })

@@ -58,6 +58,25 @@ func (x *file) put(ctx context.Context) error {
 	return err
 }
 
+// tellLater keeps the error of a put that no close or fsync has asked for, if there
+// will be no other put to report it: what is found by the way must not pass unheard.
+func (x *file) tellLater(err error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.dirty {
+		x.untold = err
+	}
+}
+
+// toTell returns what tellLater has kept, once.
+func (x *file) toTell() error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	err := x.untold
+	x.untold = nil
+	return err
+}
+
 // freeze keeps writers off until thaw is called.
 func (x *file) freeze() (thaw func()) {
 	frozen := make(chan struct{})
@@ -116,6 +135,8 @@ func (x *file) putOnce(ctx context.Context, s upShot) (remote.Entry, error) {
 	x.b.meta.changing(s.rel)
 	e, err := x.b.Backend.Put(ctx, s.rel, s.src, s.opts)
 	x.b.meta.changing(s.rel)
+	x.fs.xattrs.changed(x.ino) // a file that had to be made anew has lost them
+	x.fs.replicas.changed(x.ino)
 	if err != nil {
 		x.b.meta.forget(s.rel, remote.File) // it may have happened all the same
 	}

@@ -6,6 +6,7 @@ import (
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
 
 	"github.com/meshmount/meshmount/fs"
 	"github.com/meshmount/meshmount/remote"
@@ -150,9 +151,21 @@ func (r *raw) StatFs(_ <-chan struct{}, in *fuse.InHeader, out *fuse.StatfsOut) 
 // not to, and then nobody does but the server.
 func (r *raw) Access(<-chan struct{}, *fuse.AccessIn) fuse.Status { return fuse.ENOSYS }
 
+// still returns errStale if path has passed to another object than n. The attributes
+// of a file go with its name: one that is open without it has none to read or set.
+func (r *raw) still(n *node, path string) error {
+	if !r.fs.Is(path, n.key.ino) {
+		return errStale
+	}
+	return nil
+}
+
 // GetXAttr reads an extended attribute.
 func (r *raw) GetXAttr(cancel <-chan struct{}, in *fuse.InHeader, attr string, dest []byte) (size uint32, st fuse.Status) {
-	st = r.look(cancel, in, "getxattr", "", func(ctx context.Context, _ *node, path string) error {
+	st = r.look(cancel, in, "getxattr", "", func(ctx context.Context, n *node, path string) error {
+		if err := r.still(n, path); err != nil {
+			return err
+		}
 		value, err := r.fs.GetXattr(ctx, path, attr)
 		if err == nil {
 			size, err = deliver(value, dest)
@@ -164,7 +177,10 @@ func (r *raw) GetXAttr(cancel <-chan struct{}, in *fuse.InHeader, attr string, d
 
 // ListXAttr lists the names of the extended attributes.
 func (r *raw) ListXAttr(cancel <-chan struct{}, in *fuse.InHeader, dest []byte) (size uint32, st fuse.Status) {
-	st = r.look(cancel, in, "listxattr", "", func(ctx context.Context, _ *node, path string) error {
+	st = r.look(cancel, in, "listxattr", "", func(ctx context.Context, n *node, path string) error {
+		if err := r.still(n, path); err != nil {
+			return err
+		}
 		names, err := r.fs.ListXattr(ctx, path)
 		if err != nil || len(names) == 0 {
 			return err
@@ -187,14 +203,37 @@ func deliver(value, dest []byte) (uint32, error) {
 
 // SetXAttr sets an extended attribute.
 func (r *raw) SetXAttr(_ <-chan struct{}, in *fuse.SetXAttrIn, attr string, data []byte) fuse.Status {
-	return r.change(&in.InHeader, "setxattr", "", func(_ *node, path string) error {
-		return r.fs.SetXattr(r.ctx, path, attr, data, int(in.Flags))
+	return r.change(&in.InHeader, "setxattr", "", func(n *node, path string) error {
+		mode, err := xattrMode(in.Flags)
+		if err == nil {
+			err = r.still(n, path)
+		}
+		if err != nil {
+			return err
+		}
+		return r.fs.SetXattr(r.ctx, path, attr, data, mode)
 	})
+}
+
+// xattrMode unpacks the flags of setxattr(2).
+func xattrMode(flags uint32) (remote.XattrMode, error) {
+	switch flags {
+	case 0:
+		return remote.XattrAny, nil
+	case unix.XATTR_CREATE:
+		return remote.XattrCreate, nil
+	case unix.XATTR_REPLACE:
+		return remote.XattrReplace, nil
+	}
+	return 0, syscall.EINVAL
 }
 
 // RemoveXAttr removes an extended attribute.
 func (r *raw) RemoveXAttr(_ <-chan struct{}, in *fuse.InHeader, attr string) fuse.Status {
-	return r.change(in, "removexattr", "", func(_ *node, path string) error {
+	return r.change(in, "removexattr", "", func(n *node, path string) error {
+		if err := r.still(n, path); err != nil {
+			return err
+		}
 		return r.fs.RemoveXattr(r.ctx, path, attr)
 	})
 }
