@@ -47,8 +47,13 @@ func (b *logBuffer) logger() *slog.Logger {
 // newCore returns a core with one branch at the root.
 func newCore(t *testing.T, b remote.Backend, ttl time.Duration) *fs.FS {
 	t.Helper()
-	core, err := fs.New(fs.Options{StageDir: t.TempDir(), ParkDir: t.TempDir(), Umask: 0o022, Hostname: "test"},
-		[]fs.Branch{{Prefix: "/", Backend: b, AttrTTL: ttl, DirTTL: ttl, NegTTL: ttl}})
+	return newTreeCore(t, fs.Branch{Prefix: "/", Backend: b, AttrTTL: ttl, DirTTL: ttl, NegTTL: ttl})
+}
+
+// newTreeCore returns a core with these branches.
+func newTreeCore(t *testing.T, branches ...fs.Branch) *fs.FS {
+	t.Helper()
+	core, err := fs.New(fs.Options{StageDir: t.TempDir(), ParkDir: t.TempDir(), Umask: 0o022, Hostname: "test"}, branches)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,9 +68,16 @@ func newCore(t *testing.T, b remote.Backend, ttl time.Duration) *fs.FS {
 // mountAt mounts a fresh tree in memory and returns its mount point.
 func mountAt(t *testing.T, opts Options) (*Server, string, *memory.Backend) {
 	t.Helper()
-	point := t.TempDir()
 	b := memory.New(memory.Options{})
-	s, err := Mount(t.Context(), newCore(t, b, time.Minute), point, opts)
+	s, point := mountCore(t, newCore(t, b, time.Minute), opts)
+	return s, point, b
+}
+
+// mountCore mounts a core and returns its mount point.
+func mountCore(t *testing.T, core *fs.FS, opts Options) (*Server, string) {
+	t.Helper()
+	point := t.TempDir()
+	s, err := Mount(t.Context(), core, point, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +89,7 @@ func mountAt(t *testing.T, opts Options) (*Server, string, *memory.Backend) {
 			}
 		}
 	})
-	return s, point, b
+	return s, point
 }
 
 func TestMountReadWrite(t *testing.T) {

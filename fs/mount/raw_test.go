@@ -251,6 +251,7 @@ func TestRawUnlinked(t *testing.T) {
 	if got := b.read(f.Fh, 100); got != "he" || attr.Size != 2 {
 		t.Errorf("after truncation %q, size %d", got, attr.Size)
 	}
+	b.wantNoXattrs("of the unlinked file", f.NodeId)
 	b.close(f.Fh)
 	b.want("getattr after close", b.GetAttr(nil, &fuse.GetAttrIn{InHeader: at(f.NodeId)}, &attr), syscall.ESTALE)
 	b.want("setattr after close", b.SetAttr(nil, &set, &attr), syscall.ESTALE)
@@ -326,6 +327,37 @@ func TestRawSetID(t *testing.T) {
 	b.ok(b.SetAttr(nil, &fuse.SetAttrIn{SetAttrInCommon: fuse.SetAttrInCommon{InHeader: at(f.NodeId),
 		Valid: fuse.FATTR_UID}}, &attr))
 	after("chown to oneself", 0o755)
+}
+
+// wantNoXattrs wants the attributes of a node to be out of reach.
+func (b *bench) wantNoXattrs(what string, id uint64) {
+	b.t.Helper()
+	in := at(id)
+	const name = memory.XattrPrefix + "x"
+	_, st := b.GetXAttr(nil, &in, name, nil)
+	b.want("getxattr "+what, st, syscall.ESTALE)
+	_, st = b.ListXAttr(nil, &in, nil)
+	b.want("listxattr "+what, st, syscall.ESTALE)
+	b.want("setxattr "+what, b.SetXAttr(nil, &fuse.SetXAttrIn{InHeader: in}, name, nil), syscall.ESTALE)
+	b.want("removexattr "+what, b.RemoveXAttr(nil, &in, name), syscall.ESTALE)
+}
+
+// A name that has passed to another file on the server gives nothing of that to who
+// has the old one open.
+func TestRawXattrReplaced(t *testing.T) {
+	b := newBench(t, 0)
+	b.put("/f", "old")
+	f := b.lookup(1, "f")
+	out, st := b.open(f.NodeId, syscall.O_RDONLY)
+	b.ok(st)
+	b.put("/f", "another")
+	now := b.lookup(1, "f")
+	if now.NodeId == f.NodeId {
+		t.Fatal("both are one node")
+	}
+	b.wantNoXattrs("of the old file", f.NodeId)
+	b.ok(b.SetXAttr(nil, &fuse.SetXAttrIn{InHeader: at(now.NodeId)}, memory.XattrPrefix+"x", []byte("1")))
+	b.close(out.Fh)
 }
 
 func TestRawXattr(t *testing.T) {
