@@ -214,8 +214,9 @@ func (r *environmentReader) environment(home string) *Environment {
 	}
 	var err error
 	if v[KeyPort] != "" {
-		e.Port, err = parsePort(v[KeyPort])
+		port, err := parsePort(v[KeyPort])
 		r.fault(KeyPort, err)
+		e.Port = defaultTo(port, DefaultPort)
 	}
 	e.Scheme, err = ParseScheme(v[KeyScheme])
 	r.fault(KeyScheme, err)

@@ -39,9 +39,6 @@ const (
 	temporary = "%TEMPORARY_PW%"
 )
 
-// MaxScrambled is the greatest size in bytes of a password file that makes sense.
-const MaxScrambled = 1 + headLen + 1 + wire.MaxPassword + len(temporary) + 1
-
 // Errors of Unscramble.
 var (
 	// ErrScramble: the content is garbage, or of another user's file, or of a file of

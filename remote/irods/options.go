@@ -37,6 +37,8 @@ type Options struct {
 	Policy wire.Policy
 	// CAFile is a file of PEM certificates that are trusted besides the system's.
 	CAFile string
+	// CADir is a directory of such files, as irods_ssl_ca_certificate_path.
+	CADir string
 	// Verify says how far the server's certificate is checked.
 	Verify wire.Verify
 	// Encryption is announced after the start of TLS. Zero values become the defaults

@@ -69,9 +69,12 @@ func ParseURL(text string) (URL, error) {
 	return u, nil
 }
 
-// String returns the address without the user.
+// String returns the address in the form that ParseURL reads.
 func (u URL) String() string {
 	out := url.URL{Scheme: URLScheme, Path: u.Root}
+	if u.User != "" {
+		out.User = url.User(FullUser(u.User, u.Zone))
+	}
 	if u.Host != "" {
 		out.Host = net.JoinHostPort(u.Host, strconv.Itoa(u.Port))
 	}
@@ -82,6 +85,15 @@ func (u URL) String() string {
 func ZoneOf(path string) string {
 	zone, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	return zone
+}
+
+// FullUser returns the full name of a user, "alice#tempZone", or the bare one if zone is
+// empty.
+func FullUser(name, zone string) string {
+	if zone == "" {
+		return name
+	}
+	return name + "#" + zone
 }
 
 // SplitUser takes apart the full name of a user, "alice#tempZone". The zone is empty

@@ -25,8 +25,7 @@ func TestParseURL(t *testing.T) {
 		if err != nil || got != c.want {
 			t.Errorf("%s: %+v, %v; want %+v", c.text, got, err, c.want)
 		}
-		again, err := ParseURL(got.String())
-		if got.User, got.Zone = "", ""; err != nil || again != got {
+		if again, err := ParseURL(got.String()); err != nil || again != got {
 			t.Errorf("%s: %s reads back as %+v, %v", c.text, got, again, err)
 		}
 	}
@@ -82,7 +81,7 @@ func long(s string, n int) string { return strings.Repeat(s, n) }
 
 func TestSplitUserAndZoneOf(t *testing.T) {
 	for text, want := range map[string][2]string{"alice": {"alice", ""}, "alice#z": {"alice", "z"}, "a.b@c": {"a.b@c", ""}} {
-		if name, zone, err := SplitUser(text); err != nil || name != want[0] || zone != want[1] {
+		if name, zone, err := SplitUser(text); err != nil || name != want[0] || zone != want[1] || FullUser(name, zone) != text {
 			t.Errorf("%s: %q, %q, %v", text, name, zone, err)
 		}
 	}
@@ -110,7 +109,6 @@ func FuzzParseURL(f *testing.F) {
 		if u.Root != "" && (u.Root[0] != '/' || strings.HasSuffix(u.Root, "/") || strings.Contains(u.Root, "//")) {
 			t.Errorf("%q: root %q", text, u.Root)
 		}
-		u.User, u.Zone = "", ""
 		if again, err := ParseURL(u.String()); err != nil || again != u {
 			t.Errorf("%q: %s reads back as %+v, %v", text, u, again, err)
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/meshmount/meshmount/cmd/internal/settings"
 	"github.com/meshmount/meshmount/remote"
+	"github.com/meshmount/meshmount/remote/irods"
 	"github.com/meshmount/meshmount/remote/webdav"
 )
 
@@ -55,12 +56,26 @@ type Dialer struct {
 	Agent   string // how the program calls itself to servers
 }
 
-// Dial connects to a branch's server and finds out what it is. It makes one attempt
-// to log in. The error is an *exit.Error.
-func (d *Dialer) Dial(ctx context.Context, b *settings.Branch) (*webdav.Backend, error) {
-	root, _, err := webdav.ParseURL(b.URL)
+// Dial connects to a branch's server and finds out what it is; Describe tells that. It
+// makes one attempt to log in. The error is an *exit.Error.
+func (d *Dialer) Dial(ctx context.Context, b *settings.Branch) (remote.Backend, error) {
+	ctx, cancel := patience(ctx, b)
+	defer cancel()
+	dial := d.dialShare
+	if b.Kind() == settings.Zone {
+		dial = d.dialZone
+	}
+	backend, err := dial(ctx, b)
 	if err != nil {
 		return nil, Classify(b, err)
+	}
+	return backend, nil
+}
+
+func (d *Dialer) dialShare(ctx context.Context, b *settings.Branch) (remote.Backend, error) {
+	root, _, err := webdav.ParseURL(b.URL)
+	if err != nil {
+		return nil, err
 	}
 	opts := webdav.Options{
 		URL: root, User: b.User, CAFile: string(b.CAFile), AllowPlainHTTP: b.AllowPlainHTTP,
@@ -75,13 +90,24 @@ func (d *Dialer) Dial(ctx context.Context, b *settings.Branch) (*webdav.Backend,
 	case settings.Token:
 		opts.Token = d.Secrets(b)
 	}
-	ctx, cancel := patience(ctx, b)
-	defer cancel()
 	backend, err := webdav.Dial(ctx, opts)
 	if err != nil {
-		return nil, Classify(b, err)
+		return nil, err // not a nil pointer that is no nil interface
 	}
 	return backend, nil
+}
+
+// Describe returns what Dial has found out about a branch, for the log.
+func Describe(b remote.Backend) []any {
+	switch b := b.(type) {
+	case *webdav.Backend:
+		i := b.Info()
+		return []any{"url", i.Root, "dialect", i.Dialect, "product", i.Product, "version", i.Version, "protocol", i.Protocol, "uploads", i.Uploads}
+	case *irods.Backend:
+		i := b.Info()
+		return []any{"collection", i.Root, "product", "iRODS", "version", i.Version, "user", i.User, "auth", i.Auth, "tls", i.TLS, "resource", i.Resource}
+	}
+	return nil
 }
 
 // patience bounds the whole conversation of Dial, a handful of requests.
@@ -98,10 +124,10 @@ var errPatience = errors.New("no answer in time")
 
 // DialAll dials all branches at once. If one fails the others are given up, nothing
 // is left open, and the first error to happen is returned.
-func (d *Dialer) DialAll(ctx context.Context, branches []settings.Branch) ([]*webdav.Backend, error) {
+func (d *Dialer) DialAll(ctx context.Context, branches []settings.Branch) ([]remote.Backend, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	list := make([]*webdav.Backend, len(branches))
+	list := make([]remote.Backend, len(branches))
 	var dialling sync.WaitGroup
 	var once sync.Once
 	var first error

@@ -23,7 +23,7 @@ func Classify(b *settings.Branch, err error) error {
 	if e, ok := errors.AsType[*exit.Error](err); ok {
 		return e
 	}
-	for _, judge := range []func(*settings.Branch, error) error{ofContext, ofTLS, ofNetwork, ofServer} {
+	for _, judge := range []func(*settings.Branch, error) error{ofContext, ofTLS, ofZone, ofNetwork, ofServer} {
 		if e := judge(b, err); e != nil {
 			return e
 		}
@@ -49,7 +49,11 @@ func ofTLS(b *settings.Branch, err error) error {
 		return exit.New(exit.TLS, "tell the server's admin, and check this machine's clock", "%s: the certificate of %s %s", b.Title(), host, when)
 	}
 	if e, ok := errors.AsType[x509.HostnameError](err); ok {
-		return exit.New(exit.TLS, "check the host name in the URL", "%s: %w", b.Title(), e)
+		remedy := "check the host name in the URL"
+		if b.Kind() == settings.Zone {
+			remedy += "; if the zone is known by another name, --irods-verify=cert leaves the name out"
+		}
+		return exit.New(exit.TLS, remedy, "%s: %w", b.Title(), e)
 	}
 	if e, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
 		return exit.New(exit.TLS, "if you trust it, give its authority with --ca-file", "%s: the certificate of %s is not trusted: %w", b.Title(), host, e)
@@ -58,7 +62,11 @@ func ofTLS(b *settings.Branch, err error) error {
 		return exit.New(exit.TLS, "tell the server's admin", "%s: the certificate of %s: %w", b.Title(), host, e.Err)
 	}
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok || errors.Is(err, http.ErrSchemeMismatch) {
-		return exit.New(exit.TLS, "use dav:// if the server offers no TLS", "%s: %s does not speak TLS at this port", b.Title(), host)
+		remedy := "use dav:// if the server offers no TLS"
+		if b.Kind() == settings.Zone {
+			remedy = "tell the zone's admin, or see whether --irods-tls=refuse works"
+		}
+		return exit.New(exit.TLS, remedy, "%s: %s does not speak TLS at this port", b.Title(), host)
 	}
 	if e, ok := errors.AsType[tls.AlertError](err); ok {
 		return exit.New(exit.TLS, "tell the server's admin", "%s: TLS with %s failed: %w", b.Title(), host, e)
@@ -110,9 +118,12 @@ func shortest(err error) error {
 
 // ofServer judges the server's own answers.
 func ofServer(b *settings.Branch, err error) error {
+	if b.Kind() == settings.Zone {
+		return ofKind(b, err)
+	}
 	switch remote.KindOf(err) {
 	case remote.Auth:
-		return refused(b, err)
+		return refused(b)
 	case remote.Permission:
 		return exit.New(exit.Denied, "check the path, and that the share is shared with this user", "%s: permission denied: %w", b.Title(), cause(err))
 	case remote.NotExist, remote.NotDir, remote.Unsupported, remote.Invalid, remote.Corrupt:
@@ -123,11 +134,7 @@ func ofServer(b *settings.Branch, err error) error {
 	return nil
 }
 
-func refused(b *settings.Branch, err error) error {
-	// The secret itself could not be renewed: that has its own words.
-	if e, ok := errors.AsType[*exit.Error](err); ok {
-		return e
-	}
+func refused(b *settings.Branch) error {
 	switch b.Credential.Kind {
 	case settings.Token:
 		return exit.New(exit.AuthFailed, "get a new token; it was tried once and is not tried again", "%s: the server refused the token", b.Title())

@@ -73,8 +73,8 @@ func (p *Program) run(ctx context.Context) error {
 func (p *Program) command() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "meshmount",
-		Short:         "one directory tree over the WebDAV shares of several sites",
-		Long:          "meshmount mounts the shares of several EFSS sites (Nextcloud, ownCloud, OpenCloud and\nother WebDAV servers) side by side in one tree, without root.",
+		Short:         "one directory tree over the WebDAV shares and iRODS zones of several sites",
+		Long:          "meshmount mounts the shares of several EFSS sites (Nextcloud, ownCloud, OpenCloud and\nother WebDAV servers) and the collections of several iRODS zones side by side in one\ntree, without root.",
 		SilenceErrors: true, SilenceUsage: true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 		Args:              cobra.NoArgs,

@@ -51,7 +51,7 @@ func (p *Program) doctorCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "doctor [flags] [NAME=URL...]",
 		Short: "check the machine and the servers, and say what to do",
-		Long:  "Check everything a mount needs: FUSE, the cache directory, and for each branch the\nserver, its certificate, what it can promise, the credentials (one attempt), clock\nand quota. Each line is OK, WARN or FAIL. Nothing is changed.",
+		Long:  "Check everything a mount needs: FUSE, the cache directory, and for each branch the\nserver, its certificate, what it can promise, the credentials (one attempt), clock\nand quota; for a zone also encryption and connections. Each line is OK, WARN or FAIL. Nothing is changed.",
 	}
 	flags := addOptions(c, "foreground")
 	asJSON := c.Flags().Bool("json", false, "print the report as JSON")

@@ -43,7 +43,11 @@ func helpText(o *settings.Option) string {
 		text += " (" + strings.Join(o.Choices, "|") + ")"
 	}
 	if o.Default != "" && !o.IsSwitch() {
-		text += " [" + o.Default + "]"
+		text += " [" + o.Default
+		if o.ZoneDefault != "" {
+			text += "; zones: " + o.ZoneDefault
+		}
+		text += "]"
 	}
 	return text
 }

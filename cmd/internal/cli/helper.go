@@ -53,6 +53,9 @@ func (r *mountRequest) source(text string) {
 		}
 	}
 	before, _, isURL := strings.Cut(text, "://")
+	if text == "irods:" {
+		before, isURL = text, true
+	}
 	switch {
 	case isURL && strings.Contains(before, "="):
 		r.branches = []string{text}

@@ -79,11 +79,28 @@ for this branch alone:
     token-command = "oidc-token lexis"
     read-only = true
 
+    [branch.zone]
+    url = "irods://ada@data.example.org/lexis/home/ada"
+    password-file = "~/.config/meshmount/zone"
+    irods-tls = "require"
+
+# FILES OF ICOMMANDS
+
+A branch irods:, irods:///ZONE/COLLECTION or irods://HOST/... on the host and port of
+irods_environment.json (in ~/.irods, or where IRODS_ENVIRONMENT_FILE says) takes from it
+what neither URL nor options say: user, zone, collection (irods_home), the way to log in,
+the policy on TLS, certificates, encryption parameters and the default resource. Variables
+of the same names in capitals, such as IRODS_HOST, override the file. For the same user
+the password in .irodsA (irods_authentication_file) is used, unless another is given; it
+must be private (0600), and "iinit" makes it anew. "meshmount config" tells where each
+value comes from.
+
 # FSTAB
 
 With mount.meshmount in /sbin, in /etc/fstab:
 
     davs://ada@uni.sciebo.de/dav /mnt/sciebo meshmount _netdev,uid=ada,password-file=/etc/meshmount/sciebo 0 0
+    irods://ada@data.example.org/lexis/home/ada /mnt/zone meshmount _netdev,uid=ada,password-file=/etc/meshmount/zone 0 0
     /etc/meshmount/mesh.toml /mnt/mesh meshmount _netdev,allow_other,noauto 0 0
 
 # EXIT STATUS
@@ -110,7 +127,11 @@ func writeMarkdown(out io.Writer) error {
 		if o.Closed&settings.NotInEnv != 0 {
 			variable = ""
 		}
-		w.printf("| %s | %s | %s | %s | %s |\n", name, o.Type(), cell(o.Default), variable, strings.ReplaceAll(o.Help, "|", `\|`))
+		standard := cell(o.Default)
+		if o.ZoneDefault != "" {
+			standard += ", zones " + cell(o.ZoneDefault)
+		}
+		w.printf("| %s | %s | %s | %s | %s |\n", name, o.Type(), standard, variable, strings.ReplaceAll(o.Help, "|", `\|`))
 	}
 	w.printf("\n\\* can be given for one branch: `--NAME=BRANCH=VALUE`, or in its table of the file.\n\n")
 	w.printf("| exit code | meaning |\n|---|---|\n")

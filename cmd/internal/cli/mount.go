@@ -21,7 +21,13 @@ const mountLong = `Mount the branches at MOUNTPOINT, an empty directory. A branc
 behind URL appears as MOUNTPOINT/NAME. NAME may have slashes; without NAME (=URL) the
 branch is at the root. More branches may stand in a configuration file (--config).
 
-URL is davs://[USER@]HOST[:PORT]/PATH, or dav:// for plain HTTP.
+URL is davs://[USER@]HOST[:PORT]/PATH for a WebDAV share, or dav:// for plain HTTP;
+irods://USER@HOST[:PORT]/ZONE/COLLECTION for a collection of an iRODS zone. A user of
+another zone than the collection's is written USER%23ZONE@, other odd characters as %XX.
+What is missing in irods:///ZONE/COLLECTION, or in irods: alone, comes from the
+environment of iCommands (irods_environment.json, variables such as IRODS_HOST). For the
+server named there its other settings are defaults, too, and for its user the password
+that iinit has stored.
 
 The command returns when the mount answers, and leaves a process in the background;
 with -f it stays in the foreground. SIGTERM or "meshmount unmount" ends the mount.
@@ -40,6 +46,7 @@ or URLs, which everybody on the machine can see.
 Durations are written 90s, 5m or 1h30m; a bare number is seconds.`
 
 const mountExample = `  meshmount mount ~/mesh sciebo=davs://ada@uni.sciebo.de/remote.php/dav/files/ada
+  meshmount mount ~/mesh zone=irods://ada@data.example.org/lexis/home/ada home=irods:
   meshmount mount --config ~/.config/meshmount.toml ~/mesh
   meshmount mount -f --read-only --password-file a=~/.a --password-file b=~/.b ~/mesh \
       a=davs://ada@cloud.example.org/remote.php/dav/files/ada b=davs://ada@box.example.net/dav`

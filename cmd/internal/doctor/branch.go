@@ -6,13 +6,13 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
 	"github.com/meshmount/meshmount/cmd/internal/exit"
 	"github.com/meshmount/meshmount/cmd/internal/settings"
 	"github.com/meshmount/meshmount/remote"
+	"github.com/meshmount/meshmount/remote/irods"
 	"github.com/meshmount/meshmount/remote/webdav"
 )
 
@@ -30,12 +30,25 @@ func (d *Doctor) branch(ctx context.Context, b *settings.Branch, given fetched) 
 		return c.findings
 	}
 	defer func() { _ = backend.Close() }()
-	info := backend.Info()
-	c.add(identity(&info), login(b, &info), clock(&info), promises(backend.Caps()), access(ctx, backend, b))
+	c.add(about(backend, b)...)
+	c.add(promises(backend.Caps()), access(ctx, backend, b))
 	if f, known := quota(ctx, backend); known {
 		c.add(f)
 	}
 	return c.findings
+}
+
+// about tells what Dial has found out.
+func about(backend remote.Backend, b *settings.Branch) []Finding {
+	switch backend := backend.(type) {
+	case *webdav.Backend:
+		info := backend.Info()
+		return []Finding{identity(&info), login(b, info.Auth), clock(info.ClockSkew, info.SkewKnown)}
+	case *irods.Backend:
+		info := backend.Info()
+		return []Finding{zoneIdentity(&info), encryption(b, info.TLS), login(b, info.Auth), clock(info.ClockSkew, info.SkewKnown), connections(b, info.RoundTrip)}
+	}
+	return nil
 }
 
 // chart collects the findings of a branch.
@@ -73,11 +86,11 @@ const soon = 14 * 24 * time.Hour
 // certificate tells how long the server's certificate holds. It asks without
 // credentials and without judging the certificate: Dial does that.
 func certificate(ctx context.Context, b *settings.Branch) []Finding {
-	root, _, err := webdav.ParseURL(b.URL)
-	if err != nil || root.Scheme != "https" {
-		return nil
+	ask := sharePeer
+	if b.Kind() == settings.Zone {
+		ask = zonePeer
 	}
-	leaf, err := peer(ctx, root, b.ConnectTimeout)
+	leaf, err := ask(ctx, b)
 	if err != nil || leaf == nil {
 		return nil // what is wrong will be told by Dial
 	}
@@ -94,9 +107,13 @@ func certificate(ctx context.Context, b *settings.Branch) []Finding {
 	return []Finding{f}
 }
 
-// peer returns the certificate a server shows.
-func peer(ctx context.Context, root *url.URL, patience time.Duration) (*x509.Certificate, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*patience+time.Second)
+// sharePeer returns the certificate a WebDAV server shows, nil without TLS.
+func sharePeer(ctx context.Context, b *settings.Branch) (*x509.Certificate, error) {
+	root, _, err := webdav.ParseURL(b.URL)
+	if err != nil || root.Scheme != "https" {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*b.ConnectTimeout+time.Second)
 	defer cancel()
 	transport := &http.Transport{
 		Proxy: http.ProxyFromEnvironment,
@@ -131,21 +148,21 @@ func identity(info *webdav.Info) Finding {
 	return f
 }
 
-func login(b *settings.Branch, info *webdav.Info) Finding {
+func login(b *settings.Branch, way string) Finding {
 	if b.Credential.Kind == settings.Anonymous {
 		return Finding{Check: "credentials", Status: OK, Detail: "none needed"}
 	}
-	return Finding{Check: "credentials", Status: OK, Detail: fmt.Sprintf("accepted (%s)", info.Auth)}
+	return Finding{Check: "credentials", Status: OK, Detail: fmt.Sprintf("accepted (%s)", way)}
 }
 
 // drift is the difference of clocks from which the doctor warns: time stamps of
 // files are compared with both.
 const drift = 10 * time.Second
 
-func clock(info *webdav.Info) Finding {
-	skew := info.ClockSkew.Round(time.Second)
+func clock(skew time.Duration, known bool) Finding {
+	skew = skew.Round(time.Second)
 	switch {
-	case !info.SkewKnown:
+	case !known:
 		return Finding{Check: "clock", Status: OK, Detail: "the server does not tell its time"}
 	case skew.Abs() >= drift:
 		return Finding{Check: "clock", Status: Warn, Detail: fmt.Sprintf("the server's clock differs from ours by %v", skew), Remedy: "check this machine's clock (chronyc tracking, timedatectl)"}
@@ -188,7 +205,7 @@ func access(ctx context.Context, backend remote.Backend, b *settings.Branch) Fin
 	case root.Access.Can(remote.AccessCreate) || root.Access.Can(remote.AccessWrite):
 		return Finding{Check: "access", Status: OK, Detail: "reading and writing"}
 	}
-	return Finding{Check: "access", Status: Warn, Detail: "the server lets this user only read", Remedy: "mount it with --read-only, or ask the share's owner"}
+	return Finding{Check: "access", Status: Warn, Detail: "the server lets this user only read", Remedy: "mount it with --read-only, or ask the owner for more"}
 }
 
 // quota tells the space left, if the server tells it.

@@ -17,7 +17,6 @@ import (
 	"github.com/meshmount/meshmount/cmd/internal/secret"
 	"github.com/meshmount/meshmount/cmd/internal/settings"
 	"github.com/meshmount/meshmount/remote"
-	"github.com/meshmount/meshmount/remote/webdav"
 )
 
 // Status grades what was found.
@@ -137,7 +136,7 @@ func fault(check string, err error) Finding {
 }
 
 // dial connects with a secret that was fetched.
-func (d *Doctor) dial(ctx context.Context, b *settings.Branch, s remote.Secret) (*webdav.Backend, error) {
+func (d *Doctor) dial(ctx context.Context, b *settings.Branch, s remote.Secret) (remote.Backend, error) {
 	dialer := assemble.Dialer{Log: d.Log, Agent: d.Agent, Secrets: func(*settings.Branch) remote.SecretSource {
 		return func(context.Context) (remote.Secret, error) { return s, nil }
 	}}

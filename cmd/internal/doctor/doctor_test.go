@@ -104,9 +104,9 @@ func TestCacheDirectory(t *testing.T) {
 func TestServerFacts(t *testing.T) {
 	check(t, identity(&webdav.Info{Product: "Nextcloud", Version: "34", Root: "u", Dialect: "nextcloud", Protocol: "HTTP/2.0"}), OK, "Nextcloud 34 at u, dialect nextcloud, HTTP/2.0")
 	check(t, identity(&webdav.Info{Dialect: webdav.Unknown}), Warn, "--dialect")
-	check(t, clock(&webdav.Info{}), OK, "does not tell")
-	check(t, clock(&webdav.Info{SkewKnown: true, ClockSkew: 2 * time.Second}), OK, "agrees")
-	check(t, clock(&webdav.Info{SkewKnown: true, ClockSkew: -time.Minute}), Warn, "differs from ours by -1m0s")
+	check(t, clock(0, false), OK, "does not tell")
+	check(t, clock(2*time.Second, true), OK, "agrees")
+	check(t, clock(-time.Minute, true), Warn, "differs from ours by -1m0s")
 	check(t, promises(remote.Caps{AtomicPut: true, Overwrite: remote.GuardAtomic, Ranges: true}), OK, "before an overwrite: atomic")
 	check(t, promises(remote.Caps{Overwrite: remote.GuardLook}), Warn, "may be left torn")
 	check(t, promises(remote.Caps{AtomicPut: true}), Warn, "before an overwrite: none")

@@ -1,5 +1,6 @@
 // Package secret fetches passwords and tokens from where the settings say: private
-// files, commands, the environment, the configuration file, or the terminal.
+// files, commands, the environment, the configuration file, the password file of
+// iCommands, or the terminal.
 //
 // A mount fetches every secret once before it leaves the terminal, so that a missing
 // one is told at once and a prompt has somebody to answer it. Files and commands are
@@ -23,6 +24,7 @@ import (
 	"github.com/meshmount/meshmount/cmd/internal/exit"
 	"github.com/meshmount/meshmount/cmd/internal/settings"
 	"github.com/meshmount/meshmount/remote"
+	"github.com/meshmount/meshmount/remote/irods"
 )
 
 // longest is the greatest size of a secret in bytes.
@@ -72,7 +74,10 @@ var errEmpty = errors.New("is empty")
 func (f *Fetcher) read(ctx context.Context, c *settings.Credential) (string, error) {
 	switch c.From {
 	case settings.FromFile:
-		return readFile(c.Arg)
+		text, _, err := readFile(c.Arg)
+		return trim(text), err
+	case settings.FromIRODS:
+		return readScrambled(c.Arg)
 	case settings.FromCommand:
 		return f.run(ctx, c.Arg)
 	case settings.FromEnv:
@@ -85,12 +90,11 @@ func (f *Fetcher) read(ctx context.Context, c *settings.Credential) (string, err
 func unusable(b *settings.Branch, err error) error {
 	c := &b.Credential
 	code, remedy := exit.SecretUnusable, ""
-	if e, ok := errors.AsType[*exit.Error](err); ok {
-		remedy = e.Remedy
-		err = errors.New(e.What)
-	}
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, errUnset) {
 		code = exit.SecretMissing
+	}
+	if e, ok := errors.AsType[*exit.Error](err); ok {
+		remedy, err = e.Remedy, errors.New(e.What)
 	}
 	if remedy == "" {
 		remedy = "correct that, or give the " + string(c.Kind) + " another way (meshmount help mount)"
@@ -101,6 +105,8 @@ func unusable(b *settings.Branch, err error) error {
 		place = "command" // its text may hold what nobody should see
 	case settings.FromEnv:
 		place = "variable " + c.Arg
+	case settings.FromIRODS:
+		place = "file of iCommands " + c.Arg
 	}
 	return exit.New(code, remedy, "%s: the %s %s %w", b.Title(), c.Kind, place, err)
 }
@@ -111,31 +117,47 @@ func trim(text []byte) string {
 	return string(bytes.TrimSuffix(text, []byte{'\r'}))
 }
 
-// readFile reads a private file.
-func readFile(name string) (string, error) {
+// readFile reads a private file, and tells when it was changed.
+func readFile(name string) ([]byte, time.Time, error) {
 	file, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return "", reason(err)
+		return nil, time.Time{}, reason(err)
 	}
 	defer func() { _ = file.Close() }()
 	st, err := file.Stat()
 	if err != nil {
-		return "", reason(err)
+		return nil, time.Time{}, reason(err)
 	}
 	if !st.Mode().IsRegular() {
-		return "", errors.New("is not a regular file")
+		return nil, time.Time{}, errors.New("is not a regular file")
 	}
 	if err := settings.Private(st); err != nil {
-		return "", exit.New(exit.SecretUnusable, settings.RemedyPrivate(name, st), "%w", err)
+		return nil, time.Time{}, exit.New(exit.SecretUnusable, settings.RemedyPrivate(name, st), "%w", err)
 	}
 	text, err := io.ReadAll(io.LimitReader(file, longest+1))
 	if err != nil {
-		return "", reason(err)
+		return nil, time.Time{}, reason(err)
 	}
 	if len(text) > longest {
-		return "", fmt.Errorf("is larger than %d bytes", longest)
+		return nil, time.Time{}, fmt.Errorf("is larger than %d bytes", longest)
 	}
-	return trim(text), nil
+	return text, st.ModTime(), nil
+}
+
+// readScrambled reads the password that iinit has stored.
+func readScrambled(name string) (string, error) {
+	const remedy = "run iinit again, or give the password another way (meshmount help mount)"
+	text, changed, err := readFile(name)
+	if _, told := errors.AsType[*exit.Error](err); told {
+		return "", err
+	}
+	if err == nil {
+		var password string
+		if password, err = irods.Unscramble(text, os.Getuid(), changed); err == nil {
+			return password, nil
+		}
+	}
+	return "", exit.New(exit.SecretUnusable, remedy, "%w", err)
 }
 
 // reason drops the name from an error that will be told with the name.
@@ -219,7 +241,11 @@ func (l *limited) Write(p []byte) (int, error) {
 
 // otherWays than a prompt to give a password.
 func otherWays(b *settings.Branch) string {
-	return "use --password-file, --password-command or " + settings.SecretVar(settings.Password, b.Name)
+	ways := "use --password-file, --password-command or " + settings.SecretVar(settings.Password, b.Name)
+	if b.Kind() == settings.Zone {
+		ways += ", or run iinit"
+	}
+	return ways
 }
 
 // ask prompts for the password.
@@ -248,7 +274,8 @@ func (f *Fetcher) Source(b *settings.Branch, first remote.Secret) remote.SecretS
 	return func(ctx context.Context) (remote.Secret, error) {
 		mu.Lock()
 		defer mu.Unlock()
-		renewable := b.Credential.From == settings.FromFile || b.Credential.From == settings.FromCommand
+		from := b.Credential.From
+		renewable := from == settings.FromFile || from == settings.FromCommand || from == settings.FromIRODS
 		if !asked || !renewable {
 			asked = true
 			return first, nil

@@ -164,10 +164,8 @@ func (r *Runner) core(ctx context.Context) (*fs.FS, error) {
 	var branches []fs.Branch
 	for i := range config.Branches {
 		b := &config.Branches[i]
-		info := adapters[i].Info()
 		log := r.Log.With("branch", b.Name)
-		log.Info("connected", "url", info.Root, "dialect", info.Dialect, "product", info.Product, "version", info.Version,
-			"protocol", info.Protocol, "uploads", info.Uploads)
+		log.Info("connected", assemble.Describe(adapters[i])...)
 		stack := assemble.Stack(adapters[i], b, log)
 		r.undo.add("branch "+b.Name, closeTime, func(context.Context) error { return stack.Close() })
 		branches = append(branches, fs.Branch{

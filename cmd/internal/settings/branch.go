@@ -51,7 +51,7 @@ func SplitBranch(arg string) (name, address string, err error) {
 		return "", "", exit.New(exit.BadURL, "use names such as sciebo or lexis/project1", "branch %q: %w", name, err)
 	}
 	if address == "" {
-		return "", "", exit.New(exit.BadURL, "write NAME=davs://HOST/PATH", "branch %q has no URL", name)
+		return "", "", exit.New(exit.BadURL, "write NAME=davs://HOST/PATH or NAME=irods://USER@HOST/ZONE/COLLECTION", "branch %q has no URL", name)
 	}
 	return name, address, nil
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/meshmount/meshmount/cmd/internal/exit"
 	"github.com/meshmount/meshmount/remote"
+	"github.com/meshmount/meshmount/remote/irods/wire"
 )
 
 // SecretVar returns the name of the variable that may hold a branch's secret:
@@ -32,7 +33,7 @@ func (r *resolver) credentials() error {
 		}
 		b.Credential = winner.credential()
 		r.config.Origins[b.Name+"=credential"] = winner.origin
-		if b.Credential.Kind == Anonymous && b.User != "" {
+		if b.Credential.Kind == Anonymous && b.User != "" && !b.anonymous() {
 			b.Credential = Credential{Kind: Password, From: FromPrompt}
 		}
 		if b.Credential.Kind == Password && b.User == "" {
@@ -42,6 +43,9 @@ func (r *resolver) credentials() error {
 	r.config.SecretVars = r.secretVars()
 	return nil
 }
+
+// anonymous tells whether the branch's user is the one of a zone that needs no password.
+func (b *Branch) anonymous() bool { return b.Kind() == Zone && b.User == wire.Anonymous }
 
 // credential returns what the value means.
 func (v *value) credential() Credential {
@@ -61,11 +65,17 @@ func (v *value) credential() Credential {
 func (r *resolver) credentialsOf(b *Branch) ([]value, error) {
 	var list []value
 	for _, v := range r.values {
-		if v.option.credential == nil || v.branch != nil && *v.branch != b.Name {
+		if v.option.credential == nil {
 			continue
 		}
 		if err := r.unnamed(v); err != nil {
 			return nil, err
+		}
+		if fits, err := v.fits(b); err != nil || !fits {
+			if err != nil {
+				return nil, err
+			}
+			continue
 		}
 		if v.text == "" {
 			return nil, v.fault(errEmpty)
@@ -95,7 +105,7 @@ func (v *value) rank() int {
 
 // prepare makes the name of a file absolute.
 func (v *value) prepare() error {
-	if v.option.credential.From != FromFile {
+	if from := v.option.credential.From; from != FromFile && from != FromIRODS {
 		return nil
 	}
 	path, err := parsePath(v.text, v.dir)
@@ -118,7 +128,11 @@ func (r *resolver) secretFromEnv(b *Branch) ([]value, error) {
 			}
 		}
 		o, _ := Lookup(string(kind) + "-env")
-		list = append(list, value{option: o, text: name, branch: &b.Name, origin: Origin{ByEnv, name}})
+		v := value{option: o, text: name, branch: &b.Name, origin: Origin{ByEnv, name}}
+		if _, err := v.fits(b); err != nil {
+			return nil, err
+		}
+		list = append(list, v)
 	}
 	return list, nil
 }

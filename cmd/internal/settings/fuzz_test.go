@@ -14,6 +14,7 @@ import (
 func FuzzConfig(f *testing.F) {
 	f.Add([]byte(twoBranches))
 	f.Add([]byte("branch = {a = {url = 'davs://h/p'}}\n\"attr\\u002dttl\" = 3"))
+	f.Add([]byte("irods-trash = true\n[branch.z]\nurl = 'irods://a%23b@h/z/c'\nirods-encryption = 'A:1:2:3'\nirods-auth-file = 'x'\n"))
 	f.Add([]byte("[branch]\na.url = 'davs://h'\n[[branch.b]]\n"))
 	f.Add([]byte("password = \"\"\"\nx\"\"\"\n"))
 	f.Fuzz(func(t *testing.T, src []byte) {
@@ -52,7 +53,7 @@ func FuzzConfig(f *testing.F) {
 // resolveFile does what Resolve does once the file has been read.
 func resolveFile(parsed *file) (*Config, error) {
 	r := resolver{file: parsed, config: &Config{Origins: map[string]Origin{}}}
-	for _, step := range []func() error{r.nameBranches, r.collect, r.apply, r.checkURLs, r.credentials} {
+	for _, step := range []func() error{r.nameBranches, r.collect, r.zones, r.apply, r.checkURLs, r.credentials} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -62,7 +63,7 @@ func resolveFile(parsed *file) (*Config, error) {
 
 // FuzzBranch checks that what is accepted of NAME=URL is clean and stable.
 func FuzzBranch(f *testing.F) {
-	for _, s := range []string{"a=davs://u@h/p", "=dav://[::1]:1/", "a/b=https://h", "a=davs://u:p@h/", "x=davs://u:p/@h", "a=davs://h/%2e%2e/"} {
+	for _, s := range []string{"a=davs://u@h/p", "=dav://[::1]:1/", "a/b=https://h", "a=davs://u:p@h/", "x=davs://u:p/@h", "a=davs://h/%2e%2e/", "z=irods://u%23z@h/z/a%20b", "z=irods://[::1]:1/z//c/", "=irods:"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, arg string) {
@@ -74,8 +75,14 @@ func FuzzBranch(f *testing.F) {
 			return
 		}
 		b := c.Branches[0]
-		again, err := Resolve(Input{Branches: []string{b.Name + "=" + b.URL}, Dir: "/"})
-		if err != nil || again.Branches[0].URL != b.URL || again.Branches[0].User != "" {
+		in := Input{Branches: []string{b.Name + "=" + b.URL}, Dir: "/"}
+		user := ""
+		if b.Kind() == Zone { // which needs one
+			user = b.User
+			in.Flags = flags(t, "user="+b.Name+"="+user)
+		}
+		again, err := Resolve(in)
+		if err != nil || again.Branches[0].URL != b.URL || again.Branches[0].User != user {
 			t.Errorf("%q became %q, and that %+v, %v", arg, b.URL, again, err)
 		}
 		for element := range strings.SplitSeq(b.Name, "/") {

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/meshmount/meshmount/remote"
+	"github.com/meshmount/meshmount/remote/irods"
+	"github.com/meshmount/meshmount/remote/irods/wire"
 )
 
 // Settings are about the mount as a whole.
@@ -44,6 +46,38 @@ type Branch struct {
 	CAFile         Path
 	AllowPlainHTTP bool
 	Credential     Credential
+
+	// What follows is for zones.
+	Zone       string // the user's, never empty
+	Auth       string // "native", "pam"
+	TLS        string // "request", "require", "refuse"
+	Verify     string // "hostname", "cert", "none"
+	CADir      Path
+	Encryption wire.Encryption
+	Resource   string
+	Trash      bool
+}
+
+// Kind is what a branch is, or what kind of branch an option is for.
+type Kind uint8
+
+// The kinds.
+const (
+	AnyKind Kind = iota
+	Share        // a WebDAV collection
+	Zone         // an iRODS collection
+)
+
+// String returns "share" or "zone".
+func (k Kind) String() string { return [...]string{"branch", "share", "zone"}[k] }
+
+// Kind tells what the branch is, by the scheme of its URL.
+func (b *Branch) Kind() Kind {
+	scheme, _, _ := strings.Cut(b.URL, ":")
+	if strings.EqualFold(scheme, irods.URLScheme) {
+		return Zone
+	}
+	return Share
 }
 
 // Title names the branch in messages: its name and URL.
@@ -86,6 +120,7 @@ const (
 	FromCommand CredentialFrom = "command"
 	FromEnv     CredentialFrom = "env"
 	FromConfig  CredentialFrom = "config"
+	FromIRODS   CredentialFrom = "iinit" // the password file of iCommands
 	FromPrompt  CredentialFrom = "prompt"
 )
 
@@ -117,6 +152,7 @@ const (
 	GroupMount   Group = "Mount"
 	GroupFresh   Group = "Freshness"
 	GroupServers Group = "Servers"
+	GroupZones   Group = "iRODS zones"
 	GroupSecrets Group = "Credentials"
 	GroupCache   Group = "Cache"
 	GroupLogging Group = "Logging"
@@ -124,7 +160,7 @@ const (
 
 // Groups returns the groups in order.
 func Groups() []Group {
-	return []Group{GroupMount, GroupFresh, GroupServers, GroupSecrets, GroupCache, GroupLogging}
+	return []Group{GroupMount, GroupFresh, GroupServers, GroupZones, GroupSecrets, GroupCache, GroupLogging}
 }
 
 // Option is one line of the table of options.
@@ -133,12 +169,15 @@ type Option struct {
 	Short   string // one-letter flag, if any
 	Unit    string // stands for the value in help; "" for a switch
 	Default string
-	Help    string
-	Group   Group
-	Scope   Scope
-	Closed  Where
-	Choices []string // the only values, if not empty
-	Min     int      // least value of a number
+	// ZoneDefault is the default for zones, if it is another one.
+	ZoneDefault string
+	Help        string
+	Group       Group
+	Scope       Scope
+	For         Kind // what kind of branch it is for
+	Closed      Where
+	Choices     []string // the only values, if not empty
+	Min         int      // least value of a number
 
 	whole      func(*Settings) any
 	branch     func(*Branch) any

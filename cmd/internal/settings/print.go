@@ -28,7 +28,7 @@ func (c *Config) writeBranch(p *printer, b *Branch) {
 	p.printf("\n[branch.%s]\n", quoteKey(b.Name))
 	p.printf("%s = %s  # %s\n", urlKey, quoteText(b.URL), comment(c.OriginOf(b.Name, urlKey)))
 	for _, o := range Options() {
-		if o.branch != nil {
+		if o.branch != nil && (o.For == AnyKind || o.For == b.Kind()) {
 			p.line(o, o.branch(b), c.OriginOf(b.Name, o.Name))
 		}
 	}
@@ -64,8 +64,18 @@ func (p *printer) credential(c *Credential, origin Origin) {
 	case FromNowhere:
 		p.printf("# no credentials: anonymous\n")
 	default:
-		p.printf("%s-%s = %s  # %s\n", c.Kind, c.From, quoteText(c.Arg), comment(origin))
+		p.printf("%s = %s  # %s\n", c.optionName(), quoteText(c.Arg), comment(origin))
 	}
+}
+
+// optionName returns the name of the option that gives this kind of credential.
+func (c *Credential) optionName() string {
+	for _, o := range Options() {
+		if o.credential != nil && o.credential.Kind == c.Kind && o.credential.From == c.From {
+			return o.Name
+		}
+	}
+	return string(c.Kind)
 }
 
 // comment keeps an origin, which may hold a file's name, on its line.

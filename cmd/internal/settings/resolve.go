@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/meshmount/meshmount/cmd/internal/exit"
+	"github.com/meshmount/meshmount/remote/irods"
 )
 
 // Given is one option as it was given on a command line.
@@ -29,6 +30,7 @@ type Level uint8
 // The levels, weakest first.
 const (
 	ByDefault Level = iota
+	ByIRODS         // what iCommands have set up, for zones
 	ByFile
 	ByEnv
 	ByFlag
@@ -43,6 +45,8 @@ type Origin struct {
 // String describes the origin for people.
 func (o Origin) String() string {
 	switch o.Level {
+	case ByIRODS:
+		return "iRODS environment " + o.Where
 	case ByFile:
 		return "config " + o.Where
 	case ByEnv:
@@ -75,7 +79,7 @@ func (c *Config) OriginOf(branch, option string) Origin { return c.Origins[branc
 // *exit.Error and name the place of the fault.
 func Resolve(in Input) (*Config, error) {
 	r := resolver{in: in, config: &Config{Origins: map[string]Origin{}}, env: environMap(in.Environ)}
-	for _, step := range []func() error{r.readFile, r.nameBranches, r.collect, r.apply, r.checkURLs, r.credentials} {
+	for _, step := range []func() error{r.readFile, r.nameBranches, r.collect, r.zones, r.apply, r.checkURLs, r.credentials} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -109,6 +113,10 @@ type resolver struct {
 	file   *file
 	config *Config
 	values []value // weakest first
+
+	irods     *irods.Environment // once it has been read
+	irodsErr  error
+	irodsRead bool
 }
 
 // readFile finds and reads the configuration file, if there is one.
@@ -232,7 +240,7 @@ func (r *resolver) apply() error {
 		if o.credential != nil {
 			continue
 		}
-		candidates := []value{{option: o, text: o.Default}}
+		candidates := r.defaults(o)
 		for _, v := range r.values {
 			if v.option.Name == o.Name {
 				candidates = append(candidates, v)
@@ -245,6 +253,17 @@ func (r *resolver) apply() error {
 		}
 	}
 	return nil
+}
+
+// defaults returns an option's default, and where that is another one for zones, these.
+func (r *resolver) defaults(o *Option) []value {
+	list := []value{{option: o, text: o.Default}}
+	for i := range r.config.Branches {
+		if b := &r.config.Branches[i]; o.ZoneDefault != "" && b.Kind() == Zone {
+			list = append(list, value{option: o, text: o.ZoneDefault, branch: &b.Name})
+		}
+	}
+	return list
 }
 
 // set stores a value in all places it is for.
@@ -261,7 +280,10 @@ func (r *resolver) set(v value) error {
 	}
 	for i := range r.config.Branches {
 		b := &r.config.Branches[i]
-		if v.branch != nil && *v.branch != b.Name {
+		if fits, err := v.fits(b); err != nil || !fits {
+			if err != nil {
+				return err
+			}
 			continue
 		}
 		if err := v.fault(v.option.parse(v.option.branch(b), v.text, v.dir)); err != nil {
@@ -270,6 +292,23 @@ func (r *resolver) set(v value) error {
 		r.config.Origins[b.Name+"="+v.option.Name] = v.origin
 	}
 	return nil
+}
+
+// fits tells whether a value is for b. One that is for this branch alone and not for
+// branches of its kind is an error.
+func (v *value) fits(b *Branch) (bool, error) {
+	if v.branch != nil && *v.branch != b.Name {
+		return false, nil
+	}
+	if v.option.For == AnyKind || v.option.For == b.Kind() {
+		return true, nil
+	}
+	given := v.origin.Level != ByDefault && (v.branch != nil || v.option.Scope == OneBranch)
+	if !given {
+		return false, nil
+	}
+	return false, exit.New(v.code(), "take it away", "%s: %s is for a %s, and %s is a %s",
+		v.origin, v.option.Name, v.option.For, b.Title(), b.Kind())
 }
 
 // unnamed refuses a value for one branch that does not say which.
@@ -322,6 +361,12 @@ func (r *resolver) checkURLs() error {
 		if err := r.cleanURL(b); err != nil {
 			return err
 		}
+		if b.Kind() == Zone {
+			if err := r.completeZone(b); err != nil {
+				return err
+			}
+			continue
+		}
 		if err := plainAllowed(b); err != nil {
 			return exit.New(exit.BadURL, "use davs://, or --allow-plain-http if you accept that passwords and data go unencrypted",
 				"%s: %w", b.Title(), err)
@@ -330,11 +375,15 @@ func (r *resolver) checkURLs() error {
 	return nil
 }
 
+func badURL(b *Branch, err error) error {
+	return exit.New(exit.BadURL, "", "branch %q (%s): %w", b.Name, HideSecret(b.URL), err)
+}
+
 // cleanURL moves the user from the URL to where it belongs.
 func (r *resolver) cleanURL(b *Branch) error {
 	clean, user, err := parseURL(b.URL)
 	if err != nil {
-		return exit.New(exit.BadURL, "", "branch %q (%s): %w", b.Name, HideSecret(b.URL), err)
+		return badURL(b, err)
 	}
 	b.URL = clean
 	switch {

@@ -8,6 +8,7 @@ func Options() []*Option {
 		inGroup(GroupMount, mountOptions()),
 		inGroup(GroupFresh, freshnessOptions()),
 		inGroup(GroupServers, serverOptions()),
+		inGroup(GroupZones, zoneOptions()),
 		inGroup(GroupSecrets, credentialOptions()),
 		inGroup(GroupCache, cacheOptions()),
 		inGroup(GroupLogging, loggingOptions()))
@@ -74,8 +75,8 @@ func serverOptions() []*Option {
 		{Name: "user", Unit: "NAME", Default: "", Scope: OneBranch,
 			Help:   "user name, if not in the URL",
 			branch: func(b *Branch) any { return &b.User }},
-		{Name: "dialect", Unit: "NAME", Default: AutoDialect, Scope: PerBranch, Choices: dialects(),
-			Help:   "kind of server; auto = found out",
+		{Name: "dialect", Unit: "NAME", Default: AutoDialect, Scope: PerBranch, For: Share, Choices: dialects(),
+			Help:   "kind of WebDAV server; auto = found out",
 			branch: func(b *Branch) any { return &b.Dialect }},
 		{Name: "connect-timeout", Unit: "DURATION", Default: "15s", Scope: PerBranch,
 			Help:   "how long a connection, with its TLS handshake, may take",
@@ -86,16 +87,51 @@ func serverOptions() []*Option {
 		{Name: "retry-time", Unit: "DURATION", Default: "60s", Scope: PerBranch,
 			Help:   "how long failed requests are tried again; 0 = never",
 			branch: func(b *Branch) any { return &b.RetryTime }},
-		{Name: "max-connections", Unit: "NUMBER", Default: "16", Scope: PerBranch, Min: 1,
-			Help:   "connections to the server at a time",
+		{Name: "max-connections", Unit: "NUMBER", Default: "16", ZoneDefault: "4", Scope: PerBranch, Min: 1,
+			Help:   "connections to the server at a time; each to a zone is a process and a database connection there",
 			branch: func(b *Branch) any { return &b.MaxConnections }},
 		{Name: "ca-file", Unit: "FILE", Default: "", Scope: PerBranch,
 			Help:   "PEM file of certificate authorities to trust besides the system's",
 			branch: func(b *Branch) any { return &b.CAFile }},
-		{Name: "allow-plain-http", Default: "false", Scope: PerBranch,
+		{Name: "allow-plain-http", Default: "false", Scope: PerBranch, For: Share,
 			Help:   "allow dav:// and http:// to hosts other than this one: passwords and data go unencrypted",
 			branch: func(b *Branch) any { return &b.AllowPlainHTTP }},
 	}
+}
+
+// zoneOptions are for zones alone. What iCommands have set up for the same server is
+// their default, see zone.go.
+func zoneOptions() []*Option {
+	list := []*Option{
+		{Name: "irods-zone", Unit: "NAME", Default: "", Scope: PerBranch,
+			Help:   "zone of the user; empty = that of the collection",
+			branch: func(b *Branch) any { return &b.Zone }},
+		{Name: "irods-auth", Unit: "NAME", Default: "native", Scope: PerBranch, Choices: []string{"native", "pam"},
+			Help:   "how to log in; pam needs TLS",
+			branch: func(b *Branch) any { return &b.Auth }},
+		{Name: "irods-tls", Unit: "WILL", Default: "request", Scope: PerBranch, Choices: []string{"request", "require", "refuse"},
+			Help:   "whether to use TLS; request = if the zone agrees",
+			branch: func(b *Branch) any { return &b.TLS }},
+		{Name: "irods-verify", Unit: "HOW", Default: "hostname", Scope: PerBranch, Choices: []string{"hostname", "cert", "none"},
+			Help:   "how far the certificate is checked: hostname = its host name and who has signed it, cert = only who",
+			branch: func(b *Branch) any { return &b.Verify }},
+		{Name: "irods-ca-dir", Unit: "DIR", Default: "", Scope: PerBranch,
+			Help:   "directory of PEM files of certificate authorities to trust besides the system's",
+			branch: func(b *Branch) any { return &b.CADir }},
+		{Name: "irods-encryption", Unit: "ALGORITHM:KEY:SALT:ROUNDS", Default: "AES-256-CBC:32:8:16", Scope: PerBranch,
+			Help:   "what is announced to the zone under TLS, with sizes in bytes; it changes nothing here",
+			branch: func(b *Branch) any { return &b.Encryption }},
+		{Name: "irods-resource", Unit: "NAME", Default: "", Scope: PerBranch,
+			Help:   "resource that takes new objects; empty = the zone chooses",
+			branch: func(b *Branch) any { return &b.Resource }},
+		{Name: "irods-trash", Default: "false", Scope: PerBranch,
+			Help:   "move what is removed to the zone's trash instead of deleting it",
+			branch: func(b *Branch) any { return &b.Trash }},
+	}
+	for _, o := range list {
+		o.For = Zone
+	}
+	return list
 }
 
 func credentialOptions() []*Option {
@@ -103,6 +139,7 @@ func credentialOptions() []*Option {
 		credentialOption("password-file", "FILE", Password, FromFile, "private file (0600) that holds the password"),
 		credentialOption("password-command", "COMMAND", Password, FromCommand, "command for /bin/sh that prints the password"),
 		credentialOption("password-env", "VARIABLE", Password, FromEnv, "environment variable that holds the password"),
+		credentialOption("irods-auth-file", "FILE", Password, FromIRODS, "file in which iinit has stored the password (~/.irods/.irodsA)"),
 		credentialOption("token-file", "FILE", Token, FromFile, "private file (0600) that holds a bearer token; read again when the server refuses it"),
 		credentialOption("token-command", "COMMAND", Token, FromCommand, "command for /bin/sh that prints a bearer token; run again when the server refuses it"),
 		credentialOption("token-env", "VARIABLE", Token, FromEnv, "environment variable that holds a bearer token"),
@@ -121,6 +158,12 @@ func credentialOptions() []*Option {
 func credentialOption(name, unit string, kind CredentialKind, from CredentialFrom, help string) *Option {
 	o := &Option{Name: name, Unit: unit, Scope: OneBranch, Help: help,
 		credential: &Credential{Kind: kind, From: from}}
+	switch {
+	case kind == Token:
+		o.For = Share
+	case from == FromIRODS:
+		o.For = Zone
+	}
 	if from == FromConfig {
 		o.Closed = NotInEnv | NotAsFlag
 	}

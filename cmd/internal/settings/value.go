@@ -13,6 +13,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/meshmount/meshmount/remote/irods/wire"
 )
 
 // Path is a file name. It is absolute once it has been read: relative ones are
@@ -55,6 +57,8 @@ func (o *Option) parse(ptr any, text, dir string) error {
 		*p, err = parseOctal(text)
 	case *Path:
 		*p, err = parsePath(text, dir)
+	case *wire.Encryption:
+		*p, err = parseEncryption(text)
 	case *UserID:
 		*p, err = parseUser(text)
 	case *GroupID:
@@ -142,6 +146,24 @@ func parseOctal(text string) (Octal, error) {
 	return Octal(n), nil
 }
 
+// parseEncryption reads "AES-256-CBC:32:8:16".
+func parseEncryption(text string) (wire.Encryption, error) {
+	parts := strings.Split(text, ":")
+	bad := fmt.Errorf("%q is not of the form AES-256-CBC:32:8:16", text)
+	if len(parts) != 4 || parts[0] == "" || printable(text) != nil {
+		return wire.Encryption{}, bad
+	}
+	e := wire.Encryption{Algorithm: parts[0]}
+	for i, p := range []*int{&e.KeySize, &e.SaltSize, &e.Rounds} {
+		n, err := parseInt(parts[i+1], 1)
+		if err != nil || n > 1024 {
+			return wire.Encryption{}, bad
+		}
+		*p = n
+	}
+	return e, nil
+}
+
 func parsePath(text, dir string) (Path, error) {
 	if text == "" {
 		return "", nil
@@ -210,6 +232,8 @@ func text(ptr any) string {
 		return fmt.Sprintf("%03o", uint32(*p))
 	case *Path:
 		return string(*p)
+	case *wire.Encryption:
+		return fmt.Sprintf("%s:%d:%d:%d", p.Algorithm, p.KeySize, p.SaltSize, p.Rounds)
 	case *UserID:
 		return strconv.FormatUint(uint64(*p), 10)
 	case *GroupID:
