@@ -2,24 +2,234 @@ package irods
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"time"
 
 	"github.com/meshmount/meshmount/remote"
+	"github.com/meshmount/meshmount/remote/irods/wire"
 )
 
 // Backend is a collection of a zone as a branch. It is safe for concurrent use.
 type Backend struct {
-	opts Options
-	remote.Backend
+	opts  Options
+	zone  string // that Root lies in
+	login login
+	pool  *pool
+	who   identity
+	clock clock
+	pace  pace
+	tears tears
+	seen  struct {
+		sync.Mutex
+		version wire.Version
+		tls     *tls.ConnectionState
+	}
+	trust *tls.Config
+	tasks sync.WaitGroup // cleaning up after cancelled calls
 }
 
-// Dial connects to a zone, logs in once, and checks that the collection is there.
+var _ interface {
+	remote.Backend
+	remote.AttrSetter
+	remote.Symlinker
+	remote.Opener
+	remote.Usager
+	remote.Locator
+} = (*Backend)(nil)
+
+// oldest is the first release whose servers lock replicas while they are written and
+// take several writers with a token.
+var oldest = [3]int{4, 2, 9}
+
+// Dial connects to a zone, logs in once, and checks that the collection is there. ctx
+// bounds all of it and has no meaning afterwards.
+//
+// Errors by Kind: Auth (user or password), Unsupported (server too old, or the two ends
+// do not agree on TLS), Permission (certificate), NotExist (zone or collection),
+// NotDir (the collection is an object), Unavailable, Corrupt (not an iRODS server).
 func Dial(ctx context.Context, opts Options) (*Backend, error) {
 	opts, err := opts.withDefaults()
 	if err != nil {
 		return nil, remote.E("connect", "", remote.Invalid, err)
 	}
-	return &Backend{opts: opts}, ctx.Err()
+	b := &Backend{opts: opts, zone: zoneOf(opts.Root)}
+	b.login.source = opts.Password
+	if b.trust, err = trust(opts.CAFile); err != nil {
+		return nil, remote.E("connect", "", remote.Invalid, err)
+	}
+	b.pool = newPool(b.connect, opts.MaxConns, opts.IdleTimeout)
+	if err := b.arrive(ctx); err != nil {
+		_ = b.Close()
+		return nil, err
+	}
+	return b, nil
+}
+
+// arrive makes the first connection and looks at the root.
+func (b *Backend) arrive(ctx context.Context) error {
+	e, err := b.Stat(ctx, "/")
+	switch {
+	case remote.KindOf(err) == remote.NotExist:
+		return remote.E("connect", "/", remote.NotExist, fmt.Errorf(
+			"the zone has no collection %s that %s may see", b.opts.Root, b.ownerName()))
+	case err != nil:
+		return err
+	case e.Type != remote.Dir:
+		return remote.E("connect", "/", remote.NotDir, fmt.Errorf("%s is a data object, not a collection", b.opts.Root))
+	}
+	return nil
+}
+
+// trust returns the certificates to trust, nil for the system's.
+func trust(file string) (*tls.Config, error) {
+	if file == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		roots = x509.NewCertPool()
+	}
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s holds no certificate in PEM form", file)
+	}
+	return &tls.Config{RootCAs: roots}, nil
+}
+
+// connect makes a connection for the pool.
+func (b *Backend) connect(ctx context.Context) (*session, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, b.opts.ConnectTimeout,
+		&remote.Error{Op: "connect", Kind: remote.Unavailable, Err: errors.New("no answer in time")})
+	defer cancel()
+	tried := b.login.present()
+	conn, err := wire.Dial(ctx, b.config())
+	if code(err) == wire.CodeWrongPassword && b.login.renew(ctx, tried) {
+		conn, err = wire.Dial(ctx, b.config())
+	}
+	if err != nil {
+		return nil, dialFailure(ctx, err)
+	}
+	if v := conn.Server(); v.Before(oldest[0], oldest[1], oldest[2]) {
+		_ = conn.Close()
+		return nil, remote.E("connect", "", remote.Unsupported, fmt.Errorf(
+			"the server is %s; iRODS %d.%d.%d or newer is needed", v.ReleaseVersion, oldest[0], oldest[1], oldest[2]))
+	}
+	b.seen.Lock()
+	b.seen.version, b.seen.tls = conn.Server(), conn.TLS()
+	b.seen.Unlock()
+	return &session{conn: conn, used: time.Now()}, nil
+}
+
+func (b *Backend) config() wire.Config {
+	return wire.Config{
+		Address: b.opts.address(), User: b.opts.User, Zone: b.opts.Zone,
+		Scheme: b.opts.Scheme, Password: b.login.password,
+		Policy: b.opts.Policy, TLS: b.trust, Verify: b.opts.Verify, Encryption: b.opts.Encryption,
+		AppName: b.opts.AppName, Progress: remote.Progress,
+	}
+}
+
+// Close implements remote.Backend.
+func (b *Backend) Close() error {
+	b.pool.close()
+	b.tasks.Wait()
+	return nil
 }
 
 // Info returns what is known of the server.
-func (b *Backend) Info() Info { return Info{User: b.opts.User + "#" + b.opts.Zone} }
+func (b *Backend) Info() Info {
+	b.seen.Lock()
+	version, state := b.seen.version, b.seen.tls
+	b.seen.Unlock()
+	info := Info{
+		Version: strings.TrimPrefix(version.ReleaseVersion, "rods"), User: b.ownerName(), Root: b.opts.Root,
+		Auth: "native", RoundTrip: b.pace.roundTrip(), Resource: b.opts.Resource,
+	}
+	switch {
+	case b.opts.User == wire.Anonymous:
+		info.Auth = "anonymous"
+	case b.opts.Scheme == wire.SchemePAM:
+		info.Auth = "pam_password"
+	}
+	if state != nil {
+		info.TLS = tls.VersionName(state.Version)
+	}
+	b.clock.mu.Lock()
+	info.ClockSkew, info.SkewKnown = b.clock.skew, b.clock.known
+	b.clock.mu.Unlock()
+	return info
+}
+
+// Caps implements remote.Backend.
+func (b *Backend) Caps() remote.Caps {
+	return remote.Caps{
+		Dialect:   "irods",
+		Overwrite: remote.GuardLook, Create: remote.GuardAtomic, RemoveGuard: remote.GuardLook,
+		Ranges: true, StoresMTime: true, StoresMode: true,
+		TimeGranularity: time.Second, MaxName: maxName,
+	}
+}
+
+// URL implements remote.Locator.
+func (b *Backend) URL(path string) string {
+	user := b.opts.User
+	if b.opts.Zone != b.zone {
+		user = b.ownerName()
+	}
+	u := url.URL{Scheme: "irods", User: url.User(user), Host: b.opts.address(), Path: b.full(path)}
+	return u.String()
+}
+
+// login keeps the secret between connections.
+type login struct {
+	source remote.SecretSource
+	mu     sync.Mutex
+	secret remote.Secret
+}
+
+// present returns the secret that the next connection will use.
+func (l *login) present() remote.Secret {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.secret
+}
+
+// password returns the secret's text, asking for it once.
+func (l *login) password(ctx context.Context) (string, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.secret.IsZero() {
+		secret, err := l.source(ctx)
+		if err != nil {
+			return "", remote.E("connect", "", remote.Auth, err)
+		}
+		l.secret = secret
+	}
+	return l.secret.Reveal(), nil
+}
+
+// renew asks for the secret again after the server has refused the old one, which had
+// been good before. It tells whether there is another one to try.
+func (l *login) renew(ctx context.Context, old remote.Secret) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if old.IsZero() || l.source == nil {
+		return false // it was asked for just now
+	}
+	secret, err := l.source(ctx)
+	if err != nil || secret.Reveal() == old.Reveal() {
+		return false
+	}
+	l.secret = secret
+	return true
+}

@@ -1,0 +1,181 @@
+package irods
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/meshmount/meshmount/remote"
+	"github.com/meshmount/meshmount/remote/irods/wire"
+)
+
+// The catalog keeps times in whole seconds.
+
+// touchInput is the JSON of a touch.
+type touchInput struct {
+	Path    string       `json:"logical_path"`
+	Options touchOptions `json:"options"`
+}
+
+type touchOptions struct {
+	NoCreate bool  `json:"no_create"`
+	Seconds  int64 `json:"seconds_since_epoch"`
+}
+
+// touchCall sets the modify time of an object or collection.
+func touchCall(path string, mtime time.Time) (*wire.Call, error) {
+	in, err := wire.NewJSON(touchInput{path, touchOptions{NoCreate: true, Seconds: mtime.Unix()}})
+	return &wire.Call{API: wire.APITouch, In: in}, err
+}
+
+// markCall sets one of marks.
+func markCall(path string, dir bool, name, value string) *wire.Call {
+	kind := "-d"
+	if dir {
+		kind = "-C"
+	}
+	return &wire.Call{API: wire.APIModAVUMetadata, In: &wire.ModAVUMetadataInp{Args: [10]string{"set", kind, path, name, value}}}
+}
+
+// attrCalls are the calls that bring mode and time of what is at a path to a.
+func attrCalls(path string, f found, a remote.Attrs) (calls []*wire.Call, err error) {
+	if a.Mode != nil {
+		old, known := f.bits()
+		if !known || old != *a.Mode&0o7777 {
+			calls = append(calls, markCall(path, f.coll != nil, markMode, fmt.Sprintf("%04o", *a.Mode&0o7777)))
+		}
+	}
+	if a.MTime != nil && f.mtime() != a.MTime.Unix() {
+		touch, err := touchCall(path, *a.MTime)
+		if err != nil {
+			return nil, err
+		}
+		calls = append(calls, touch)
+	}
+	return calls, nil
+}
+
+// bits returns the permission bits that are stored.
+func (f found) bits() (mode uint32, known bool) {
+	if f.object != nil {
+		return f.object.marks.bits(f.object.mode)
+	}
+	return f.coll.marks.bits(0)
+}
+
+func (f found) mtime() int64 {
+	if f.object != nil {
+		r, _ := f.object.best()
+		return r.mtime
+	}
+	return f.coll.mtime
+}
+
+// SetAttr implements remote.AttrSetter. The mode becomes an AVU, unless the object has
+// it from its making. A new time is part of a file's version.
+func (b *Backend) SetAttr(ctx context.Context, path string, a remote.Attrs) (e remote.Entry, err error) {
+	const op = "setattr"
+	if err := b.check(op, path); err != nil {
+		return e, absent(op, path, err)
+	}
+	err = b.do(ctx, op, path, true, func(s *session) error {
+		f, err := b.lookAt(ctx, s, b.full(path))
+		if err != nil {
+			return unchanged(ctx, op, path, err)
+		}
+		if e, err = b.entry(op, path, f); err != nil {
+			return err
+		}
+		if e.Type == remote.Symlink {
+			a.Mode = nil
+		}
+		calls, err := attrCalls(b.full(path), f, a)
+		if err != nil || len(calls) == 0 {
+			return err
+		}
+		if err := pipeline(ctx, s, calls...); err != nil {
+			return err
+		}
+		e, err = b.statWith(ctx, s, op, path)
+		return err
+	})
+	return e, err
+}
+
+// pipeline makes calls in one round trip; the first refusal is the error.
+func pipeline(ctx context.Context, s *session, calls ...*wire.Call) error {
+	results, err := s.conn.Pipeline(ctx, calls)
+	if err != nil {
+		return err
+	}
+	for _, r := range results {
+		if r.Err != nil {
+			return r.Err
+		}
+	}
+	return nil
+}
+
+// Symlink implements remote.Symlinker: an empty object with the target as an AVU. An
+// object whose AVU could not be set is deleted again; a crash between the two calls
+// leaves an empty file.
+func (b *Backend) Symlink(ctx context.Context, path, target string) (e remote.Entry, err error) {
+	const op = "symlink"
+	if err := b.check(op, path); err != nil {
+		return e, err
+	}
+	if target == "" || !utf8.ValidString(target) || strings.IndexByte(target, 0) >= 0 || len(target) > maxValue {
+		return e, remote.E(op, path, remote.Invalid, errValue)
+	}
+	if path == "/" {
+		return e, &remote.Error{Op: op, Path: path, Kind: remote.Exist}
+	}
+	err = b.do(ctx, op, path, true, func(s *session) error {
+		full := b.full(path)
+		if err := b.createEmpty(ctx, s, full, 0o777); err != nil {
+			return b.explainNew(ctx, s, op, path, err)
+		}
+		if _, err := s.conn.Call(ctx, markCall(full, false, markTarget, target)); err != nil {
+			if code(err) != 0 {
+				err = errors.Join(err, b.discard(ctx, s, full))
+			}
+			return err
+		}
+		e, err = b.statWith(ctx, s, op, path)
+		return err
+	})
+	return e, err
+}
+
+// createEmpty makes an object without content.
+func (b *Backend) createEmpty(ctx context.Context, s *session, path string, mode int) error {
+	reply, err := s.conn.Call(ctx, &wire.Call{API: wire.APIDataObjCreate, In: b.createInput(path, 0, mode)})
+	if err != nil {
+		return err
+	}
+	_, err = s.conn.Call(ctx, &wire.Call{API: wire.APIDataObjClose, In: &wire.OpenedDataObjInp{Desc: reply.Status}})
+	return err
+}
+
+// createInput asks for a new object, whose checksum the server is to keep.
+func (b *Backend) createInput(path string, size int64, mode int) *wire.DataObjInp {
+	in := &wire.DataObjInp{Path: path, CreateMode: mode, OpenFlags: wire.OpenCreate | wire.OpenWriteOnly | wire.OpenExclusive,
+		DataSize: size, NumThreads: wire.NoThreading}
+	in.Cond.Set(wire.KwDataType, "generic")
+	in.Cond.Set(wire.KwRegChecksum, "")
+	if b.opts.Resource != "" {
+		in.Cond.Set(wire.KwDestRescName, b.opts.Resource)
+	}
+	return in
+}
+
+// discard deletes an object that this client has made and that is of no use.
+func (b *Backend) discard(ctx context.Context, s *session, path string) error {
+	in := &wire.DataObjInp{Path: path}
+	in.Cond.Set(wire.KwForce, "")
+	_, err := s.conn.Call(ctx, &wire.Call{API: wire.APIDataObjUnlink, In: in})
+	return err
+}

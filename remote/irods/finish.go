@@ -1,0 +1,287 @@
+package irods
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/meshmount/meshmount/remote"
+	"github.com/meshmount/meshmount/remote/irods/wire"
+)
+
+// finish makes the last calls, those for the time with them if they are likely needed,
+// and looks at the result, all in one round trip.
+func (u *upload) finish(ctx context.Context, s *session, last []*wire.Call) (found, error) {
+	calls, touched := slices.Clone(last), false
+	if t := u.opts.Attrs.MTime; t != nil && t.Unix() != u.b.clock.now().Unix() {
+		touch, err := touchCall(u.path, *t)
+		if err != nil {
+			return found{}, err
+		}
+		calls, touched = append(calls, touch), true
+	}
+	g := u.b.glance(u.path)
+	cursors := g.cursors()
+	n := len(calls)
+	for _, c := range cursors {
+		calls = append(calls, c.page())
+	}
+	results, err := s.conn.Pipeline(ctx, calls)
+	if len(results) >= len(last) {
+		if refusal := accepted(results[:len(last)], last); refusal != nil {
+			return found{}, u.refused(ctx, s, refusal)
+		}
+		u.state = stored
+	}
+	if err != nil {
+		return found{}, err
+	}
+	if err := accepted(results[len(last):n], calls[len(last):n]); err != nil {
+		return found{}, err
+	}
+	for i, c := range cursors {
+		if err := c.took(results[n+i].Err); err != nil {
+			return found{}, err
+		}
+	}
+	f, err := g.result(ctx, s)
+	if err == nil {
+		err = u.b.permit(ctx, s, f)
+	}
+	if err == nil {
+		err = u.verify(f)
+	}
+	if err != nil {
+		return f, err
+	}
+	if r, _ := f.object.best(); !touched {
+		u.b.clock.learn(time.Unix(r.mtime, 0), u.begun)
+	}
+	return u.attributes(ctx, s, f)
+}
+
+// accepted returns the first refusal.
+func accepted(results []wire.Result, calls []*wire.Call) error {
+	for i, r := range results {
+		if r.Err != nil {
+			return r.Err
+		}
+		if calls[i].API == wire.APIDataObjWrite && r.Status != len(calls[i].Data) {
+			return fmt.Errorf("the server took %d of %d bytes", r.Status, len(calls[i].Data))
+		}
+	}
+	return nil
+}
+
+// refused finds out whether a refusal has left everything as it was.
+func (u *upload) refused(ctx context.Context, s *session, err error) error {
+	if code(err) == 0 || u.made {
+		return err
+	}
+	switch kindOfErr(err) {
+	case remote.Corrupt, remote.NoSpace, remote.TooLarge, remote.Unavailable, remote.Other:
+		return err // the server may have begun
+	}
+	state := u.state
+	u.state = untouched
+	if state == making {
+		return u.b.explainNew(ctx, s, "put", u.rel, err)
+	}
+	return err
+}
+
+// verify compares what the catalog says with what was sent.
+func (u *upload) verify(f found) error {
+	bad := func(kind remote.Kind, format string, args ...any) error {
+		return &remote.Error{Op: "put", Path: u.rel, Kind: kind, Err: fmt.Errorf(format, args...), Unsure: true}
+	}
+	if f.object == nil {
+		return bad(remote.Unavailable, "the object is gone after its writing")
+	}
+	r, state := f.object.best()
+	switch {
+	case state == writing:
+		return bad(remote.Locked, "somebody else has begun to write it")
+	case state == whole && r.size == u.src.Size() && u.sameSum(parseChecksum(r.checksum)):
+		return nil
+	}
+	u.wrong, u.state = f.object.id, making
+	if u.old != nil {
+		u.state = altering
+	}
+	return bad(remote.Corrupt, "the server has %d bytes with the checksum %q, sent were %d with %s",
+		r.size, r.checksum, u.src.Size(), u.sum.Hex)
+}
+
+// sameSum compares the server's checksum with ours, which may have to be computed anew
+// by another algorithm. A server that keeps none has been believed.
+func (u *upload) sameSum(server remote.Checksum) bool {
+	if server.Hex == "" || server == u.sum {
+		return true
+	}
+	if server.Algorithm == u.sum.Algorithm {
+		return false
+	}
+	h := remote.NewHash(server.Algorithm)
+	if h == nil {
+		return true
+	}
+	if u.small {
+		h.Write(u.data)
+	} else if err := u.pieces(func(p []byte) error { _, err := h.Write(p); return err }); err != nil {
+		return false
+	}
+	return hex.EncodeToString(h.Sum(nil)) == server.Hex
+}
+
+// attributes sets what of the attributes is not yet as it was asked for.
+func (u *upload) attributes(ctx context.Context, s *session, f found) (found, error) {
+	calls, err := attrCalls(u.path, f, u.opts.Attrs)
+	if err != nil || len(calls) == 0 {
+		return f, err
+	}
+	if err := pipeline(ctx, s, calls...); err != nil {
+		return f, err
+	}
+	again, err := u.b.lookAt(ctx, s, u.path)
+	if err == nil && again.object == nil {
+		err = &remote.Error{Op: "put", Path: u.rel, Kind: remote.Unavailable, Unsure: true, Err: errors.New("the object is gone after its writing")}
+	}
+	return again, err
+}
+
+// How long the remains of a failed upload are looked after: the caller may be waiting
+// for the end of a cancelled call.
+const (
+	cleanUpTime  = 1500 * time.Millisecond
+	cleanUpPause = 50 * time.Millisecond
+)
+
+// cleanUp looks at what a failed upload has left, and returns its error. A new object is
+// removed; an old one that was altered is noted, so that it can be written again.
+func (u *upload) cleanUp(ctx context.Context, err error) error {
+	if u.state == untouched || u.state == stored {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTime)
+	defer cancel()
+	f, lookErr := u.remains(ctx)
+	tear := tear{fresh: u.old == nil, base: u.opts.Cond.Version}
+	switch {
+	case lookErr != nil:
+	case f.object == nil:
+		return sure(err)
+	default:
+		tear.id = f.object.id
+		_, state := f.object.best()
+		if state == whole && u.wrong != f.object.id {
+			if u.old == nil || f.object.version() == u.old.version() {
+				return err // complete, somebody else's, or as it was
+			}
+		}
+		tear.after = f.object.version()
+		if u.old == nil && f.object.owner == u.b.ownerName() && u.removed(ctx) {
+			return sure(err)
+		}
+	}
+	if u.old != nil {
+		tear.id = u.old.id
+	}
+	u.b.tears.note(u.path, tear)
+	return err
+}
+
+// remains waits until the server has noticed that a writer has died, which it does at
+// once, and returns what is there then.
+func (u *upload) remains(ctx context.Context) (f found, err error) {
+	for {
+		err = u.b.do(ctx, "put", u.rel, false, func(s *session) error {
+			f, err = u.b.lookAt(ctx, s, u.path)
+			return err
+		})
+		if err != nil || f.object == nil {
+			return f, err
+		}
+		if _, state := f.object.best(); state != writing {
+			return f, nil
+		}
+		select {
+		case <-ctx.Done():
+			return f, ctx.Err()
+		case <-time.After(cleanUpPause):
+		}
+	}
+}
+
+func (u *upload) removed(ctx context.Context) bool {
+	err := u.b.do(ctx, "put", u.rel, true, func(s *session) error { return u.b.discard(ctx, s, u.path) })
+	return err == nil || remote.KindOf(err) == remote.NotExist
+}
+
+// sure returns err without the doubt whether anything was altered.
+func sure(err error) error {
+	var e *remote.Error
+	if errors.As(err, &e) && e.Unsure {
+		copied := *e
+		copied.Unsure = false
+		return &copied
+	}
+	return err
+}
+
+// tears are the objects that this process has torn and not yet written again.
+type tears struct {
+	mu   sync.Mutex
+	list map[string]tear // by path in the zone
+}
+
+// tear is an object that was left in a state that nobody wanted.
+type tear struct {
+	id    int64  // 0 if it is not known
+	fresh bool   // it is new
+	base  string // the version that was to be replaced, by the caller's condition
+	after string // the version that was left, if it could be seen
+}
+
+func (t *tears) note(path string, x tear) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.list == nil {
+		t.list = map[string]tear{}
+	}
+	t.list[path] = x
+}
+
+// has tells whether something was torn at the path.
+func (t *tears) has(path string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, ok := t.list[path]
+	return ok
+}
+
+// mend forgets a tear.
+func (t *tears) mend(path string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.list, path)
+}
+
+// ours tells whether the object is one that this process has torn, and a condition that
+// would have let it be written then holds for it.
+func (t *tears) ours(path string, o *object, cond remote.Cond) bool {
+	t.mu.Lock()
+	tear, ok := t.list[path]
+	t.mu.Unlock()
+	if !ok || tear.id != 0 && tear.id != o.id {
+		return false
+	}
+	if _, state := o.best(); state != torn && o.version() != tear.after {
+		return false
+	}
+	return cond.NotExist == tear.fresh && cond.Version == tear.base
+}

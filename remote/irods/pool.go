@@ -1,0 +1,342 @@
+package irods
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/meshmount/meshmount/remote"
+	"github.com/meshmount/meshmount/remote/irods/wire"
+)
+
+// pool keeps the connections of a branch. Each is a process and a database connection
+// at the server, so the pool starts with one and makes another only for a call that
+// has waited longer than a part of what making it would take. When the server refuses
+// more, the pool works with what it has and tries again after a while.
+type pool struct {
+	dial  func(context.Context) (*session, error)
+	limit int
+	idle  time.Duration // how long an unused connection is kept
+
+	mu      sync.Mutex
+	closed  bool
+	free    []*session            // the one used last at the end
+	open    int                   // connections that are there
+	busy    map[*session]struct{} // those in use
+	dialing int                   // connections that are being made
+	waiting []*waiter             // first come, first served
+	ceiling ceiling
+	cost    time.Duration // of making a connection, the shortest seen
+	refused error         // a login refused for good
+
+	ctx   context.Context // ends with Close
+	stop  context.CancelFunc
+	tasks sync.WaitGroup
+}
+
+// waiter is a call that waits for a connection.
+type waiter struct {
+	got chan grant // has room for one
+}
+
+// grant is what a waiter gets: a connection or an error.
+type grant struct {
+	s   *session
+	err error
+}
+
+// ceiling remembers that the server refused a connection when there were so many.
+type ceiling struct {
+	most  int
+	until time.Time
+	pause time.Duration
+}
+
+// The pauses after a refusal, and the shares of time that a call waits before another
+// connection is made for it.
+const (
+	firstPause   = time.Second
+	longestPause = time.Minute
+	minPatience  = 5 * time.Millisecond
+	maxPatience  = 100 * time.Millisecond
+)
+
+func newPool(dial func(context.Context) (*session, error), limit int, idle time.Duration) *pool {
+	ctx, stop := context.WithCancel(context.Background())
+	p := &pool{dial: dial, limit: limit, idle: idle, busy: map[*session]struct{}{}, ctx: ctx, stop: stop}
+	p.tasks.Go(p.sweep)
+	return p
+}
+
+var errClosed = errors.New("the branch is closed")
+
+// get returns a connection for the caller alone, which gives it back with put. One
+// that has the object open for reading is preferred.
+func (p *pool) get(ctx context.Context, object string) (*session, error) {
+	p.mu.Lock()
+	if err := p.usable(); err != nil {
+		p.mu.Unlock()
+		return nil, err
+	}
+	if s := p.take(object); s != nil {
+		p.mu.Unlock()
+		return s, nil
+	}
+	w := &waiter{got: make(chan grant, 1)}
+	p.waiting = append(p.waiting, w)
+	first := p.open+p.dialing == 0
+	if first {
+		p.grow()
+	}
+	patience := p.patience()
+	p.mu.Unlock()
+	return p.wait(ctx, w, patience)
+}
+
+// usable returns why there are no connections any more. Guarded by mu.
+func (p *pool) usable() error {
+	if p.closed {
+		return &remote.Error{Op: "connect", Kind: remote.BadHandle, Err: errClosed}
+	}
+	return p.refused
+}
+
+// patience is how long a call waits before another connection is made for it.
+func (p *pool) patience() time.Duration {
+	return min(max(p.cost/2, minPatience), maxPatience)
+}
+
+// take removes a free connection that is still alive. Guarded by mu.
+func (p *pool) take(object string) *session {
+	for len(p.free) > 0 {
+		i := len(p.free) - 1
+		if object != "" {
+			if j := slices.IndexFunc(p.free, func(s *session) bool { return s.has(object) }); j >= 0 {
+				i = j
+			}
+		}
+		s := p.free[i]
+		p.free = slices.Delete(p.free, i, i+1)
+		if s.conn.Alive() {
+			p.busy[s] = struct{}{}
+			return s
+		}
+		p.open--
+		_ = s.conn.Close() // it is dead already
+	}
+	return nil
+}
+
+// wait waits until w gets something, and makes another connection when that takes long.
+func (p *pool) wait(ctx context.Context, w *waiter, patience time.Duration) (*session, error) {
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	for {
+		select {
+		case g := <-w.got:
+			return g.s, g.err
+		case <-timer.C:
+			p.mu.Lock()
+			p.grow()
+			p.mu.Unlock()
+			timer.Reset(maxPatience)
+		case <-ctx.Done():
+			p.leave(w)
+			return nil, remote.ContextErr(ctx)
+		}
+	}
+}
+
+// leave takes w out of the queue. What it got in the same moment goes to the next.
+func (p *pool) leave(w *waiter) {
+	p.mu.Lock()
+	p.waiting = slices.DeleteFunc(p.waiting, func(o *waiter) bool { return o == w })
+	p.mu.Unlock()
+	select {
+	case g := <-w.got:
+		if g.s != nil {
+			p.put(g.s)
+		}
+	default:
+	}
+}
+
+// grow begins to make a connection if there are waiters for it and it is allowed.
+// Guarded by mu.
+func (p *pool) grow() {
+	have := p.open + p.dialing
+	if p.closed || p.refused != nil || have >= p.limit || p.dialing >= len(p.waiting) {
+		return
+	}
+	if have > 0 && have >= p.ceiling.most && time.Now().Before(p.ceiling.until) {
+		return
+	}
+	p.dialing++
+	p.tasks.Go(p.connect)
+}
+
+// connect makes a connection and hands it to a waiter.
+func (p *pool) connect() {
+	begin := time.Now()
+	s, err := p.dial(p.ctx)
+	took := time.Since(begin)
+	p.mu.Lock()
+	p.dialing--
+	if err == nil {
+		p.open++
+		if p.cost == 0 || took < p.cost {
+			p.cost = took
+		}
+		if p.open > p.ceiling.most {
+			p.ceiling = ceiling{}
+		}
+		p.mu.Unlock()
+		p.put(s)
+		return
+	}
+	defer p.mu.Unlock()
+	p.failed(err)
+}
+
+// failed settles what an attempt to connect means for those who wait. Guarded by mu.
+func (p *pool) failed(err error) {
+	if remote.KindOf(err) == remote.Auth {
+		p.refused = err
+	}
+	if p.open > 0 && p.refused == nil {
+		c := &p.ceiling
+		c.pause = min(max(2*c.pause, firstPause), longestPause)
+		c.most, c.until = p.open, time.Now().Add(c.pause)
+		return
+	}
+	if p.dialing > 0 && p.refused == nil {
+		return // another attempt is under way
+	}
+	for _, w := range p.waiting {
+		w.got <- grant{err: err}
+	}
+	p.waiting = nil
+}
+
+// put gives a connection back. One that is broken is dropped.
+func (p *pool) put(s *session) {
+	s.used = time.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.busy, s)
+	switch {
+	case s.conn.Broken() || p.closed:
+		p.open--
+		_ = s.conn.Close()
+		if p.open+p.dialing == 0 {
+			p.grow()
+		}
+	case len(p.waiting) > 0:
+		w := p.waiting[0]
+		p.waiting = p.waiting[1:]
+		p.busy[s] = struct{}{}
+		w.got <- grant{s: s}
+	default:
+		p.free = append(p.free, s)
+	}
+}
+
+// spare returns a connection only if there is one to be had without taking it from
+// calls that wait: a free one, or a new one if there is room. nil: there is none.
+func (p *pool) spare(ctx context.Context, object string) *session {
+	p.mu.Lock()
+	s := p.take(object)
+	have := p.open + p.dialing
+	room := !p.closed && p.refused == nil && have < p.limit && len(p.waiting) == 0 &&
+		(have < p.ceiling.most || !time.Now().Before(p.ceiling.until))
+	p.mu.Unlock()
+	if s != nil || !room {
+		return s
+	}
+	s, err := p.get(ctx, object)
+	if err != nil {
+		return nil
+	}
+	return s
+}
+
+// sweep closes connections and descriptors that nobody uses.
+func (p *pool) sweep() {
+	ticker := time.NewTicker(max(p.idle/4, 10*time.Millisecond))
+	defer ticker.Stop()
+	for {
+		select {
+		case <-p.ctx.Done():
+			return
+		case <-ticker.C:
+			for _, s := range p.old() {
+				_ = s.conn.Close()
+			}
+		}
+	}
+}
+
+// old removes the free connections that have been unused for too long.
+func (p *pool) old() (old []*session) {
+	limit := time.Now().Add(-p.idle)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.free = slices.DeleteFunc(p.free, func(s *session) bool {
+		if s.used.After(limit) {
+			return false
+		}
+		old = append(old, s)
+		return true
+	})
+	p.open -= len(old)
+	return old
+}
+
+// ended tells whether the pool is closed.
+func (p *pool) ended() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.closed
+}
+
+// count returns the number of connections.
+func (p *pool) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.open
+}
+
+// close closes all connections. Calls under way and calls that wait fail.
+func (p *pool) close() {
+	p.mu.Lock()
+	free := p.free
+	p.free, p.closed = nil, true
+	p.open -= len(free)
+	for _, w := range p.waiting {
+		w.got <- grant{err: &remote.Error{Op: "connect", Kind: remote.BadHandle, Err: errClosed}}
+	}
+	p.waiting = nil
+	for s := range p.busy {
+		_ = s.conn.Close() // the call under way fails, and drops it
+	}
+	p.mu.Unlock()
+	p.stop()
+	for _, s := range free {
+		_ = s.conn.Close()
+	}
+	p.tasks.Wait()
+}
+
+// session is a connection with what is open on it. Who has got it from the pool owns it.
+type session struct {
+	conn  *wire.Conn
+	used  time.Time
+	files []*openFile // for reading, the one used last at the end
+}
+
+// has tells whether the object is open for reading.
+func (s *session) has(object string) bool {
+	return slices.ContainsFunc(s.files, func(f *openFile) bool { return f.object == object })
+}

@@ -1,0 +1,290 @@
+package irods
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/meshmount/meshmount/remote"
+	"github.com/meshmount/meshmount/remote/irods/wire"
+)
+
+// An object is overwritten in place, so that it keeps its identifier, permissions and
+// AVUs. What that is worth when somebody dies:
+//
+//   - Up to oneCallSize the bytes go in one call, which the server carries out only when
+//     it has all of it: the death of this process or of the network leaves the old
+//     content or the new.
+//   - More than that is written piece by piece. The replica is locked meanwhile, and
+//     stale if the writer dies: readers of this package take that for torn, never for
+//     content. A new object that dies is removed again, if there is somebody to do it.
+//
+// An object that this process has torn may be written again although its version is not
+// the one that the caller knows; see tears.
+
+// upload is one Put.
+type upload struct {
+	b    *Backend
+	rel  string
+	path string
+	src  remote.Source
+	opts remote.PutOptions
+
+	data  []byte // the whole content, if it is small
+	small bool
+	begun time.Time
+	old   *object         // what is overwritten
+	sum   remote.Checksum // of the bytes as they were sent
+	state uploadState
+	made  bool  // the server said that it has made an object for us
+	wrong int64 // identifier of an object whose bytes are not those that were sent
+}
+
+// uploadState is how far an upload has come.
+type uploadState int
+
+const (
+	untouched uploadState = iota // nothing was altered
+	making                       // an object is being made, or has been
+	altering                     // an old one is being altered
+	stored                       // the bytes are there
+)
+
+// Put implements remote.Backend.
+func (b *Backend) Put(ctx context.Context, path string, src remote.Source, opts remote.PutOptions) (e remote.Entry, err error) {
+	const op = "put"
+	if err := b.check(op, path); err != nil {
+		return e, err
+	}
+	if path == "/" {
+		return e, &remote.Error{Op: op, Path: path, Kind: remote.IsDir}
+	}
+	u := &upload{b: b, rel: path, path: b.full(path), src: src, opts: opts, begun: time.Now()}
+	if err := u.prepare(); err != nil {
+		return e, remote.E(op, path, remote.Other, err)
+	}
+	err = b.do(ctx, op, path, true, func(s *session) error {
+		f, err := u.target(ctx, s)
+		if err == nil {
+			f, err = u.store(ctx, s, f)
+		}
+		if err == nil {
+			e, err = b.entry(op, path, f)
+		}
+		return err
+	})
+	if err != nil {
+		return remote.Entry{}, u.cleanUp(ctx, err)
+	}
+	b.tears.mend(u.path)
+	return e, nil
+}
+
+// prepare reads a small source, so that one that fails alters nothing.
+func (u *upload) prepare() error {
+	size := u.src.Size()
+	u.small = size <= oneCallSize
+	if !u.small {
+		return nil
+	}
+	r, err := u.src.Open()
+	if err != nil {
+		return err
+	}
+	u.data = make([]byte, size)
+	_, err = io.ReadFull(r, u.data)
+	if closeErr := r.Close(); err == nil {
+		err = closeErr
+	}
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		err = fmt.Errorf("the source ends before %d bytes: %w", size, io.ErrUnexpectedEOF)
+	}
+	u.sum = parseChecksum(checksumOf(u.data))
+	return err
+}
+
+// target looks at what is there, unless the server can be left to refuse anything, and
+// checks the conditions.
+func (u *upload) target(ctx context.Context, s *session) (found, error) {
+	cond := u.opts.Cond
+	if cond.NotExist && !u.b.tears.has(u.path) {
+		return found{}, nil
+	}
+	f, err := u.b.lookAt(ctx, s, u.path)
+	if err != nil {
+		return f, unchanged(ctx, "put", u.rel, err)
+	}
+	refuse := func(kind remote.Kind) (found, error) {
+		return f, &remote.Error{Op: "put", Path: u.rel, Kind: kind}
+	}
+	switch {
+	case f.coll != nil && cond.NotExist:
+		return refuse(remote.Exist)
+	case f.coll != nil:
+		return refuse(remote.IsDir)
+	case f.object == nil && cond.Version != "":
+		return refuse(remote.Conflict)
+	case f.object == nil || u.b.tears.ours(u.path, f.object, cond):
+		return f, nil
+	case cond.NotExist:
+		return refuse(remote.Exist)
+	case cond.Version != "" && (f.object.version() != cond.Version || f.object.marks.target != ""):
+		return refuse(remote.Conflict)
+	}
+	return f, nil
+}
+
+// store writes the bytes and sets the attributes.
+func (u *upload) store(ctx context.Context, s *session, f found) (found, error) {
+	u.old = f.object
+	var last []*wire.Call
+	var err error
+	switch {
+	case u.old != nil && u.old.marks.target != "":
+		// A link gives way to a file.
+		if err := u.b.discard(ctx, s, u.path); err != nil {
+			return f, err
+		}
+		u.old = nil
+		fallthrough
+	case u.old == nil && (!u.small || !u.b.pace.far(oneCallWrite) || len(u.data) == 0):
+		last, err = u.create(ctx, s)
+	case u.old == nil || u.small && len(u.data) > 0:
+		last = u.putCall()
+	default:
+		last, err = u.overwrite(ctx, s)
+	}
+	if err != nil {
+		return f, err
+	}
+	f, err = u.finish(ctx, s, last)
+	if err != nil && u.state == making && u.made && !s.conn.Broken() {
+		if u.b.discard(ctx, s, u.path) == nil {
+			u.state = untouched
+		}
+	}
+	return f, err
+}
+
+// mode returns the permission bits for a new object.
+func (u *upload) mode() int {
+	if u.opts.Attrs.Mode != nil {
+		return int(*u.opts.Attrs.Mode & 0o7777)
+	}
+	return 0o644
+}
+
+// putCall stores a small object in one call.
+func (u *upload) putCall() []*wire.Call {
+	in := u.b.createInput(u.path, int64(len(u.data)), u.mode())
+	in.OpenFlags, in.OprType = wire.OpenCreate|wire.OpenReadWrite, wire.OprPut
+	in.Cond.Set(wire.KwDataIncluded, "")
+	in.Cond.Set(wire.KwVerifyChecksum, checksumOf(u.data))
+	u.state = making
+	if u.old != nil {
+		u.state = altering
+		in.Cond.Set(wire.KwForce, "")
+		u.keepResource(in)
+	}
+	return []*wire.Call{{API: wire.APIDataObjPut, In: in, Data: u.data, Out: &wire.PortalOprOut{}}}
+}
+
+// keepResource takes the resource for new objects out: one that exists is overwritten
+// where it is, and the server refuses a resource without a replica of it.
+func (u *upload) keepResource(in *wire.DataObjInp) {
+	for i, pair := range in.Cond {
+		if pair.Key == wire.KwDestRescName {
+			in.Cond = append(in.Cond[:i], in.Cond[i+1:]...)
+			return
+		}
+	}
+}
+
+// create makes a new object and returns the calls that complete it.
+func (u *upload) create(ctx context.Context, s *session) ([]*wire.Call, error) {
+	u.state = making
+	reply, err := s.conn.Call(ctx, &wire.Call{API: wire.APIDataObjCreate, In: u.b.createInput(u.path, u.src.Size(), u.mode())})
+	if err != nil {
+		return nil, u.refused(ctx, s, err)
+	}
+	u.made = true
+	return u.write(ctx, s, reply.Status)
+}
+
+// overwrite opens an object and returns the calls that complete it.
+func (u *upload) overwrite(ctx context.Context, s *session) ([]*wire.Call, error) {
+	if _, state := u.old.best(); state == torn && u.src.Size() == 0 {
+		// Without a byte written the server leaves it stale.
+		if err := u.b.discard(ctx, s, u.path); err != nil {
+			return nil, err
+		}
+		u.old = nil
+		return u.create(ctx, s)
+	}
+	in := u.b.createInput(u.path, u.src.Size(), u.mode())
+	in.OpenFlags = wire.OpenWriteOnly | wire.OpenTruncate
+	u.keepResource(in)
+	u.state = altering
+	reply, err := s.conn.Call(ctx, &wire.Call{API: wire.APIDataObjOpen, In: in})
+	if err != nil {
+		return nil, u.refused(ctx, s, err)
+	}
+	return u.write(ctx, s, reply.Status)
+}
+
+// write writes the bytes to an open object and returns the calls that close it.
+func (u *upload) write(ctx context.Context, s *session, desc int) ([]*wire.Call, error) {
+	closing := closeCall(desc)
+	if u.small {
+		if len(u.data) == 0 {
+			return []*wire.Call{closing}, nil
+		}
+		return []*wire.Call{writeCall(desc, u.data), closing}, nil
+	}
+	sum := remote.NewHash("sha256")
+	err := u.pieces(func(piece []byte) error {
+		sum.Write(piece)
+		reply, err := s.conn.Call(ctx, writeCall(desc, piece))
+		if err == nil && reply.Status != len(piece) {
+			err = fmt.Errorf("the server took %d of %d bytes", reply.Status, len(piece))
+		}
+		return err
+	})
+	u.sum = remote.Checksum{Algorithm: "sha256", Hex: hex.EncodeToString(sum.Sum(nil))}
+	if err == nil {
+		return []*wire.Call{closing}, nil
+	}
+	_ = s.conn.Close() // the server takes what is not closed for torn
+	return nil, err
+}
+
+func writeCall(desc int, data []byte) *wire.Call {
+	return &wire.Call{API: wire.APIDataObjWrite, In: &wire.OpenedDataObjInp{Desc: desc, Len: len(data)}, Data: data}
+}
+
+// pieces calls f for one piece of the source after the other.
+func (u *upload) pieces(f func([]byte) error) (err error) {
+	r, err := u.src.Open()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if closeErr := r.Close(); err == nil {
+			err = closeErr
+		}
+	}()
+	buf := make([]byte, pieceSize)
+	for left := u.src.Size(); left > 0; {
+		piece := buf[:min(left, pieceSize)]
+		if _, err := io.ReadFull(r, piece); err != nil {
+			return fmt.Errorf("the source ends or fails %d bytes before its end: %w", left, err)
+		}
+		if err := f(piece); err != nil {
+			return err
+		}
+		left -= int64(len(piece))
+	}
+	return nil
+}
