@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"io"
 	"os"
-	"strings"
 
 	"github.com/meshmount/meshmount/remote/irods/wire"
 )
@@ -26,16 +25,15 @@ func checksumFile(path string) (string, error) {
 	return "sha2:" + base64.StdEncoding.EncodeToString(h.Sum(nil)), nil
 }
 
-// sameChecksum compares a file with a checksum given by a client: "sha2:" and base64,
-// or MD5 in hex.
-func sameChecksum(path, given string) (bool, error) {
-	if strings.HasPrefix(given, "sha2:") {
-		sum, err := checksumFile(path)
-		return sum == given, err
+// checksumLike computes a checksum of the same kind as one that a client gave: MD5 in hex,
+// otherwise that of the catalog.
+func checksumLike(path, given string) (string, error) {
+	if len(given) != hex.EncodedLen(md5.Size) {
+		return checksumFile(path)
 	}
 	data, err := os.ReadFile(path)
 	sum := md5.Sum(data)
-	return hex.EncodeToString(sum[:]) == strings.ToLower(given), err
+	return hex.EncodeToString(sum[:]), err
 }
 
 // chksum is call 629: the checksum in the catalog, computed if there is none or with
@@ -48,7 +46,7 @@ func (a *agent) chksum(in *wire.DataObjInp) (answer, error) {
 	}
 	var r *replica
 	if err == nil {
-		r, err = a.replicaFor(o, &in.Cond)
+		r, err = a.named(o, &in.Cond)
 	}
 	if err != nil {
 		a.z.mu.Unlock()

@@ -1,9 +1,9 @@
 package zone
 
 import (
+	"bytes"
 	"errors"
 	"io"
-	"os"
 	"syscall"
 
 	"github.com/meshmount/meshmount/remote/irods/wire"
@@ -21,11 +21,23 @@ func errnoCode(base int, err error) error {
 	return code(base)
 }
 
+// Codes of calls on what is not an open descriptor.
+const (
+	descRange  = code(wire.CodeDescriptorRange) // a number that cannot be one
+	descClosed = code(-345000)                  // BAD_INPUT_DESC_INDEX
+	// closedTwice is what a close of a closed descriptor gets.
+	closedTwice = code(wire.CodeInvalidInput)
+	maxDesc     = 1026
+)
+
 // desc returns an open descriptor.
 func (a *agent) desc(fd int) (*desc, error) {
+	if fd < 3 || fd >= maxDesc {
+		return nil, descRange
+	}
 	d := a.descs[fd]
 	if d == nil {
-		return nil, code(wire.CodeDescriptorRange)
+		return nil, descClosed
 	}
 	return d, nil
 }
@@ -36,7 +48,7 @@ func (a *agent) read(in *wire.OpenedDataObjInp) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	if d.flags&3 == wire.OpenWriteOnly {
+	if d.in.OpenFlags&3 == wire.OpenWriteOnly {
 		return answer{}, code(wire.CodeUnixRead - int(syscall.EBADF))
 	}
 	if in.Len < 0 || in.Len > maxRead {
@@ -63,8 +75,23 @@ func (d *desc) room(n int) int {
 	return int(min(int64(n), max(info.Size()-at, 0)))
 }
 
+// readBody reads the whole byte stream of a request: nothing is carried out before.
+func readBody(r *wire.Request) ([]byte, error) {
+	data := make([]byte, 0, min(r.Size, 4<<20)+1)
+	buf := bytes.NewBuffer(data)
+	n, err := buf.ReadFrom(r.Body)
+	if err == nil && n != int64(r.Size) {
+		err = io.ErrUnexpectedEOF
+	}
+	return buf.Bytes(), err // an error: the client is gone
+}
+
 // write is call 676.
 func (a *agent) write(in *wire.OpenedDataObjInp, r *wire.Request) (answer, error) {
+	data, err := readBody(r)
+	if err != nil {
+		return answer{}, err
+	}
 	d, err := a.desc(in.Desc)
 	if err != nil {
 		return answer{}, err
@@ -72,22 +99,25 @@ func (a *agent) write(in *wire.OpenedDataObjInp, r *wire.Request) (answer, error
 	if d.write == nil {
 		return answer{}, code(wire.CodeUnixWrite - int(syscall.EBADF))
 	}
-	if d.flags&wire.OpenAppend != 0 {
+	n, err := d.append(data)
+	if err != nil {
+		return answer{}, errnoCode(wire.CodeUnixWrite, err)
+	}
+	return answer{status: n}, nil
+}
+
+// append writes where the descriptor stands, or at the end if it was opened so.
+func (d *desc) append(data []byte) (int, error) {
+	if d.in.OpenFlags&wire.OpenAppend != 0 {
 		if _, err := d.file.Seek(0, io.SeekEnd); err != nil {
-			return answer{}, errnoCode(wire.CodeUnixWrite, err)
+			return 0, err
 		}
 	}
-	a.z.mu.Lock()
-	d.write.modified = true
-	a.z.mu.Unlock()
-	n, err := io.Copy(d.file, r.Body)
-	if err != nil {
-		return answer{}, err // the client is gone, or the disk is full
+	n, err := d.file.Write(data)
+	if n > 0 {
+		d.wrote = max(d.wrote, 0) + int64(n)
 	}
-	if n != int64(r.Size) {
-		return answer{}, io.ErrUnexpectedEOF
-	}
-	return answer{status: int(n)}, nil
+	return n, err
 }
 
 // seek is call 674. A descriptor for reading does not go past the size in the catalog.
@@ -112,97 +142,4 @@ func (a *agent) seek(in *wire.OpenedDataObjInp) (answer, error) {
 		}
 	}
 	return answer{out: &wire.FileLseekOut{Offset: at}}, nil
-}
-
-// close is call 673. A writer's close updates the catalog and unlocks the object, even
-// if other writers have not closed.
-func (a *agent) close(in *wire.OpenedDataObjInp) (answer, error) {
-	d, err := a.desc(in.Desc)
-	if err != nil {
-		return answer{}, err
-	}
-	delete(a.descs, d.fd)
-	sum := a.z.checksumAtClose(d)
-	a.z.mu.Lock()
-	defer a.z.mu.Unlock()
-	_ = d.file.Close()
-	if d.active() {
-		d.write.writers--
-		a.z.finish(d.obj, sum)
-	}
-	return answer{}, nil
-}
-
-// active tells whether the descriptor takes part in the writing that locks the object.
-func (d *desc) active() bool { return d.write != nil && d.obj.writing == d.write }
-
-// checksumAtClose computes the checksum that was asked for at open.
-func (z *Zone) checksumAtClose(d *desc) string {
-	z.mu.Lock()
-	wanted := d.active() && d.write.checksum
-	z.mu.Unlock()
-	if !wanted {
-		return ""
-	}
-	sum, _ := checksumFile(d.file.Name()) // unreadable: none
-	return sum
-}
-
-// finish ends the writing of an object: the written replica is good and the others are
-// stale, or all as before if nothing was written.
-func (z *Zone) finish(o *object, checksum string) {
-	w := o.writing
-	o.writing = nil
-	if o.gone {
-		return
-	}
-	changed := w.modified || w.created
-	for _, r := range o.Replicas {
-		switch {
-		case changed && r != w.replica:
-			r.Status = stale
-		case changed:
-			r.Status, r.Size, r.Checksum, r.Modify = good, z.sizeOf(o, r), checksum, z.now()
-		default:
-			r.Status = r.before
-			if checksum != "" && r == w.replica {
-				r.Checksum = checksum
-			}
-		}
-	}
-	z.cat.save(record{Object: o})
-}
-
-func (z *Zone) sizeOf(o *object, r *replica) int64 {
-	info, err := os.Stat(z.cat.file(o, r))
-	if err != nil {
-		return 0
-	}
-	return info.Size()
-}
-
-// abandon ends what a descriptor does when its agent goes away without closing it: a
-// replica that was being written is stale, with the bytes that have come. The size of
-// one that existed before stays as it was.
-func (z *Zone) abandon(d *desc) {
-	_ = d.file.Close()
-	if !d.active() {
-		return
-	}
-	o, w := d.obj, d.write
-	o.writing = nil
-	if o.gone {
-		return
-	}
-	for _, r := range o.Replicas {
-		if r != w.replica {
-			r.Status = r.before
-			continue
-		}
-		r.Status, r.Checksum = stale, ""
-		if w.created {
-			r.Size = z.sizeOf(o, r)
-		}
-	}
-	z.cat.save(record{Object: o})
 }

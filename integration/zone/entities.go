@@ -4,6 +4,8 @@ import (
 	"maps"
 	"os"
 	"slices"
+
+	"github.com/meshmount/meshmount/remote/irods/wire"
 )
 
 // level is a degree of access, with the numbers of the catalog's tokens.
@@ -123,16 +125,16 @@ func (c *coll) below(other *coll) bool {
 	return false
 }
 
-// walk calls f for each object below the collection and then for each collection,
-// deepest first, until f returns an error.
+// walk calls onObject for each object of the collection, then walks each collection in
+// it, then calls onColl for the collection itself, until one returns an error.
 func (c *coll) walk(onObject func(*object) error, onColl func(*coll) error) error {
-	for _, name := range slices.Sorted(maps.Keys(c.subs)) {
-		if err := c.subs[name].walk(onObject, onColl); err != nil {
+	for _, name := range slices.Sorted(maps.Keys(c.objs)) {
+		if err := onObject(c.objs[name]); err != nil {
 			return err
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(c.objs)) {
-		if err := onObject(c.objs[name]); err != nil {
+	for _, name := range slices.Sorted(maps.Keys(c.subs)) {
+		if err := c.subs[name].walk(onObject, onColl); err != nil {
 			return err
 		}
 	}
@@ -155,8 +157,6 @@ type replica struct {
 	Status         int
 	Checksum       string
 	Create, Modify int64
-
-	before int // status to go back to, while the object is being written
 }
 
 // object is a data object.
@@ -190,14 +190,11 @@ func (o *object) best() *replica {
 	return o.Replicas[0]
 }
 
-// writing is the state of an object that is open for writing.
+// writing is the lock on an object that is open for writing.
 type writing struct {
-	token    string
-	replica  *replica
-	writers  int
-	modified bool
-	created  bool
-	checksum bool // to be computed at the end
+	token   string
+	replica *replica
+	before  map[*replica]int // statuses to go back to
 }
 
 // desc is an open object.
@@ -207,7 +204,10 @@ type desc struct {
 	replica  *replica
 	resource *resource
 	file     *os.File
-	flags    int
-	write    *writing // nil: read-only
-	mode     int      // as given by the client
+	in       *wire.DataObjInp // as given by the client
+	atOpen   replica          // the replica after the open
+	write    *writing         // nil: read-only
+	created  bool             // the open made the replica
+	joined   bool             // opened by another's token
+	wrote    int64            // bytes written; -1: none
 }

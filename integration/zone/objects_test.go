@@ -100,7 +100,9 @@ func TestLock(t *testing.T) {
 	if got := b.read(reader); got != "new content" {
 		t.Errorf("the old reader reads %q", got)
 	}
-	a.do(wire.APIDataObjClose, &wire.OpenedDataObjInp{Desc: fd}, wire.CodeDescriptorRange)
+	a.do(wire.APIDataObjClose, &wire.OpenedDataObjInp{Desc: fd}, int(closedTwice))
+	a.do(wire.APIDataObjClose, &wire.OpenedDataObjInp{Desc: 2}, wire.CodeDescriptorRange)
+	a.do(wire.APIDataObjWrite, &wire.OpenedDataObjInp{Desc: fd}, int(descClosed))
 }
 
 // TestParallelWrite writes with several connections by the token of the first one.
@@ -111,7 +113,9 @@ func TestParallelWrite(t *testing.T) {
 	fd := first.open(path, createFlags, wire.Pair{Key: wire.KwRegChecksum})
 	token, hier := first.token(fd)
 	second := dial(t, z, "rods", "rods")
-	second.openFails(path, wire.OpenReadWrite, wire.CodeHierarchy, wire.Pair{Key: wire.KwReplicaToken, Value: "wrong"}, wire.Pair{Key: wire.KwRescHier, Value: hier})
+	second.openFails(path, wire.OpenReadWrite, wire.CodeHierarchy, wire.Pair{Key: wire.KwReplicaToken, Value: token})
+	second.openFails(path, wire.OpenReadWrite, wire.CodeIntermediate, wire.Pair{Key: wire.KwReplicaToken, Value: "wrong"}, wire.Pair{Key: wire.KwRescHier, Value: hier})
+	second.openFails(path, wire.OpenReadWrite, wire.CodeNoSuchReplica, wire.Pair{Key: wire.KwReplicaToken, Value: token}, wire.Pair{Key: wire.KwRescHier, Value: "resc2"})
 	fd2 := second.open(path, wire.OpenReadWrite, wire.Pair{Key: wire.KwReplicaToken, Value: token}, wire.Pair{Key: wire.KwRescHier, Value: hier})
 	if at := second.seek(fd2, 5, 0); at != 5 {
 		t.Fatalf("seek to %d", at)

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 
 	"github.com/meshmount/meshmount/remote/irods/wire"
@@ -68,10 +69,7 @@ func (a *agent) parentFor(path string) (*coll, string, error) {
 
 // create is call 601: a new object, or with force the old one truncated.
 func (a *agent) create(in *wire.DataObjInp) (answer, error) {
-	in.OpenFlags = wire.OpenReadWrite | wire.OpenCreate
-	if in.Cond.Has(wire.KwForce) {
-		in.OpenFlags |= wire.OpenTruncate
-	}
+	in.OpenFlags = wire.OpenReadWrite | wire.OpenCreate | wire.OpenTruncate
 	a.z.mu.Lock()
 	defer a.z.mu.Unlock()
 	if o := a.z.cat.objectAt(in.Path); o != nil && !in.Cond.Has(wire.KwForce) {
@@ -141,27 +139,34 @@ func (a *agent) openNew(in *wire.DataObjInp) (*desc, error) {
 	if !ok || kind == "" {
 		kind = "generic"
 	}
-	now := a.z.now()
 	o := a.z.cat.addObject(parent, name, a.user, strconv.Itoa(in.CreateMode), kind)
-	r := &replica{Resc: resc.ID, Status: intermediate, Create: now, Modify: now}
-	o.Replicas = []*replica{r}
-	o.writing = newWriting(r)
-	o.writing.created = true
-	d, err := a.addDesc(o, r, in)
+	d, err := a.addReplica(o, resc, in)
 	if err != nil {
-		a.z.cat.dropObject(o, now)
+		a.z.cat.dropObject(o, a.z.now())
 		return nil, err
 	}
-	a.z.cat.save(record{Object: o})
-	a.z.cat.touchColl(parent, now)
+	a.z.cat.touchColl(parent, a.z.now())
 	return d, nil
 }
 
-func newWriting(r *replica) *writing {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails
-	token := fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
-	return &writing{token: token, replica: r}
+// addReplica opens a new replica of an object, with numbers from 0.
+func (a *agent) addReplica(o *object, resc *resource, in *wire.DataObjInp) (*desc, error) {
+	now := a.z.now()
+	r := &replica{Resc: resc.ID, Create: now, Modify: now}
+	for _, other := range o.Replicas {
+		r.Num = max(r.Num, other.Num+1)
+	}
+	o.Replicas = append(o.Replicas, r)
+	o.lock(r)
+	d, err := a.addDesc(o, r, in)
+	if err != nil {
+		o.unlock()
+		o.Replicas = slices.DeleteFunc(o.Replicas, func(other *replica) bool { return other == r })
+		return nil, err
+	}
+	d.created = true
+	a.z.cat.save(record{Object: o})
+	return d, nil
 }
 
 // openOld opens an existing object. While it is open for writing nobody else gets in,
@@ -174,123 +179,76 @@ func (a *agent) openOld(o *object, in *wire.DataObjInp) (*desc, error) {
 	if err := a.may(o.Access, want); err != nil && !a.ticketFor(o.coll, o, want == levelModify) {
 		return nil, err
 	}
-	if o.writing != nil {
-		return a.join(o, in)
-	}
-	r, err := a.replicaFor(o, &in.Cond)
-	if err != nil {
+	c, err := a.choose(o, in)
+	switch {
+	case err != nil:
 		return nil, err
+	case c.replica == nil:
+		return a.addReplica(o, c.resource, in)
+	case !writable(in.OpenFlags) || c.joined:
+		d, err := a.addDesc(o, c.replica, in)
+		if err == nil {
+			d.joined = c.joined
+		}
+		return d, err
 	}
-	if !writable(in.OpenFlags) {
-		return a.addDesc(o, r, in)
-	}
-	o.writing = newWriting(r)
-	d, err := a.addDesc(o, r, in)
+	o.lock(c.replica)
+	d, err := a.addDesc(o, c.replica, in)
 	if err != nil {
-		o.writing = nil
-		return nil, err
+		o.unlock()
 	}
-	o.lock()
-	return d, nil
+	return d, err
 }
 
-// lock shows to the catalog that a replica is being written.
-func (o *object) lock() {
+// lock marks a replica as being written, and the others as locked.
+func (o *object) lock(target *replica) {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	token := fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+	o.writing = &writing{token: token, replica: target, before: map[*replica]int{}}
 	for _, r := range o.Replicas {
-		r.before = r.Status
+		o.writing.before[r] = r.Status
 		r.Status = writeLocked
 	}
-	o.writing.replica.Status = intermediate
+	target.Status = intermediate
 }
 
-// join opens the replica that is being written once more.
-func (a *agent) join(o *object, in *wire.DataObjInp) (*desc, error) {
-	token, _ := in.Cond.Get(wire.KwReplicaToken)
-	hier, _ := in.Cond.Get(wire.KwRescHier)
-	r := o.writing.replica
-	if token != o.writing.token || hier != a.z.cat.resources[r.Resc].Name {
-		return nil, code(wire.CodeHierarchy)
+// unlock undoes lock.
+func (o *object) unlock() {
+	for r, status := range o.writing.before {
+		r.Status = status
 	}
-	return a.addDesc(o, r, in)
+	o.writing = nil
 }
 
-// replicaFor chooses a replica: the one asked for, or the first good one, or a stale
-// one if there is nothing better. What was asked for is given even if it is stale.
-func (a *agent) replicaFor(o *object, cond *wire.KeyValPair) (*replica, error) {
-	if text, ok := cond.Get(wire.KwReplNum); ok {
-		for _, r := range o.Replicas {
-			if strconv.Itoa(r.Num) == text {
-				return r, nil
-			}
-		}
-		return nil, code(wire.CodeNoSuchReplica)
-	}
-	for _, key := range []string{wire.KwRescHier, wire.KwRescName} {
-		name, ok := cond.Get(key)
-		if !ok || name == "" {
-			continue
-		}
-		resc := a.z.cat.resourceNamed(name)
-		if resc == nil {
-			return nil, noResource
-		}
-		if r := o.on(resc); r != nil {
-			return r, nil
-		}
-		return nil, code(wire.CodeHierarchy)
-	}
-	return o.best(), nil
-}
-
-// on returns the replica on a resource, nil if there is none.
-func (o *object) on(resc *resource) *replica {
-	for _, r := range o.Replicas {
-		if r.Resc == resc.ID {
-			return r
-		}
-	}
-	return nil
-}
-
-// resourceFor returns the resource that a new replica goes to.
-func (a *agent) resourceFor(cond *wire.KeyValPair) (*resource, error) {
-	name := a.z.opts.Resources[0]
-	for _, key := range []string{wire.KwDestRescName, wire.KwRescHier, wire.KwRescName, wire.KwDefRescName} {
-		if given, ok := cond.Get(key); ok && given != "" {
-			name = given
-			break
-		}
-	}
-	resc := a.z.cat.resourceNamed(name)
-	if resc == nil {
-		return nil, noResource
-	}
-	return resc, nil
-}
-
-// addDesc opens the file of a replica and gives it the lowest free number from 3.
+// addDesc opens the file of a replica and gives it the lowest free number from 3. A
+// truncation shows in the catalog at once.
 func (a *agent) addDesc(o *object, r *replica, in *wire.DataObjInp) (*desc, error) {
 	flags := os.O_RDONLY
 	if writable(in.OpenFlags) {
 		flags = os.O_RDWR | os.O_CREATE
 	}
-	if in.OpenFlags&wire.OpenTruncate != 0 {
+	truncate := in.OpenFlags&wire.OpenTruncate != 0
+	if truncate {
 		flags |= os.O_TRUNC
 	}
 	f, err := os.OpenFile(a.z.cat.file(o, r), flags, 0o600)
 	if err != nil {
 		return nil, errnoCode(wire.CodeUnixOpen, err)
 	}
-	d := &desc{fd: 3, obj: o, replica: r, resource: a.z.cat.resources[r.Resc], file: f, flags: in.OpenFlags, mode: in.CreateMode}
+	if truncate {
+		r.Size, r.Checksum, r.Modify = 0, "", a.z.now()
+		a.z.cat.save(record{Object: o})
+	}
+	given := *in
+	given.Cond = slices.Clone(in.Cond)
+	d := &desc{fd: 3, obj: o, replica: r, resource: a.z.cat.resources[r.Resc], file: f, in: &given, atOpen: *r, wrote: -1}
 	for a.descs[d.fd] != nil {
 		d.fd++
 	}
 	a.descs[d.fd] = d
 	if writable(in.OpenFlags) {
 		d.write = o.writing
-		d.write.writers++
-		d.write.checksum = d.write.checksum || in.Cond.Has(wire.KwRegChecksum)
-		d.write.modified = d.write.modified || in.OpenFlags&wire.OpenTruncate != 0
 	}
 	return d, nil
 }

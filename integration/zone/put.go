@@ -6,52 +6,75 @@ import (
 	"github.com/meshmount/meshmount/remote/irods/wire"
 )
 
-// put is call 606 with the data in the request. A checksum that does not fit is an
-// error, but the object stays, with the bytes as received and their true checksum.
+// put is call 606 with the data in the request. The replica is good afterwards, also if
+// there was no data, and the others are stale. A size or checksum that does not fit is an
+// error, but the object stays, stale, with the bytes as received; in the case of the
+// checksum with their size and true checksum.
 func (a *agent) put(in *wire.DataObjInp, r *wire.Request) (answer, error) {
 	if !in.Cond.Has(wire.KwDataIncluded) {
 		return answer{}, code(wire.CodeUnknownAPI) // a parallel transfer over other ports
+	}
+	data, err := readBody(r)
+	if err != nil {
+		return answer{}, err
 	}
 	d, err := a.openForPut(in)
 	if err != nil {
 		return answer{}, err
 	}
-	n, err := io.Copy(d.file, r.Body)
-	if err != nil {
-		return answer{}, err // the client is gone; leave finishes the object
-	}
-	if n != int64(r.Size) {
-		return answer{}, io.ErrUnexpectedEOF
-	}
-	want, verify := in.Cond.Get(wire.KwVerifyChecksum)
-	fits := true
-	if verify {
-		if fits, err = sameChecksum(d.file.Name(), want); err != nil {
-			return answer{}, errnoCode(wire.CodeUnixRead, err)
-		}
-	}
-	if _, err := a.close(&wire.OpenedDataObjInp{Desc: d.fd}); err != nil {
-		return answer{}, err
-	}
-	if !fits {
+	delete(a.descs, d.fd)
+	defer func() { _ = d.file.Close() }()
+	_, err = d.append(data)
+	sum, mismatch := d.checksumAtPut()
+	a.z.mu.Lock()
+	defer a.z.mu.Unlock()
+	switch {
+	case err != nil:
+		a.z.spoil(d, "")
+		return answer{}, errnoCode(wire.CodeUnixWrite, err)
+	case in.DataSize > 0 && in.DataSize != int64(len(data)):
+		a.z.settle(d, stale, restored)
+		a.z.cat.save(record{Object: d.obj})
+		return answer{}, copyLength
+	case mismatch:
+		a.z.spoil(d, sum)
 		return answer{}, code(wire.CodeChecksum)
 	}
+	d.wrote = max(d.wrote, 1) // no data is an overwrite too
+	a.z.finish(d, sum)
 	return answer{}, nil
+}
+
+// copyLength is SYS_COPY_LEN_ERR.
+const copyLength = code(-27000)
+
+// checksumAtPut is checksumAtClose for a put, which computes one to verify even if none
+// was given.
+func (d *desc) checksumAtPut() (sum string, mismatch bool) {
+	if !d.in.Cond.Has(wire.KwVerifyChecksum) || d.in.Cond.Has(wire.KwRegChecksum) {
+		return d.checksumAtClose()
+	}
+	want, _ := d.in.Cond.Get(wire.KwVerifyChecksum)
+	sum, _ = checksumLike(d.file.Name(), want)
+	return sum, sum != want
 }
 
 func (a *agent) openForPut(in *wire.DataObjInp) (*desc, error) {
 	a.z.mu.Lock()
 	defer a.z.mu.Unlock()
-	if o := a.z.cat.objectAt(in.Path); o != nil && !in.Cond.Has(wire.KwForce) {
-		return nil, code(wire.CodeOverwriteNoForce)
-	}
 	open := *in
+	open.OprType = wire.OprPut
 	open.OpenFlags = wire.OpenReadWrite | wire.OpenCreate | wire.OpenTruncate
-	d, err := a.openObject(&open)
-	if err == nil {
-		d.write.checksum = d.write.checksum || in.Cond.Has(wire.KwVerifyChecksum)
+	if o := a.z.cat.objectAt(in.Path); o != nil {
+		if !in.Cond.Has(wire.KwForce) {
+			return nil, code(wire.CodeOverwriteNoForce)
+		}
+		name, ok := in.Cond.Get(wire.KwDestRescName)
+		if resc := a.z.cat.resourceNamed(name); ok && resc != nil && o.on(resc) == nil {
+			return nil, code(wire.CodeHierarchy) // cannot put to another resource
+		}
 	}
-	return d, err
+	return a.openObject(&open)
 }
 
 // get is call 608 with the data in the reply.
@@ -93,7 +116,7 @@ func (a *agent) copy(in *wire.DataObjCopyInp) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	_, err = io.Copy(to.file, from.file)
+	to.wrote, err = io.Copy(to.file, from.file)
 	if _, closing := a.close(&wire.OpenedDataObjInp{Desc: to.fd}); err == nil {
 		err = closing
 	}

@@ -15,31 +15,29 @@ type fdInput struct {
 }
 
 // descInfo is call 20000: what the server knows of a descriptor, above all the token
-// that lets others write to the same replica.
+// that lets others write to the same replica. The names of all fields are the real ones.
 func (a *agent) descInfo(in *fdInput) (answer, error) {
-	d, err := a.desc(in.FD)
-	if err != nil {
-		return answer{}, err
+	d := a.descs[in.FD]
+	if d == nil {
+		return answer{}, code(wire.CodeInvalidInput)
 	}
 	a.z.mu.Lock()
 	defer a.z.mu.Unlock()
-	token := ""
-	if d.active() {
-		token = d.write.token
+	token, openType := "", 2
+	switch {
+	case d.created:
+		token, openType = d.write.token, 1
+	case d.write != nil:
+		token, openType = d.write.token, 3
 	}
-	o, r := d.obj, d.replica
 	out, err := wire.NewJSON(map[string]any{
-		"in_use": true, "l3descInx": 3, "replica_token": token, "replica_status": r.Status, "data_size": -1, "bytes_written": -1,
-		"data_object_info": map[string]any{
-			"object_path": o.path(), "data_id": o.ID, "collection_id": o.CollID, "data_type": o.Type, "data_size": r.Size,
-			"checksum": r.Checksum, "data_owner_name": o.Owner, "data_owner_zone": a.z.opts.Name,
-			"replica_number": r.Num, "replica_status": r.Status, "data_mode": o.Mode,
-			"resource_hierarchy": d.resource.Name, "resource_name": d.resource.Name, "resource_id": d.resource.ID,
-			"data_create": stamp(r.Create), "data_modify": stamp(r.Modify), "file_path": a.z.cat.file(o, r),
-		},
-		"data_object_input": map[string]any{
-			"object_path": o.path(), "open_flags": d.flags, "create_mode": d.mode, "data_size": -1,
-		},
+		"bytes_written": d.wrote, "checksum": "", "checksum_flag": 0, "copies_needed": 0, "data_size": -1,
+		"data_object_info": a.objectInfo(d), "data_object_input": inputInfo(d.in), "data_object_input_replica_flag": 1,
+		"in_pdmo": "", "in_use": true, "l3descInx": 3, "lock_file_descriptor": 0, "open_type": openType,
+		"operation_status": 0, "operation_type": d.in.OprType, "other_data_object_info": nil, "plugin_data": nil,
+		"purge_cache_flag": 0, "remote_l1_descriptor_index": 0, "remote_zone_host": nil,
+		"replica_status": d.atOpen.Status, "replica_token": token, "replication_data_object_info": nil,
+		"source_l1_descriptor_index": 0, "stage_flag": 0,
 	})
 	if err == nil {
 		out.Data = append(out.Data, 0)
@@ -47,45 +45,32 @@ func (a *agent) descInfo(in *fdInput) (answer, error) {
 	return answer{out: out}, err
 }
 
-// replicaCloseInput is the input of call 20004. What is left out is true, but for the
-// checksum.
-type replicaCloseInput struct {
-	FD              int   `json:"fd"`
-	UpdateSize      *bool `json:"update_size"`
-	UpdateStatus    *bool `json:"update_status"`
-	ComputeChecksum bool  `json:"compute_checksum"`
-	Notify          *bool `json:"send_notifications"`
+// objectInfo describes the replica of a descriptor as it was when it was opened.
+func (a *agent) objectInfo(d *desc) map[string]any {
+	o, r := d.obj, &d.atOpen
+	return map[string]any{
+		"checksum": r.Checksum, "collection_id": o.CollID, "condition_input": []any{}, "data_access": "",
+		"data_access_index": 0, "data_comments": "", "data_create": stamp(r.Create), "data_expiry": stamp(0),
+		"data_id": o.ID, "data_map_id": 0, "data_mode": o.Mode, "data_modify": stamp(r.Modify),
+		"data_owner_name": o.Owner, "data_owner_zone": a.z.opts.Name, "data_size": r.Size, "data_type": o.Type,
+		"destination_resource_name": "", "file_path": a.z.cat.file(o, r), "flags": 0, "in_pdmo": "",
+		"is_replica_current": r.Status == good, "next": nil, "object_path": o.path(), "other_flags": 0,
+		"registering_user_id": 0, "replica_number": r.Num, "replica_status": r.Status,
+		"resource_hierarchy": d.resource.Name, "resource_id": d.resource.ID, "resource_name": d.resource.Name,
+		"special_collection": nil, "status_string": "", "sub_path": "", "version": "", "write_flag": 0,
+	}
 }
 
-// replicaClose is call 20004: closes without unlocking the object if it is told so, as
-// all writers but the first one do.
-func (a *agent) replicaClose(in *replicaCloseInput) (answer, error) {
-	d, err := a.desc(in.FD)
-	if err != nil {
-		return answer{}, err
+func inputInfo(in *wire.DataObjInp) map[string]any {
+	cond := []map[string]string{}
+	for _, pair := range in.Cond {
+		cond = append(cond, map[string]string{"key": pair.Key, "value": pair.Value})
 	}
-	status := in.UpdateStatus == nil || *in.UpdateStatus
-	sum := ""
-	if in.ComputeChecksum {
-		if sum, err = checksumFile(d.file.Name()); err != nil {
-			return answer{}, errnoCode(wire.CodeUnixRead, err)
-		}
+	return map[string]any{
+		"condition_input": cond, "create_mode": in.CreateMode, "data_size": in.DataSize,
+		"number_of_threads": in.NumThreads, "object_path": in.Path, "offset": in.Offset, "open_flags": in.OpenFlags,
+		"operation_type": in.OprType, "special_collection": nil,
 	}
-	delete(a.descs, d.fd)
-	a.z.mu.Lock()
-	defer a.z.mu.Unlock()
-	_ = d.file.Close()
-	if !d.active() {
-		return answer{}, nil
-	}
-	d.write.writers--
-	switch {
-	case status:
-		a.z.finish(d.obj, sum)
-	case in.UpdateSize == nil || *in.UpdateSize:
-		d.replica.Size = a.z.sizeOf(d.obj, d.replica)
-	}
-	return answer{}, nil
 }
 
 // replicaTruncate is call 802.
@@ -110,7 +95,7 @@ func (z *Zone) rescName(r *replica) string {
 	return z.cat.resources[r.Resc].Name
 }
 
-// cut changes the size of an object.
+// cut changes the size of an object, or nothing if that is the size in the catalog.
 func (a *agent) cut(in *wire.DataObjInp) (*replica, error) {
 	a.z.mu.Lock()
 	defer a.z.mu.Unlock()
@@ -122,21 +107,26 @@ func (a *agent) cut(in *wire.DataObjInp) (*replica, error) {
 		return nil, err
 	}
 	if o.writing != nil {
-		return nil, code(wire.CodeObjectLocked)
+		return nil, code(wire.CodeHierarchy)
 	}
-	r, err := a.replicaFor(o, &in.Cond)
+	r, err := a.named(o, &in.Cond)
 	if err != nil {
 		return nil, err
 	}
 	if in.DataSize < 0 {
 		return nil, code(wire.CodeInvalidInput)
 	}
+	if r.Size == in.DataSize {
+		return r, nil
+	}
 	if err := os.Truncate(a.z.cat.file(o, r), in.DataSize); err != nil {
 		return nil, errnoCode(wire.CodeUnixTruncate, err)
 	}
-	o.writing = newWriting(r)
-	o.writing.modified = true
-	a.z.finish(o, "")
+	for _, other := range o.Replicas {
+		other.Status = stale
+	}
+	r.Status, r.Size, r.Checksum, r.Modify = good, in.DataSize, "", a.z.now()
+	a.z.cat.save(record{Object: o})
 	return r, nil
 }
 
@@ -214,7 +204,7 @@ func (a *agent) trim(in *wire.DataObjInp) (answer, error) {
 	if o.writing != nil {
 		return answer{}, code(wire.CodeObjectLocked)
 	}
-	r, err := a.replicaFor(o, &in.Cond)
+	r, err := a.named(o, &in.Cond)
 	if err != nil {
 		return answer{}, err
 	}
@@ -231,60 +221,4 @@ func (a *agent) trim(in *wire.DataObjInp) (answer, error) {
 	_ = os.Remove(a.z.cat.file(o, r)) // nothing refers to it any more
 	a.z.cat.save(record{Object: o})
 	return answer{status: 1}, nil
-}
-
-// touchInput is the input of call 20007.
-type touchInput struct {
-	Path    string `json:"logical_path"`
-	Options struct {
-		NoCreate bool     `json:"no_create"`
-		Replica  *int     `json:"replica_number"`
-		Resource string   `json:"leaf_resource_name"`
-		Seconds  *float64 `json:"seconds_since_epoch"`
-		Ref      string   `json:"reference"`
-	} `json:"options"`
-}
-
-// touch is call 20007: sets the modify time, of collections too, in whole seconds; an
-// object that is not there is made.
-func (a *agent) touch(in *touchInput) (answer, error) {
-	if err := checkPath(in.Path); err != nil {
-		return answer{}, err
-	}
-	when := a.z.now()
-	if in.Options.Seconds != nil {
-		when = int64(*in.Options.Seconds)
-	}
-	a.z.mu.Lock()
-	defer a.z.mu.Unlock()
-	if x := a.z.cat.collAt(in.Path); x != nil && a.seesColl(x) {
-		if err := a.may(x.Access, levelModify); err != nil {
-			return answer{}, err
-		}
-		a.z.cat.touchColl(x, when)
-		return answer{}, nil
-	}
-	o, err := a.find(in.Path)
-	if err != nil && in.Options.NoCreate {
-		return answer{}, nil
-	}
-	if err != nil {
-		d, err := a.openNew(&wire.DataObjInp{Path: in.Path, CreateMode: 0o644, OpenFlags: wire.OpenReadWrite | wire.OpenCreate})
-		if err != nil {
-			return answer{}, err
-		}
-		delete(a.descs, d.fd)
-		_ = d.file.Close()
-		a.z.finish(d.obj, "")
-		o = d.obj
-	}
-	if err := a.may(o.Access, levelModify); err != nil {
-		return answer{}, err
-	}
-	if o.writing != nil {
-		return answer{}, code(wire.CodeObjectLocked)
-	}
-	o.best().Modify = when
-	a.z.cat.save(record{Object: o})
-	return answer{}, nil
 }
