@@ -77,6 +77,8 @@ func ofTLS(b *settings.Branch, err error) error {
 	return nil
 }
 
+const remedyNetwork = "check host and port in the URL, the network, and firewalls"
+
 // ofNetwork judges what happens before a server says anything.
 func ofNetwork(b *settings.Branch, err error) error {
 	host := hostOf(b)
@@ -86,7 +88,6 @@ func ofNetwork(b *settings.Branch, err error) error {
 		}
 		return exit.New(exit.UnknownHost, "check the network and /etc/resolv.conf", "%s: the name server did not tell the address of %s (%s)", b.Title(), e.Name, e.Err)
 	}
-	const remedy = "check host and port in the URL, the network, and firewalls"
 	for _, e := range []struct {
 		err  error
 		text string
@@ -96,14 +97,14 @@ func ofNetwork(b *settings.Branch, err error) error {
 		{errPatience, "no answer in time"}, {os.ErrDeadlineExceeded, "no answer in time"}, {context.DeadlineExceeded, "no answer in time"},
 	} {
 		if errors.Is(err, e.err) {
-			return exit.New(exit.Unreachable, remedy, "%s: %s (%s)", b.Title(), e.text, host)
+			return exit.New(exit.Unreachable, remedyNetwork, "%s: %s (%s)", b.Title(), e.text, host)
 		}
 	}
 	if e, ok := errors.AsType[net.Error](err); ok && remote.KindOf(err) == remote.Unavailable {
 		if e.Timeout() {
-			return exit.New(exit.Unreachable, remedy, "%s: no answer in time (%s)", b.Title(), host)
+			return exit.New(exit.Unreachable, remedyNetwork, "%s: no answer in time (%s)", b.Title(), host)
 		}
-		return exit.New(exit.Unreachable, remedy, "%s: %w", b.Title(), shortest(err))
+		return exit.New(exit.Unreachable, remedyNetwork, "%s: %w", b.Title(), shortest(err))
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"syscall"
 
 	"github.com/meshmount/meshmount/cmd/internal/exit"
 	"github.com/meshmount/meshmount/cmd/internal/settings"
@@ -78,7 +79,7 @@ func ofZone(b *settings.Branch, err error) error {
 			"%s: the password of %s is longer than %d bytes", b.Title(), zoneUser(b), wire.MaxPassword)
 	case errors.Is(err, wire.ErrFrame), errors.Is(err, wire.ErrPacking):
 		return exit.New(exit.NotCollection, "check host and port in the URL", "%s: %s does not speak iRODS at this port", b.Title(), hostOf(b))
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return exit.New(exit.ServerTrouble, "check host and port in the URL; try again later, or ask the zone's admin",
 			"%s: %s has hung up without an answer", b.Title(), hostOf(b))
 	}
@@ -158,6 +159,9 @@ func ofKind(b *settings.Branch, err error) error {
 		}
 		return exit.New(exit.NotCollection, "check the path", "%s: %w", b.Title(), cause(err))
 	case remote.Unavailable, remote.Locked, remote.Corrupt:
+		if remote.KindOf(err) == remote.Unavailable && !refusal {
+			return exit.New(exit.Unreachable, remedyNetwork, "%s: %w (%s)", b.Title(), cause(err), hostOf(b))
+		}
 		return exit.New(exit.ServerTrouble, "try again later, or ask the zone's admin", "%s: the server is in trouble: %w", b.Title(), cause(err))
 	}
 	return nil

@@ -15,6 +15,7 @@ import (
 	"github.com/meshmount/meshmount/cmd/internal/settings"
 	"github.com/meshmount/meshmount/cmd/internal/state"
 	"github.com/meshmount/meshmount/remote"
+	"github.com/meshmount/meshmount/remote/irods"
 )
 
 const mountLong = `Mount the branches at MOUNTPOINT, an empty directory. A branch is NAME=URL: the tree
@@ -161,7 +162,7 @@ func cacheDir(config *settings.Config, point string) (string, error) {
 	}
 	var ids []string
 	for _, b := range config.Branches {
-		ids = append(ids, strings.Join([]string{b.Name, b.URL, b.User}, "\x01"))
+		ids = append(ids, strings.Join([]string{b.Name, b.URL, irods.FullUser(b.User, b.Zone)}, "\x01"))
 	}
 	return state.DefaultCacheDir(point, ids)
 }

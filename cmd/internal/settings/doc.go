@@ -4,7 +4,8 @@
 // Options is the one table of options. Flags, configuration keys, variables
 // (MESHMOUNT_ and the name in capitals), mount options, help, man pages and the
 // README's table derive from it. Of several values for one option the flag wins
-// over the environment, that over the configuration file, that over the default;
+// over the environment, that over the configuration file, that over what iCommands have
+// set up (for zones on the same server, see zone.go), that over the default;
 // within one of these the value for one branch wins over the value for all.
 //
 // A value given for one branch is written NAME=VALUE on the command line and

@@ -103,7 +103,7 @@ func serverOptions() []*Option {
 // their default, see zone.go.
 func zoneOptions() []*Option {
 	list := []*Option{
-		{Name: "irods-zone", Unit: "NAME", Default: "", Scope: PerBranch,
+		{Name: "irods-zone", Unit: "NAME", Default: "", Scope: OneBranch,
 			Help:   "zone of the user; empty = that of the collection",
 			branch: func(b *Branch) any { return &b.Zone }},
 		{Name: "irods-auth", Unit: "NAME", Default: "native", Scope: PerBranch, Choices: []string{"native", "pam"},
@@ -118,8 +118,8 @@ func zoneOptions() []*Option {
 		{Name: "irods-ca-dir", Unit: "DIR", Default: "", Scope: PerBranch,
 			Help:   "directory of PEM files of certificate authorities to trust besides the system's",
 			branch: func(b *Branch) any { return &b.CADir }},
-		{Name: "irods-encryption", Unit: "ALGORITHM:KEY:SALT:ROUNDS", Default: "AES-256-CBC:32:8:16", Scope: PerBranch,
-			Help:   "what is announced to the zone under TLS, with sizes in bytes; it changes nothing here",
+		{Name: "irods-encryption", Unit: "TEXT", Default: "AES-256-CBC:32:8:16", Scope: PerBranch,
+			Help:   "algorithm, sizes of key and salt in bytes, and rounds that are announced to the zone under TLS; it changes nothing here",
 			branch: func(b *Branch) any { return &b.Encryption }},
 		{Name: "irods-resource", Unit: "NAME", Default: "", Scope: PerBranch,
 			Help:   "resource that takes new objects; empty = the zone chooses",
