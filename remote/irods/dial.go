@@ -6,8 +6,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -61,7 +63,7 @@ func Dial(ctx context.Context, opts Options) (*Backend, error) {
 	}
 	b := &Backend{opts: opts, zone: zoneOf(opts.Root)}
 	b.login.source = opts.Password
-	if b.trust, err = trust(opts.CAFile); err != nil {
+	if b.trust, err = trust(opts.CAFile, opts.CADir); err != nil {
 		return nil, remote.E("connect", "", remote.Invalid, err)
 	}
 	b.pool = newPool(b.connect, opts.MaxConns, opts.IdleTimeout)
@@ -88,28 +90,51 @@ func (b *Backend) arrive(ctx context.Context) error {
 }
 
 // trust returns the certificates to trust, nil for the system's.
-func trust(file string) (*tls.Config, error) {
-	if file == "" {
+func trust(file, dir string) (*tls.Config, error) {
+	if file == "" && dir == "" {
 		return nil, nil
-	}
-	pem, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
 	}
 	roots, err := x509.SystemCertPool()
 	if err != nil {
 		roots = x509.NewCertPool()
 	}
-	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s holds no certificate in PEM form", file)
+	if file != "" {
+		pem, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		if !roots.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("%s holds no certificate in PEM form", file)
+		}
+	}
+	if dir != "" {
+		if err := trustDir(roots, dir); err != nil {
+			return nil, err
+		}
 	}
 	return &tls.Config{RootCAs: roots}, nil
+}
+
+// trustDir adds the certificates of a directory, each in a file. What else lies there
+// means nothing, and a directory that is missing holds none: settings of iCommands are
+// copied from other machines, and OpenSSL takes it so, too.
+func trustDir(roots *x509.CertPool, dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		if pem, err := os.ReadFile(filepath.Join(dir, e.Name())); err == nil {
+			roots.AppendCertsFromPEM(pem)
+		}
+	}
+	return nil
 }
 
 // connect makes a connection for the pool.
 func (b *Backend) connect(ctx context.Context) (*session, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, b.opts.ConnectTimeout,
-		&remote.Error{Op: "connect", Kind: remote.Unavailable, Err: errors.New("no answer in time")})
+		&remote.Error{Op: "connect", Kind: remote.Unavailable, Err: fmt.Errorf("no answer in %v: %w", b.opts.ConnectTimeout, os.ErrDeadlineExceeded)})
 	defer cancel()
 	tried := b.login.present()
 	conn, err := wire.Dial(ctx, b.config())

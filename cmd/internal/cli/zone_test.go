@@ -133,6 +133,26 @@ func TestZoneOfICommands(t *testing.T) {
 	}
 }
 
+// TestCertificateDirectory trusts what lies in a directory, among other things.
+func TestCertificateDirectory(t *testing.T) {
+	z := secureZone(t, nil)
+	w := newWorld(t, "MESHMOUNT_PASSWORD=hunter2")
+	pem, err := os.ReadFile(z.CAFile())
+	dir := filepath.Join(w.dir, "ca")
+	if err := errors.Join(err, os.MkdirAll(filepath.Join(dir, "sub"), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	w.write("ca/note", 0o644, "no certificate")
+	w.write("ca/4a6481c9.0", 0o644, string(pem))
+	w.succeeds(w.run("mount", "--irods-ca-dir", dir, w.point, "="+collection(z)))
+	w.uses("")
+	w.succeeds(w.run("unmount", w.point))
+	w.fails(w.run("mount", "--irods-ca-dir", dir+"/sub", w.point, "="+collection(z)), exit.TLS, "is not trusted")
+	w.fails(w.run("mount", "--irods-ca-dir", dir+"/none", w.point, "="+collection(z)), exit.TLS, "is not trusted")
+	w.fails(w.run("mount", "--irods-ca-dir", dir+"/note", w.point, "="+collection(z)), exit.Config, "not a directory")
+	w.clean()
+}
+
 func TestZoneByPAM(t *testing.T) {
 	z := secureZone(t, nil)
 	w := newWorld(t)
