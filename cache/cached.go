@@ -314,6 +314,8 @@ func (c *Cached) Warm(ctx context.Context, ref remote.Ref, off, n int64) error {
 	if ref.Size >= 0 {
 		n = min(n, ref.Size-off)
 	}
+	skip := off % int64(c.store.BlockSize())
+	off, n = off-skip, n+skip
 	for n > 0 && c.caches(ref, off, n) && c.store.admits() {
 		if err := c.ready(ctx, ref.Path); err != nil {
 			return err

@@ -25,8 +25,6 @@ func (x *index) flush(limit int64) error {
 		return errIndex
 	}
 	if err := x.release(); err != nil {
-		used, _ := taken(x.path())
-		_ = x.ballast.hold(x.layout.index - used)
 		return err
 	}
 	x.merge = x.many() // Badger takes that at its opening: it is done at the next flush
@@ -68,11 +66,13 @@ func (x *index) close(harsh bool) error {
 			}
 		}
 	}
-	return errors.Join(err, x.ballast.release(), x.ballast.close())
+	// The ballast stays: the next Open may need it more than this one did.
+	return errors.Join(err, x.refill(), x.ballast.close())
 }
 
 // abandon stops Badger in such a way that it finds no directory to write to. See
-// badgerLog for how it is kept from trying forever.
+// badgerLog for how it is kept from trying forever. Badger keeps its log open and
+// mapped after that, until the process ends: there is no call to make it let go.
 func (x *index) abandon() error {
 	moved := os.Rename(x.path(), x.path()+asideExt) == nil
 	err := x.closeDB()

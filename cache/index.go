@@ -38,7 +38,7 @@ const (
 	// asideExt is added to the name of the index while it must not be written to.
 	asideExt = ".aside"
 	// margin is what must be free besides what a flush needs.
-	margin = 4 << 20
+	margin = 2 << 20
 )
 
 // index is the Badger database with the space that was put aside for it.
@@ -143,12 +143,13 @@ func (x *index) reserve() error {
 		return err
 	}
 	if err := x.ballast.hold(x.layout.index - used); err != nil {
-		return errors.Join(errNoSpace, err, x.ballast.release())
+		x.log.Debug("the ballast of the cache is not whole", "err", err)
 	}
 	return x.release()
 }
 
-// release gives the ballast back and looks whether that is enough to go on.
+// release gives the ballast back and looks whether that is enough to go on. If not, it
+// takes back what it can.
 func (x *index) release() error {
 	if err := x.ballast.release(); err != nil {
 		return err
@@ -157,13 +158,38 @@ func (x *index) release() error {
 	if err != nil {
 		return err
 	}
+	tables, err := x.tables()
+	if err != nil {
+		return err
+	}
+	// Badger writes the tables anew beside the old ones, a new one, and a new log
+	// and an unused value log of 2 MiB beside the old of each.
+	if need := tables + 3*x.layout.table + 4<<20 + margin; free < need {
+		return errors.Join(fmt.Errorf("%w: the index needs %d bytes, %d are free", errNoSpace, need, free), x.refill())
+	}
+	return nil
+}
+
+// tables returns the bytes of Badger's tables.
+func (x *index) tables() (int64, error) {
+	paths, err := filepath.Glob(filepath.Join(globEscape(x.path()), "*.sst"))
+	var sum int64
+	for _, path := range paths {
+		if st, err := os.Stat(path); err == nil {
+			sum += st.Size()
+		}
+	}
+	return sum, err
+}
+
+// refill takes the space back that the index has not used, as far as there is any.
+func (x *index) refill() error {
 	used, err := taken(x.path())
 	if err != nil {
 		return err
 	}
-	// A flush writes the tables anew beside the old ones, and logs of two kinds.
-	if free < min(used+4*x.layout.table+4<<20, max(x.layout.index-used, 8<<20))+margin {
-		return errNoSpace
+	if err := x.ballast.hold(x.layout.index - used); err != nil {
+		x.log.Debug("the ballast of the cache is not whole", "err", err)
 	}
 	return nil
 }
@@ -231,16 +257,7 @@ func (x *index) settle() error {
 	if err := x.sums.write(filepath.Join(x.dir, sumsName)); err != nil {
 		return err
 	}
-	used, err := taken(x.path())
-	if err != nil {
-		return err
-	}
-	// Without all of the ballast the entries of one table can still be written.
-	if err := x.ballast.hold(x.layout.index - used); err != nil {
-		x.log.Debug("the ballast of the cache is not whole", "err", err)
-		_ = x.ballast.release()
-	}
-	return nil
+	return x.refill()
 }
 
 // allocatePath gives every byte of a file a block.

@@ -71,7 +71,7 @@ func plan(size int64, blockSize int) layout {
 	l := layout{blockSize: blockSize}
 	guess := size / l.slotSize()
 	l.table = min(max(guess*256, 1<<20), 16<<20)
-	l.index = 8*l.table + 6<<20 + guess*indexEntry
+	l.index = 8*l.table + 10<<20 + guess*indexEntry
 	slots := max(size-l.index-smallFiles, 0) / l.slotSize()
 	l.segSlots = int(min(max(slots/16, 1), 1024))
 	l.slots = int(slots) / l.segSlots * l.segSlots

@@ -43,7 +43,9 @@ func (s *Store) makeRoom() error {
 		}
 		if free >= s.opts.Reserve {
 			room := len(s.slab.files) > 0 || free-s.slab.segmentSize()-margin >= s.opts.Reserve
-			if room && free >= s.want {
+			if !room {
+				s.pause(fmt.Errorf("%w: %d bytes are free", errNoSpace, free))
+			} else if free >= s.want {
 				s.want = 0
 				s.pause(nil)
 			}
