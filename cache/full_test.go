@@ -221,3 +221,31 @@ func TestBallastGone(t *testing.T) {
 	s = openStore(t, dir, testOptions())
 	check("with space again")
 }
+
+// TestReserveAtOpen opens a store on a disk that has become too full for it: it gives
+// space back, and serves the rest.
+func TestReserveAtOpen(t *testing.T) {
+	point := tmpfs(t, 96<<20)
+	dir := filepath.Join(point, "c")
+	opts := Options{Size: 64 << 20, BlockSize: testBlock, Reserve: 20 << 20}
+	s := openStore(t, dir, opts)
+	for n := range 300 {
+		put(t, s, key("/a", n))
+	}
+	before := s.Stats()
+	closeStore(t, s)
+	if err := os.WriteFile(filepath.Join(point, "other"), make([]byte, 30<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s = openStore(t, dir, opts)
+	served := 0
+	for n := range 300 {
+		if checkGet(t, s, key("/a", n), 0, testBlock) {
+			served++
+		}
+	}
+	free, err := freeSpace(point)
+	if after := s.Stats(); err != nil || free < opts.Reserve || after.Slots >= before.Slots || served == 0 {
+		t.Errorf("%d bytes are free, %d must stay, %d blocks served; %+v", free, opts.Reserve, served, after)
+	}
+}

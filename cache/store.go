@@ -145,22 +145,30 @@ func (s *Store) load() error {
 		return err
 	}
 	s.index = x
+	for fresh && len(s.slab.files) > 0 { // nothing leads to what is in them
+		if err := s.slab.dropLast(); err != nil {
+			return err
+		}
+	}
+	return s.fillQueue()
+}
+
+// fillQueue enters the slots that are there.
+func (s *Store) fillQueue() error {
 	n := len(s.slab.files)
 	if n == 0 {
 		return nil
 	}
-	used := 0
-	if !fresh {
-		if used, err = s.slab.used(); err != nil {
-			return err
-		}
-		used += (n - 1) * s.slab.segSlots
+	used, err := s.slab.used()
+	if err != nil {
+		return err
 	}
-	s.queue.grow(n*s.slab.segSlots, used)
+	s.queue.grow(n*s.slab.segSlots, used+(n-1)*s.slab.segSlots)
 	return nil
 }
 
-// checkReserve looks whether the index may take the space that it has not yet.
+// checkReserve looks whether the index may take the space that it has not yet. It gives
+// segments back for that, if that is enough.
 func (s *Store) checkReserve() error {
 	free, err := freeSpace(s.dir)
 	if err != nil {
@@ -171,8 +179,14 @@ func (s *Store) checkReserve() error {
 		return err
 	}
 	has := all - int64(len(s.slab.files))*s.slab.segmentSize()
-	if free-max(s.slab.index-has, 0) < s.opts.Reserve {
+	lacks := s.opts.Reserve + max(s.slab.index-has, 0) - free
+	if lacks > int64(len(s.slab.files))*s.slab.segmentSize() {
 		return fmt.Errorf("%w: %d bytes are free, %d must stay", errNoSpace, free, s.opts.Reserve)
+	}
+	for ; lacks > 0; lacks -= s.slab.segmentSize() {
+		if err := s.slab.dropLast(); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -337,6 +351,9 @@ func (s *Store) put(k Key, data []byte, hint Hint) bool {
 	}
 	loc := location{slot, s.serial.Add(1)}
 	err := s.fill(i, loc, at, victim, data)
+	if err == nil {
+		err = s.index.set(i.id, loc)
+	}
 	s.mu.Lock()
 	if err == nil {
 		s.queue.filled(slot, i.id.hash())
@@ -344,9 +361,6 @@ func (s *Store) put(k Key, data []byte, hint Hint) bool {
 		s.queue.unpin(slot)
 	}
 	s.mu.Unlock()
-	if err == nil {
-		err = s.publish(i.id, loc)
-	}
 	if err != nil {
 		s.fault("write", err)
 	}
@@ -455,16 +469,4 @@ func (s *Store) evict(slot int32, at place, v victims) error {
 		return err
 	}
 	return s.index.delete(h.id)
-}
-
-// publish makes the entry of a block that was written. Without it the slot is given
-// back.
-func (s *Store) publish(k id, loc location) error {
-	err := s.index.set(k, loc)
-	if err != nil {
-		s.mu.Lock()
-		s.queue.empty(loc.slot)
-		s.mu.Unlock()
-	}
-	return err
 }

@@ -2,7 +2,6 @@ package cache
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -10,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 const testBlock = MinBlockSize
@@ -37,14 +35,8 @@ func closeStore(t testing.TB, s *Store) {
 // content is the bytes of a block: they follow from its key.
 func content(k Key, length int) []byte {
 	i := k.ident(0)
-	seed := binary.BigEndian.Uint64(i.digest[:])
 	p := make([]byte, length)
-	r := rand.New(rand.NewPCG(seed, uint64(length)))
-	for n := 0; n < len(p); n += 8 {
-		var b [8]byte
-		binary.LittleEndian.PutUint64(b[:], r.Uint64())
-		copy(p[n:], b[:])
-	}
+	_, _ = rand.NewChaCha8(i.digest).Read(p)
 	return p
 }
 
@@ -389,26 +381,5 @@ func TestOptions(t *testing.T) {
 		if _, err := Open(filepath.Join(t.TempDir(), "c"), opts); err == nil {
 			t.Errorf("%+v was accepted", opts)
 		}
-	}
-}
-
-// BenchmarkOpen opens an index of a million blocks. Its slots are a sparse file with
-// headers at the places that Open looks at.
-func BenchmarkOpen(b *testing.B) {
-	dir := filepath.Join(b.TempDir(), "c")
-	const blocks = 1_000_000
-	s := openStore(b, dir, Options{Size: blocks/8*MinBlockSize + MinSize, BlockSize: testBlock})
-	for n := range blocks {
-		k := key(fmt.Sprint("/o", n/100), n%100)
-		if err := s.index.set(k.ident(0).id, location{int32(n), 1}); err != nil {
-			b.Fatal(err)
-		}
-	}
-	closeStore(b, s)
-	for b.Loop() {
-		start := time.Now()
-		s := openStore(b, dir, Options{Size: blocks/8*MinBlockSize + MinSize, BlockSize: testBlock})
-		b.ReportMetric(float64(time.Since(start).Milliseconds()), "ms/open")
-		closeStore(b, s)
 	}
 }
