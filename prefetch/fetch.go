@@ -14,16 +14,40 @@ import (
 // returns the piece: nil if there is no memory, or the version is gone, so that the read
 // has to try itself.
 func (r *Reader) demand(off, until int64) *piece {
-	off, until = r.round(off, until)
 	if r.changed != nil {
 		return nil
 	}
-	buf := r.account.get(until-off, false)
+	off, long := r.round(off, max(until, r.stretch(off, until)))
+	buf := r.account.get(long-off, false)
+	if buf == nil && long > until {
+		off, long = r.round(off, until)
+		buf = r.account.get(long-off, false)
+	}
 	if buf == nil {
 		return nil
 	}
+	until = long
 	r.stats.Demanded += until - off
 	return r.start(&piece{off: off, n: until - off, buf: buf})
+}
+
+// stretch returns where a request for [off, until) is to end. As long as the branch is so
+// busy that the reader waits for a lane, nothing comes ahead; then a sequential reader
+// asks for a large part of its window at once, since otherwise all readers of a busy
+// branch would end up with requests of the kernel's size.
+func (r *Reader) stretch(off, until int64) int64 {
+	if !r.queued {
+		return until
+	}
+	r.spans = r.window.plan(r.spans[:0])
+	for _, s := range r.spans {
+		if !s.back && s.off <= off && off < s.end() && s.window > until-off {
+			end := min(off+1<<(bits.Len64(uint64(s.window))-1), s.end(), off+r.p.opts.MaxRequest)
+			_, gap := r.pieces.at(off, end)
+			return gap
+		}
+	}
+	return until
 }
 
 // round widens a gap to whole pages, but not over the file's end or other pieces.
@@ -246,11 +270,11 @@ func (r *Reader) next() (off, n int64) {
 	return off, n
 }
 
-// stagger halves the length of a request while streams of the reader stand still:
-// requests of one length that begin together end together, and the path would be
-// empty for a round trip each time.
+// stagger halves the length of a request while streams of the reader stand still, and of
+// every third long one: requests of one length that begin together end together, and
+// the path would be empty for a round trip each time.
 func (r *Reader) stagger(size int64) int64 {
-	if r.onWay < r.climb.n*3/4 {
+	if r.onWay < r.climb.n*3/4 || size >= 1<<20 && r.stats.Requests%3 == 0 {
 		return max(size/2, minPiece)
 	}
 	return size

@@ -70,6 +70,9 @@ func (l *Lanes) await(ctx context.Context, mine chan struct{}) error {
 // AcquireAhead waits, in turn with the readers that fetch ahead, for a lane for a
 // request that nobody waits for. The error is that of the context.
 func (l *Lanes) AcquireAhead(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	w := &waiter{got: make(chan struct{})}
 	if l.try(w) {
 		return nil

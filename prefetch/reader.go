@@ -1,6 +1,7 @@
 package prefetch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -97,7 +98,7 @@ func (r *Reader) View(ctx context.Context, off, n int64) (data []byte, release f
 		first := h.parts[0]
 		r.drop(h.parts[1:])
 		if first.piece == nil {
-			return nil, nothing, ErrNoMemory
+			return nil, nothing, cmp.Or(r.gone(), ErrNoMemory)
 		}
 		data, err := r.await(ctx, first)
 		if err == nil && len(data) > 0 {
@@ -111,6 +112,13 @@ func (r *Reader) View(ctx context.Context, off, n int64) (data []byte, release f
 			return nil, nothing, err
 		}
 	}
+}
+
+// gone returns the error that says so when the version is gone, or nil.
+func (r *Reader) gone() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.changed
 }
 
 // eofIf returns io.EOF if the file ends.
@@ -154,7 +162,7 @@ func (r *Reader) hold(off, n int64) (held, error) {
 	r.observe(off, n, share, h.parts)
 	short := r.pump(false)
 	for _, part := range h.parts {
-		if part.piece == nil {
+		if part.piece == nil && r.changed == nil {
 			short = max(short, min(part.n, largest))
 		}
 	}

@@ -79,7 +79,7 @@ type simFile struct {
 	link *link
 	size int64
 	// fail, if set, may answer a request with an error.
-	fail func(ahead int64, off, n int64) error
+	fail func(number, off, n int64) error
 
 	requests, bytes atomic.Int64
 	now, most       atomic.Int64 // requests on the way
@@ -130,20 +130,23 @@ func check(t *testing.T, p []byte, off int64) {
 // wan is the path of the benchmark: 50 ms, 1.2 Gbit/s, 4 MiB per connection.
 func wan() *link { return &link{rtt: 50 * time.Millisecond, rate: 150e6, window: 4 << 20} }
 
-// open returns a reader of f with a budget of its own, closed at the end of the test.
-func open(t *testing.T, f *simFile, budget int64, opts Options) *Reader {
+// newPrefetcher returns a Prefetcher with a budget of its own, which is closed and
+// checked at the end of the test.
+func newPrefetcher(t *testing.T, budget int64, opts Options) *Prefetcher {
 	t.Helper()
 	opts.Budget = NewBudget(budget)
-	return openWith(t, f, opts)
-}
-
-func openWith(t *testing.T, f *simFile, opts Options) *Reader {
-	t.Helper()
 	p, err := New(opts)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { settled(t, p) })
+	return p
+}
+
+// open returns a reader of f with a Prefetcher of its own.
+func open(t *testing.T, f *simFile, budget int64, opts Options) *Reader {
+	t.Helper()
+	p := newPrefetcher(t, budget, opts)
 	return p.Open(f, remote.Ref{Path: "/f", Version: "1", Size: f.size}, f.size)
 }
 
