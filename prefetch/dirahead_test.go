@@ -207,3 +207,15 @@ func TestWalkBounded(t *testing.T) {
 		t.Errorf("%d directories remembered", len(w.todo))
 	}
 }
+
+// ExampleDirAhead opens files in the order of their names.
+func ExampleDirAhead() {
+	d := NewDirAhead([]File{{"c", 10}, {"a", 10}, {"b", 1 << 40}, {"e", 10}, {"d", 10}, {"f", 10}}, 1<<20, 64)
+	for _, name := range []string{"a", "b", "c"} {
+		fmt.Println(name, d.Open(name, true))
+	}
+	// Output:
+	// a []
+	// b []
+	// c [{d 10} {e 10} {f 10}]
+}

@@ -1,7 +1,6 @@
 package prefetch
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"testing"
 )
@@ -267,15 +266,4 @@ func FuzzWindow(f *testing.F) {
 			}
 		}
 	})
-}
-
-func ExampleDirAhead() {
-	d := NewDirAhead([]File{{"c", 10}, {"a", 10}, {"b", 1 << 40}, {"e", 10}, {"d", 10}, {"f", 10}}, 1<<20, 64)
-	for _, name := range []string{"a", "b", "c"} {
-		fmt.Println(name, d.Open(name, true))
-	}
-	// Output:
-	// a []
-	// b []
-	// c [{d 10} {e 10} {f 10}]
 }
