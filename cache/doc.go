@@ -31,10 +31,10 @@
 // S3-FIFO (Yang and others, SOSP 2023): new blocks enter a small queue of a tenth of
 // the slots and go on to the main queue only if they were read again; a block that
 // comes back soon after it left the small queue enters the main queue at once. One
-// pass over a huge file thus flows through the small queue. It needs no work on a hit
-// but a counter, which SIEVE offers too; but SIEVE lets a long scan push a counter-less
-// block out of the same queue, S3-FIFO does not. The kernel reads a block in pieces,
-// so that what counts as reading again is defined with care: see queue.touch.
+// pass over a huge file thus flows through the small queue. A hit costs no more than
+// a counter. SIEVE (NSDI 2024) is simpler still, but by its authors' account does not
+// withstand scans. The kernel reads a block in pieces, so that what counts as reading
+// again is defined with care: see queue.touch.
 //
 // # Badger and full disks
 //

@@ -249,3 +249,18 @@ func TestReserveAtOpen(t *testing.T) {
 		t.Errorf("%d bytes are free, %d must stay, %d blocks served; %+v", free, opts.Reserve, served, after)
 	}
 }
+
+// TestReadOnly opens a store on a file system that takes no change.
+func TestReadOnly(t *testing.T) {
+	point := tmpfs(t, 64<<20)
+	dir := filepath.Join(point, "c")
+	closeStore(t, openStore(t, dir, testOptions()))
+	if err := unix.Mount("", point, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{dir, filepath.Join(point, "new")} {
+		if _, err := Open(dir, testOptions()); err == nil || !strings.Contains(err.Error(), "read-only file system") {
+			t.Errorf("%s: %v", dir, err)
+		}
+	}
+}

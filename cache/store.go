@@ -178,7 +178,7 @@ func (s *Store) checkReserve() error {
 	if err != nil {
 		return err
 	}
-	has := all - int64(len(s.slab.files))*s.slab.segmentSize()
+	has := max(all-int64(len(s.slab.files))*s.slab.segmentSize(), 0)
 	lacks := s.opts.Reserve + max(s.slab.index-has, 0) - free
 	if lacks > int64(len(s.slab.files))*s.slab.segmentSize() {
 		return fmt.Errorf("%w: %d bytes are free, %d must stay", errNoSpace, free, s.opts.Reserve)

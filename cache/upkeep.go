@@ -81,11 +81,11 @@ func (s *Store) drop(prefix []byte) {
 			keys, locs = append(keys, k), append(locs, loc)
 			return len(keys) < dropAtOnce
 		})
-		if err == nil {
-			err = s.index.delete(keys...)
+		if err == nil { // the slots first: they forget even if the index has no space
+			err = s.freeAll(keys, locs)
 		}
 		if err == nil {
-			err = s.freeAll(keys, locs)
+			err = s.index.delete(keys...)
 		}
 		if err != nil {
 			s.fault("drop", err)
@@ -96,8 +96,8 @@ func (s *Store) drop(prefix []byte) {
 	}
 }
 
-// freeAll gives slots back whose entries are gone. The headers are read, as the
-// entries may have been old.
+// freeAll gives the slots of entries back. The headers are read, as the entries may
+// have been old.
 func (s *Store) freeAll(keys []id, locs []location) error {
 	for n, loc := range locs {
 		at, ok := s.pin(loc.slot)
