@@ -35,6 +35,12 @@ func TestCrashChild(t *testing.T) {
 		if n%100 == 99 {
 			s.Drop("b", "/small")
 		}
+		if n%10 == 9 { // far more often than by itself, so that it is met by the kill
+			if err := s.index.flush(0); err != nil {
+				fmt.Println("flush", err)
+				os.Exit(1)
+			}
+		}
 		small := Key{Branch: "b", Object: "/small", Version: "v1", Index: uint32(3 * dice.IntN(4000))}
 		s.Put(small, content(small, testBlock), Normal)
 		fmt.Fprintln(out, "put", k.Index)
@@ -50,7 +56,13 @@ func TestKill(t *testing.T) {
 	hits := 0
 	for round := range 20 {
 		last := crash(t, dir, round, time.Duration(30+dice.IntN(400))*time.Millisecond)
-		s := openStore(t, dir, testOptions())
+		log := &lines{}
+		opts := testOptions()
+		opts.Logger = log.logger()
+		s := openStore(t, dir, opts)
+		if text := log.String(); text != "" {
+			t.Logf("round %d: %s", round, text)
+		}
 		for n := range 400 {
 			if checkGet(t, s, key("/k", n), 0, testBlock) {
 				hits++

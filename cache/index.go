@@ -106,11 +106,38 @@ func (x *index) startAgain() error {
 	return x.open()
 }
 
+// sweep deletes the value log, which is not used but would be read, and what Badger had
+// begun to delete: it cuts a file to nothing first, and stumbles over the rest.
+func (x *index) sweep() error {
+	entries, err := os.ReadDir(x.path())
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		ext := filepath.Ext(e.Name())
+		emptied := info.Size() == 0 && (ext == ".mem" || ext == ".sst")
+		if !emptied && ext != ".vlog" && e.Name() != "DISCARD" {
+			continue
+		}
+		if err := os.Remove(filepath.Join(x.path(), e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // verify compares the files of the index with the sums of the last flush, before
 // Badger, which takes them for right, maps them.
 func (x *index) verify() error {
 	all, err := readSums(filepath.Join(x.dir, sumsName))
 	if err != nil {
+		return err
+	}
+	if err := x.sweep(); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	if err := all.verify(x.path()); err != nil {
@@ -198,14 +225,8 @@ func (x *index) refill() error {
 func (x *index) openDB() (err error) {
 	broken := new(atomic.Bool)
 	defer guard(&err)
-	// The value log is not used, but opened with all that is in it.
-	for _, pattern := range []string{"*.vlog", "DISCARD"} {
-		paths, _ := filepath.Glob(filepath.Join(globEscape(x.path()), pattern))
-		for _, path := range paths {
-			if err := os.Remove(path); err != nil {
-				return err
-			}
-		}
+	if err := x.sweep(); err != nil {
+		return err
 	}
 	db, err := badger.Open(x.badgerOptions(broken))
 	if err != nil {
