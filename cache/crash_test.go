@@ -61,7 +61,7 @@ func TestKill(t *testing.T) {
 		opts.Logger = log.logger()
 		s := openStore(t, dir, opts)
 		if text := log.String(); text != "" {
-			t.Logf("round %d: %s", round, text)
+			t.Errorf("round %d: %s", round, text)
 		}
 		for n := range 400 {
 			if checkGet(t, s, key("/k", n), 0, testBlock) {
