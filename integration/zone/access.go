@@ -118,5 +118,5 @@ func (a *agent) atomicACL(in *aclOperations) (answer, error) {
 			return answer{}, err
 		}
 	}
-	return answer{out: &wire.BinBytesBuf{Data: []byte("{}")}}, nil
+	return answer{out: &wire.BinBytesBuf{Data: []byte("{}\x00")}}, nil
 }

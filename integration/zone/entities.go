@@ -70,6 +70,9 @@ type user struct {
 
 func (u *user) admin() bool { return u.Type == "rodsadmin" }
 
+// homeName is the name of the user's home and trash.
+func (u *user) homeName(string) string { return u.Name }
+
 // resource is a place for replicas.
 type resource struct {
 	ID   int64
@@ -92,6 +95,7 @@ type coll struct {
 	AVUs           []avu
 
 	parent *coll // nil for "/"
+	gone   bool  // removed
 	subs   map[string]*coll
 	objs   map[string]*object
 }

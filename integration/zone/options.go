@@ -27,6 +27,9 @@ type Options struct {
 	// Resources are the storage resources; the first one is the default. By default
 	// there are two, "demoResc" and "resc2".
 	Resources []string
+	// FreeSpace says what the catalog knows of the room on resources, in bytes. A real
+	// catalog knows nothing until an administrator has told it.
+	FreeSpace map[string]int64
 	Addr      string // where to listen; default 127.0.0.1:0, any free port
 	// TLS makes a certificate for 127.0.0.1 and localhost, of an authority of the
 	// zone's own that stays the same over restarts.

@@ -129,15 +129,21 @@ func (c *catalog) dropObject(o *object, now int64) {
 
 // dropColl removes an empty collection.
 func (c *catalog) dropColl(x *coll, now int64) {
+	x.gone = true
 	delete(x.parent.subs, x.Name)
 	delete(c.colls, x.ID)
 	c.save(record{Gone: x.ID})
 	c.touchColl(x.parent, now)
 }
 
-// moveObject gives an object another place.
+// moveObject gives an object another place. In another collection it counts as modified.
 func (c *catalog) moveObject(o *object, to *coll, name string, now int64) {
 	from := o.coll
+	if from != to {
+		for _, r := range o.Replicas {
+			r.Modify = now
+		}
+	}
 	delete(from.objs, o.Name)
 	o.coll, o.CollID, o.Name = to, to.ID, name
 	to.objs[name] = o

@@ -146,6 +146,15 @@ func (z *Zone) homes(u *user) {
 	}
 }
 
+// freeSpace is what the catalog says, "" if it does not know.
+func (z *Zone) freeSpace(r *resource) string {
+	n, ok := z.opts.FreeSpace[r.Name]
+	if !ok {
+		return ""
+	}
+	return id(n)
+}
+
 func (z *Zone) now() int64 { return z.opts.Now().Unix() }
 
 // Name returns the zone's name.
