@@ -52,8 +52,14 @@ func startEFSS(t *testing.T, dialect efss.Dialect) site {
 		last: func() string {
 			var b strings.Builder
 			all := server.Requests()
-			for _, r := range all[max(0, len(all)-25):] {
-				_, _ = fmt.Fprintf(&b, "%s %s %s -> %d %v\n", r.At.Format("05.000"), r.Method, r.Path, r.Status, r.Header)
+			for _, r := range all[max(0, len(all)-15):] {
+				_, _ = fmt.Fprintf(&b, "%s %s %s -> %d", r.At.Format("05.000"), r.Method, r.Path, r.Status)
+				for _, name := range []string{"Content-Length", "Destination", "If", "If-Match", "If-None-Match", "Overwrite", "Upload-Offset"} {
+					if value := r.Header.Get(name); value != "" {
+						_, _ = fmt.Fprintf(&b, " %s=%s", name, value)
+					}
+				}
+				b.WriteString("\n")
 			}
 			return b.String()
 		},
