@@ -36,7 +36,7 @@ bin/meshmount: FORCE
 bin/meshdemo: FORCE
 	$(BUILD) -o $@ ./cmd/meshdemo
 
-demo: deps-demo bin/meshmount bin/meshdemo ## mount two local EFSS sites in one tree and compute on them
+demo: deps-demo bin/meshmount bin/meshdemo ## mount two local EFSS sites and two iRODS zones in one tree and compute on them
 	bin/meshdemo --binary bin/meshmount
 
 test: deps lint ## lint, then all tests under the race detector
