@@ -33,6 +33,9 @@ const (
 // atomicMetadata is call 20002. It needs the level of a writer. Adding what is there and
 // removing what is not are no errors. A failure says which operation it was.
 func (a *agent) atomicMetadata(in *metadataOperations) (answer, error) {
+	if a.elsewhere(in.Name) {
+		return refusal(wire.CodeNoAccess, nil, 0, "User not allowed to modify metadata")
+	}
 	a.z.mu.Lock()
 	defer a.z.mu.Unlock()
 	b, ok := a.entity(in.Type, in.Name)
@@ -54,6 +57,17 @@ func (a *agent) atomicMetadata(in *metadataOperations) (answer, error) {
 	}
 	b.save()
 	return answer{out: &wire.BinBytesBuf{Data: []byte("{}\x00")}}, nil
+}
+
+// elsewhere tells whether something is in another zone. The real server finds it there, and
+// then looks for the permission in its own catalog.
+func (a *agent) elsewhere(path string) bool {
+	way, err := a.toZone(zoneOf(path), &wire.Call{API: wire.APIObjStat, In: &wire.DataObjInp{Path: path}})
+	if err != nil || way == nil {
+		return false
+	}
+	_, err = way.conn.Call(a.z.ctx, way.call)
+	return err == nil
 }
 
 // entity finds what the user may know of.

@@ -1,9 +1,11 @@
 package zone
 
 import (
+	"cmp"
 	"maps"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/meshmount/meshmount/remote/irods/wire"
 )
@@ -60,6 +62,7 @@ type avu struct {
 type user struct {
 	ID       int64
 	Name     string
+	Zone     string `json:",omitempty"` // of a user of another zone
 	Type     string // "rodsadmin", "rodsuser" or "rodsgroup"
 	Password string `json:",omitempty"`
 	PAM      string `json:",omitempty"`
@@ -70,8 +73,23 @@ type user struct {
 
 func (u *user) admin() bool { return u.Type == "rodsadmin" }
 
-// homeName is the name of the user's home and trash.
-func (u *user) homeName(string) string { return u.Name }
+// full returns the name, with the zone if that is another one. It is the name of the
+// user's home and trash.
+func (u *user) full() string {
+	if u.Zone == "" {
+		return u.Name
+	}
+	return u.Name + "#" + u.Zone
+}
+
+// zone returns the user's zone.
+func (u *user) zone(local string) string { return cmp.Or(u.Zone, local) }
+
+// owner splits the name of an owner, as full returns it.
+func owner(name, local string) (user, zone string) {
+	user, zone, _ = strings.Cut(name, "#")
+	return user, cmp.Or(zone, local)
+}
 
 // resource is a place for replicas.
 type resource struct {

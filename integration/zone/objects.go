@@ -22,14 +22,16 @@ func (a *agent) stat(in *wire.DataObjInp) (answer, error) {
 	if o := a.z.cat.objectAt(in.Path); o != nil && a.seesObject(o) {
 		r := o.best()
 		mode, _ := strconv.Atoi(o.Mode)
+		name, zone := owner(o.Owner, a.z.opts.Name)
 		return answer{status: wire.TypeObject, out: &wire.RodsObjStat{
 			Size: r.Size, Type: wire.TypeObject, Mode: mode, ID: strconv.FormatInt(o.ID, 10), Checksum: r.Checksum,
-			OwnerName: o.Owner, OwnerZone: a.z.opts.Name, CreateTime: stamp(r.Create), ModifyTime: stamp(r.Modify),
+			OwnerName: name, OwnerZone: zone, CreateTime: stamp(r.Create), ModifyTime: stamp(r.Modify),
 		}}, nil
 	}
 	if x := a.z.cat.collAt(in.Path); x != nil && a.seesColl(x) {
+		name, zone := owner(x.Owner, a.z.opts.Name)
 		return answer{status: wire.TypeCollection, out: &wire.RodsObjStat{
-			Type: wire.TypeCollection, ID: strconv.FormatInt(x.ID, 10), OwnerName: x.Owner, OwnerZone: a.z.opts.Name,
+			Type: wire.TypeCollection, ID: strconv.FormatInt(x.ID, 10), OwnerName: name, OwnerZone: zone,
 			CreateTime: stamp(x.Create), ModifyTime: stamp(x.Modify),
 		}}, nil
 	}
@@ -91,7 +93,7 @@ func (a *agent) trashFor(from *coll, name string) (*coll, string) {
 		names = append(names, x.Name)
 	}
 	slices.Reverse(names)
-	self := a.user.homeName(a.z.opts.Name)
+	self := a.user.full()
 	if len(names) > 1 && names[0] == "home" && names[1] == self {
 		names = names[2:]
 	}

@@ -13,6 +13,7 @@ import (
 // Account is a user of the zone.
 type Account struct {
 	Name     string
+	Zone     string // of a user of a federated zone; empty: this one
 	Password string // for native authentication
 	PAM      string // for PAM; empty: none
 	Admin    bool
@@ -90,7 +91,7 @@ func (o *Options) validate() error {
 		faults = append(faults, errors.New("no account"))
 	}
 	for _, a := range o.Accounts {
-		if !plainName(a.Name) || len(a.Password) > wire.MaxPassword {
+		if !plainName(a.Name) || a.Zone != "" && !plainName(a.Zone) || len(a.Password) > wire.MaxPassword {
 			faults = append(faults, fmt.Errorf("account %q cannot be used", a.Name))
 		}
 	}

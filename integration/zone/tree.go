@@ -73,7 +73,7 @@ func (c *catalog) objectAt(path string) *object {
 // addColl makes a collection. With inheritance the parent's permissions come first.
 func (c *catalog) addColl(parent *coll, name string, owner *user, now int64) *coll {
 	x := &coll{
-		ID: c.newID(), ParentID: parent.ID, Name: name, Owner: owner.Name, Create: now, Modify: now,
+		ID: c.newID(), ParentID: parent.ID, Name: name, Owner: owner.full(), Create: now, Modify: now,
 		Access: access{}, parent: parent, subs: map[string]*coll{}, objs: map[string]*object{},
 	}
 	if parent.Inherit {
@@ -91,7 +91,7 @@ func (c *catalog) addColl(parent *coll, name string, owner *user, now int64) *co
 // addObject makes an object without replicas; the caller adds one and saves it.
 func (c *catalog) addObject(parent *coll, name string, owner *user, mode, kind string) *object {
 	o := &object{
-		ID: c.newID(), CollID: parent.ID, Name: name, Type: kind, Owner: owner.Name, Mode: mode,
+		ID: c.newID(), CollID: parent.ID, Name: name, Type: kind, Owner: owner.full(), Mode: mode,
 		Access: access{}, coll: parent,
 	}
 	if parent.Inherit {
