@@ -149,7 +149,7 @@ func zoneHint(in *wire.GenQueryInp) string {
 func (a *agent) routeOther(r *wire.Request) (*route, error) {
 	var in wire.Message
 	var out wire.Message
-	path := func() string { return "" }
+	var path func() string
 	switch r.API {
 	case wire.APICollCreate, wire.APIModColl, wire.APIRmColl:
 		m := &wire.CollInp{}
