@@ -16,6 +16,7 @@ import (
 	"github.com/meshmount/meshmount/integration/efss"
 	"github.com/meshmount/meshmount/integration/httpd"
 	"github.com/meshmount/meshmount/remote"
+	"github.com/meshmount/meshmount/remote/irods"
 	"github.com/meshmount/meshmount/remote/webdav"
 )
 
@@ -180,6 +181,11 @@ func (s site) caps(t *testing.T, branch string) remote.Caps {
 	t.Helper()
 	i := slices.IndexFunc(s.args, func(arg string) bool { return strings.HasPrefix(arg, branch+"=") })
 	_, secret, _ := strings.Cut(s.env[i], "=")
+	if url := strings.TrimPrefix(s.args[i], branch+"="); strings.HasPrefix(url, irods.URLScheme) {
+		b := dialZone(t, url, secret)
+		defer func() { _ = b.Close() }()
+		return b.Caps()
+	}
 	root, user, err := webdav.ParseURL(strings.TrimPrefix(s.args[i], branch+"="))
 	if err != nil {
 		t.Fatal(err)
