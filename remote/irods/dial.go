@@ -28,7 +28,9 @@ type Backend struct {
 	clock clock
 	pace  pace
 	tears tears
-	seen  struct {
+
+	lessons lessons // of large transfers
+	seen    struct {
 		sync.Mutex
 		version wire.Version
 		tls     *tls.ConnectionState

@@ -2,9 +2,10 @@ package irods
 
 import (
 	"context"
-	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/meshmount/meshmount/remote"
@@ -20,6 +21,14 @@ import (
 //   - More than that is written piece by piece. The replica is locked meanwhile, and
 //     stale if the writer dies: readers of this package take that for torn, never for
 //     content. A new object that dies is removed again, if there is somebody to do it.
+//
+// Cond.Version is compared with the catalog before anything else, which leaves a gap
+// until the bytes are there. A large object that does not become shorter is written
+// without that gap: it is opened for writing without cutting it, which locks it, then it
+// is compared, and given back as it was if somebody has come first. (The server itself
+// reads the catalog before it locks; a writer who begins and ends in those milliseconds
+// goes unnoticed.) One that becomes shorter is cut when it is opened, and small ones
+// take one call.
 //
 // An object that this process has torn may be written again although its version is not
 // the one that the caller knows; see tears.
@@ -38,8 +47,9 @@ type upload struct {
 	old   *object         // what is overwritten
 	sum   remote.Checksum // of the bytes as they were sent
 	state uploadState
-	made  bool  // the server said that it has made an object for us
-	wrong int64 // identifier of an object whose bytes are not those that were sent
+	made  bool        // the server said that it has made an object for us
+	wrong int64       // identifier of an object whose bytes are not those that were sent
+	known *descriptor // of the object that is written, if the server was asked
 }
 
 // uploadState is how far an upload has come.
@@ -225,39 +235,99 @@ func (u *upload) overwrite(ctx context.Context, s *session) ([]*wire.Call, error
 	}
 	in := u.b.createInput(u.path, u.src.Size(), u.mode())
 	in.OpenFlags = wire.OpenWriteOnly | wire.OpenTruncate
+	guarded := u.guarded()
+	if guarded {
+		in.OpenFlags = wire.OpenWriteOnly
+	}
 	u.keepResource(in)
 	u.state = altering
 	reply, err := s.conn.Call(ctx, &wire.Call{API: wire.APIDataObjOpen, In: in})
 	if err != nil {
 		return nil, u.refused(ctx, s, err)
 	}
+	if guarded {
+		if err := u.compare(ctx, s, reply.Status); err != nil {
+			return nil, err
+		}
+	}
 	return u.write(ctx, s, reply.Status)
+}
+
+// guarded tells whether the version can be compared while the object is locked.
+func (u *upload) guarded() bool {
+	old, state := u.old.best()
+	return !u.small && u.opts.Cond.Version != "" && state == whole && u.src.Size() >= old.size
+}
+
+// compare makes sure that the object that is open for writing is the one that was looked
+// at. If not, it closes it: without a byte written the server leaves everything as it
+// was, but for the checksum, which it computes anew.
+func (u *upload) compare(ctx context.Context, s *session, desc int) error {
+	same, err := u.stands(ctx, s, desc)
+	if same || s.conn.Broken() {
+		return err
+	}
+	if _, closeErr := s.conn.Call(ctx, closeCall(desc)); closeErr != nil {
+		_ = s.conn.Close() // the server takes it for torn
+		return closeErr
+	}
+	u.state = untouched
+	if err == nil {
+		err = &remote.Error{Op: "put", Path: u.rel, Kind: remote.Conflict, Err: errors.New("somebody else has written it just now")}
+	}
+	return err
+}
+
+// stands compares the object that is open with the one that was looked at. It asks
+// for the token of the other lanes in the same round trip.
+func (u *upload) stands(ctx context.Context, s *session, desc int) (bool, error) {
+	c := u.b.question(u.path)
+	calls := []*wire.Call{c.page()}
+	var answer *wire.BinBytesBuf
+	if s.tells() {
+		call, out, err := describeCall(desc)
+		if err != nil {
+			return false, err
+		}
+		calls, answer = append(calls, call), out
+	}
+	results, err := s.conn.Pipeline(ctx, calls)
+	if err == nil {
+		err = c.took(results[0].Err)
+	}
+	if err != nil {
+		return false, err
+	}
+	if answer != nil && results[1].Err == nil {
+		u.known = readDescriptor(answer)
+	}
+	o, err := readAlike(ctx, s, c)
+	return err == nil && o != nil && u.old.alike(o), err
+}
+
+// alike tells whether all replicas have the same bytes by what the catalog says of them,
+// whether or not somebody has begun to write.
+func (o *object) alike(other *object) bool {
+	o.best() // brings them into the order of their numbers
+	other.best()
+	return o.id == other.id && slices.EqualFunc(o.replicas, other.replicas, func(a, b replica) bool {
+		a.status = b.status
+		return a == b
+	})
 }
 
 // write writes the bytes to an open object and returns the calls that close it.
 func (u *upload) write(ctx context.Context, s *session, desc int) ([]*wire.Call, error) {
 	closing := closeCall(desc)
-	if u.small {
-		if len(u.data) == 0 {
-			return []*wire.Call{closing}, nil
+	switch {
+	case !u.small:
+		if err := u.send(ctx, s, desc); err != nil {
+			return nil, err
 		}
+	case len(u.data) > 0:
 		return []*wire.Call{writeCall(desc, u.data), closing}, nil
 	}
-	sum := remote.NewHash("sha256")
-	err := u.pieces(func(piece []byte) error {
-		sum.Write(piece)
-		reply, err := s.conn.Call(ctx, writeCall(desc, piece))
-		if err == nil && reply.Status != len(piece) {
-			err = fmt.Errorf("the server took %d of %d bytes", reply.Status, len(piece))
-		}
-		return err
-	})
-	u.sum = remote.Checksum{Algorithm: "sha256", Hex: hex.EncodeToString(sum.Sum(nil))}
-	if err == nil {
-		return []*wire.Call{closing}, nil
-	}
-	_ = s.conn.Close() // the server takes what is not closed for torn
-	return nil, err
+	return []*wire.Call{closing}, nil
 }
 
 func writeCall(desc int, data []byte) *wire.Call {
@@ -265,7 +335,13 @@ func writeCall(desc int, data []byte) *wire.Call {
 }
 
 // pieces calls f for one piece of the source after the other.
-func (u *upload) pieces(f func([]byte) error) (err error) {
+func (u *upload) pieces(f func([]byte) error) error {
+	buf := make([]byte, pieceSize)
+	return u.eachPiece(func() []byte { return buf }, f)
+}
+
+// eachPiece is pieces with room from the caller for each piece.
+func (u *upload) eachPiece(room func() []byte, f func([]byte) error) (err error) {
 	r, err := u.src.Open()
 	if err != nil {
 		return err
@@ -275,9 +351,8 @@ func (u *upload) pieces(f func([]byte) error) (err error) {
 			err = closeErr
 		}
 	}()
-	buf := make([]byte, pieceSize)
 	for left := u.src.Size(); left > 0; {
-		piece := buf[:min(left, pieceSize)]
+		piece := room()[:min(left, pieceSize)]
 		if _, err := io.ReadFull(r, piece); err != nil {
 			return fmt.Errorf("the source ends or fails %d bytes before its end: %w", left, err)
 		}

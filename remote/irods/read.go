@@ -58,13 +58,11 @@ func (b *Backend) ReadAt(ctx context.Context, ref remote.Ref, p []byte, off int6
 	if len(p) == 0 {
 		return 0, r.wantStanding(ctx)
 	}
-	err = b.doWith(ctx, op, ref.Path, false, r.path, func(s *session) error {
-		n, err = r.readAt(ctx, s, p, off)
-		if err == io.EOF {
-			return nil
-		}
-		return err
-	})
+	if len(p) > largeRead {
+		n, err = r.readSpan(ctx, p, off)
+	} else {
+		n, err = r.readShort(ctx, p, off)
+	}
 	switch {
 	case err != nil && r.cut && ctx.Err() == nil:
 		// An object that has grown does not fit and breaks the connection.
@@ -78,6 +76,38 @@ func (b *Backend) ReadAt(ctx context.Context, ref remote.Ref, p []byte, off int6
 		return n, io.EOF
 	}
 	return n, nil
+}
+
+// largeRead is from how many bytes on several lanes may read.
+const largeRead = 2 * pieceSize
+
+// readSpan is readShort for what may be large.
+func (r *reading) readSpan(ctx context.Context, p []byte, off int64) (int, error) {
+	if r.ref.Version == "" || r.ref.Size < 0 {
+		if err := r.wantStanding(ctx); err != nil {
+			return 0, err
+		}
+	}
+	p = p[:max(min(int64(len(p)), r.ref.Size-off), 0)]
+	if len(p) <= largeRead {
+		return r.readShort(ctx, p, off)
+	}
+	if err := r.readLarge(ctx, p, off); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// readShort reads on one connection. At the end of the object it returns less.
+func (r *reading) readShort(ctx context.Context, p []byte, off int64) (n int, err error) {
+	err = r.b.doWith(ctx, "read", r.ref.Path, false, r.path, func(s *session) error {
+		n, err = r.readAt(ctx, s, p, off)
+		if err == io.EOF {
+			return nil
+		}
+		return err
+	})
+	return n, err
 }
 
 // reading is one read of one version.
@@ -216,7 +246,7 @@ func (r *reading) readWhole(ctx context.Context, s *session, p []byte) (int, err
 	if err := r.pin(ctx, s); err != nil {
 		return 0, err // it has changed
 	}
-	return 0, r.fail(remote.Corrupt, errors.New("the bytes do not have the checksum that the catalog has"))
+	return 0, r.fail(remote.Corrupt, errChecksum)
 }
 
 // getOnce fetches an object in one call.
@@ -314,6 +344,11 @@ func (r *reading) readPart(ctx context.Context, s *session, f *openFile, p []byt
 		}
 	}
 	if got := results[read].N; got != len(p) {
+		if !last {
+			if err := r.pin(ctx, s); err != nil {
+				return err // it has changed
+			}
+		}
 		return r.fail(remote.Corrupt, fmt.Errorf("%d bytes came in place of %d", got, len(p)))
 	}
 	f.pos, f.used = off+int64(len(p)), time.Now()
