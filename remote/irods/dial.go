@@ -201,7 +201,7 @@ func (b *Backend) Info() Info {
 func (b *Backend) Caps() remote.Caps {
 	return remote.Caps{
 		Dialect:   "irods",
-		Overwrite: remote.GuardLook, Create: remote.GuardAtomic, RemoveGuard: remote.GuardLook,
+		Overwrite: remote.GuardLook, Create: remote.GuardLook, RemoveGuard: remote.GuardLook,
 		Ranges: true, StoresMTime: true, StoresMode: true,
 		TimeGranularity: time.Second, MaxName: maxName,
 	}

@@ -3,6 +3,7 @@ package irods
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"time"
 
@@ -124,6 +125,35 @@ func (b *Backend) lookAt(ctx context.Context, s *session, path string) (found, e
 		return found{}, err
 	}
 	return list[0], nil
+}
+
+// after makes calls that change something and then tells what lies at a path, in one
+// round trip; the first refusal is the error.
+func (b *Backend) after(ctx context.Context, s *session, path string, calls []*wire.Call) (f found, err error) {
+	g := b.glance(path)
+	cursors := g.cursors()
+	all := slices.Clone(calls)
+	for _, c := range cursors {
+		all = append(all, c.page())
+	}
+	results, err := s.conn.Pipeline(ctx, all)
+	for _, r := range results[:min(len(results), len(calls))] {
+		if r.Err != nil {
+			return f, r.Err
+		}
+	}
+	if err != nil {
+		return f, err
+	}
+	for i, c := range cursors {
+		if err := c.took(results[len(calls)+i].Err); err != nil {
+			return f, err
+		}
+	}
+	if f, err = g.result(ctx, s); err == nil {
+		err = b.permit(ctx, s, f)
+	}
+	return f, err
 }
 
 // permit finds out the level of access to what was found.

@@ -43,12 +43,13 @@ type upload struct {
 
 	data  []byte // the whole content, if it is small
 	small bool
+	text  string // the checksum of data, in the server's form
 	begun time.Time
 	old   *object         // what is overwritten
 	sum   remote.Checksum // of the bytes as they were sent
 	state uploadState
 	made  bool        // the server said that it has made an object for us
-	wrong int64       // identifier of an object whose bytes are not those that were sent
+	alone bool        // nothing was there when we looked
 	known *descriptor // of the object that is written, if the server was asked
 }
 
@@ -111,21 +112,28 @@ func (u *upload) prepare() error {
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
 		err = fmt.Errorf("the source ends before %d bytes: %w", size, io.ErrUnexpectedEOF)
 	}
-	u.sum = parseChecksum(checksumOf(u.data))
+	u.text = checksumOf(u.data)
+	u.sum = parseChecksum(u.text)
 	return err
 }
 
-// target looks at what is there, unless the server can be left to refuse anything, and
-// checks the conditions.
+// far tells whether a new object goes in one call.
+func (u *upload) far() bool { return u.small && u.b.pace.far(oneCallWrite) }
+
+// target looks at what is there, unless the server does, and checks the conditions. A
+// call that puts a whole object is refused if there is one; but the exclusive flag of
+// an open is a matter of the storage, which may be one that does not know it.
 func (u *upload) target(ctx context.Context, s *session) (found, error) {
 	cond := u.opts.Cond
-	if cond.NotExist && !u.b.tears.has(u.path) {
+	torn := u.b.tears.has(u.path)
+	if cond.NotExist && !torn && u.far() {
 		return found{}, nil
 	}
 	f, err := u.b.lookAt(ctx, s, u.path)
 	if err != nil {
 		return f, unchanged(ctx, "put", u.rel, err)
 	}
+	u.alone = f.object == nil
 	refuse := func(kind remote.Kind) (found, error) {
 		return f, &remote.Error{Op: "put", Path: u.rel, Kind: kind}
 	}
@@ -159,23 +167,17 @@ func (u *upload) store(ctx context.Context, s *session, f found) (found, error) 
 		}
 		u.old = nil
 		fallthrough
-	case u.old == nil && (!u.small || !u.b.pace.far(oneCallWrite) || len(u.data) == 0):
+	case u.old == nil && !u.far():
 		last, err = u.create(ctx, s)
-	case u.old == nil || u.small && len(u.data) > 0:
-		last = u.putCall()
+	case u.small:
+		last = u.whole()
 	default:
 		last, err = u.overwrite(ctx, s)
 	}
 	if err != nil {
 		return f, err
 	}
-	f, err = u.finish(ctx, s, last)
-	if err != nil && u.state == making && u.made && !s.conn.Broken() {
-		if u.b.discard(ctx, s, u.path) == nil {
-			u.state = untouched
-		}
-	}
-	return f, err
+	return u.finish(ctx, s, last)
 }
 
 // mode returns the permission bits for a new object.
@@ -186,19 +188,19 @@ func (u *upload) mode() int {
 	return 0o644
 }
 
-// putCall stores a small object in one call.
-func (u *upload) putCall() []*wire.Call {
-	in := u.b.createInput(u.path, int64(len(u.data)), u.mode())
-	in.OpenFlags, in.OprType = wire.OpenCreate|wire.OpenReadWrite, wire.OprPut
-	in.Cond.Set(wire.KwDataIncluded, "")
-	in.Cond.Set(wire.KwVerifyChecksum, checksumOf(u.data))
+// whole stores a small object in one call. It is also the only way to overwrite one with
+// nothing: after an open and a close without a byte written, the server takes the other
+// replicas, with the old bytes, for as good as before (by its source).
+func (u *upload) whole() []*wire.Call {
+	call := u.b.putCall(u.path, u.data, u.text, u.mode())
 	u.state = making
 	if u.old != nil {
 		u.state = altering
+		in := call.In.(*wire.DataObjInp)
 		in.Cond.Set(wire.KwForce, "")
 		u.keepResource(in)
 	}
-	return []*wire.Call{{API: wire.APIDataObjPut, In: in, Data: u.data, Out: &wire.PortalOprOut{}}}
+	return []*wire.Call{call}
 }
 
 // keepResource takes the resource for new objects out: one that exists is overwritten
@@ -214,8 +216,12 @@ func (u *upload) keepResource(in *wire.DataObjInp) {
 
 // create makes a new object and returns the calls that complete it.
 func (u *upload) create(ctx context.Context, s *session) ([]*wire.Call, error) {
+	in := u.b.createInput(u.path, u.src.Size(), u.mode())
+	if u.small {
+		expect(in, u.text)
+	}
 	u.state = making
-	reply, err := s.conn.Call(ctx, &wire.Call{API: wire.APIDataObjCreate, In: u.b.createInput(u.path, u.src.Size(), u.mode())})
+	reply, err := s.conn.Call(ctx, &wire.Call{API: wire.APIDataObjOpen, In: in})
 	if err != nil {
 		return nil, u.refused(ctx, s, err)
 	}
@@ -223,16 +229,8 @@ func (u *upload) create(ctx context.Context, s *session) ([]*wire.Call, error) {
 	return u.write(ctx, s, reply.Status)
 }
 
-// overwrite opens an object and returns the calls that complete it.
+// overwrite opens an object for large content and returns the calls that complete it.
 func (u *upload) overwrite(ctx context.Context, s *session) ([]*wire.Call, error) {
-	if _, state := u.old.best(); state == torn && u.src.Size() == 0 {
-		// Without a byte written the server leaves it stale.
-		if err := u.b.discard(ctx, s, u.path); err != nil {
-			return nil, err
-		}
-		u.old = nil
-		return u.create(ctx, s)
-	}
 	in := u.b.createInput(u.path, u.src.Size(), u.mode())
 	in.OpenFlags = wire.OpenWriteOnly | wire.OpenTruncate
 	guarded := u.guarded()
