@@ -125,9 +125,7 @@ func (p *pool) price() time.Duration {
 func (p *pool) starved() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	have := p.open + p.dialing
-	full := have >= p.limit || have >= p.ceiling.most && time.Now().Before(p.ceiling.until)
-	return full && len(p.waiting) > p.dialing
+	return p.full() && len(p.waiting) > p.dialing
 }
 
 // launch runs f in a goroutine that close waits for. It is false if the pool is closed.

@@ -103,19 +103,24 @@ func (f *fetch) lead() {
 			return
 		}
 	}
-	if !f.needsProof() {
-		return
-	}
-	if err := f.r.wantStanding(f.ctx); err != nil {
+	if err := f.settle(); err != nil {
 		f.fail(err)
 	}
 }
 
-// needsProof tells whether the stretch is complete and its version is not proved.
-func (f *fetch) needsProof() bool {
+// settle is the end of the first lane: all is there, or ctx has ended. It proves the
+// version if that is left to do.
+func (f *fetch) settle() error {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.err == nil && f.proof == proofWhole && !f.proved
+	short, proved := f.taken < f.end || f.pending(), f.proved || f.proof != proofWhole
+	f.mu.Unlock()
+	switch {
+	case short:
+		return remote.ContextErr(f.ctx)
+	case !proved:
+		return f.r.wantStanding(f.ctx)
+	}
+	return nil
 }
 
 func (f *fetch) fail(err error) {
@@ -173,7 +178,7 @@ func (f *fetch) await(first bool) (waited time.Duration, ok bool) {
 		switch {
 		case len(f.back) > 0, left && f.room():
 			return waited, true
-		case !left && !(first && slices.ContainsFunc(f.parts, func(p *part) bool { return !p.ready })):
+		case !left && !(first && f.pending()):
 			return waited, false
 		}
 		idle, begin := left && !f.missed, time.Now()
@@ -182,10 +187,12 @@ func (f *fetch) await(first bool) (waited time.Duration, ok bool) {
 			waited += time.Since(begin)
 		}
 	}
-	if f.err == nil {
-		f.err = remote.ContextErr(f.ctx)
-	}
 	return waited, false
+}
+
+// pending tells whether a piece that was taken is not there yet. Guarded by mu.
+func (f *fetch) pending() bool {
+	return slices.ContainsFunc(f.parts, func(p *part) bool { return !p.ready })
 }
 
 // room tells whether another piece may be taken: there is one for each lane and one for

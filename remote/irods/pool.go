@@ -166,11 +166,7 @@ func (p *pool) leave(w *waiter) {
 // grow begins to make a connection if there are waiters for it and it is allowed.
 // Guarded by mu.
 func (p *pool) grow() {
-	have := p.open + p.dialing
-	if p.closed || p.refused != nil || have >= p.limit || p.dialing >= len(p.waiting) {
-		return
-	}
-	if have > 0 && have >= p.ceiling.most && time.Now().Before(p.ceiling.until) {
+	if p.closed || p.refused != nil || p.full() || p.dialing >= len(p.waiting) {
 		return
 	}
 	p.dialing++
@@ -179,25 +175,31 @@ func (p *pool) grow() {
 
 // connect makes a connection and hands it to a waiter.
 func (p *pool) connect() {
+	if s := p.establish(p.ctx); s != nil {
+		p.put(s)
+	}
+}
+
+// establish makes a connection, which dialing has counted already. nil: that failed.
+func (p *pool) establish(ctx context.Context) *session {
 	begin := time.Now()
-	s, err := p.dial(p.ctx)
+	s, err := p.dial(ctx)
 	took := time.Since(begin)
 	p.mu.Lock()
-	p.dialing--
-	if err == nil {
-		p.open++
-		if p.cost == 0 || took < p.cost {
-			p.cost = took
-		}
-		if p.open > p.ceiling.most {
-			p.ceiling = ceiling{}
-		}
-		p.mu.Unlock()
-		p.put(s)
-		return
-	}
 	defer p.mu.Unlock()
-	p.failed(err)
+	p.dialing--
+	if err != nil {
+		p.failed(err)
+		return nil
+	}
+	p.open++
+	if p.cost == 0 || took < p.cost {
+		p.cost = took
+	}
+	if p.open > p.ceiling.most {
+		p.ceiling = ceiling{}
+	}
+	return s
 }
 
 // failed settles what an attempt to connect means for those who wait. Guarded by mu.
@@ -244,22 +246,54 @@ func (p *pool) put(s *session) {
 }
 
 // spare returns a connection only if there is one to be had without taking it from
-// calls that wait: a free one, or a new one if there is room. nil: there is none.
+// calls that wait: a free one, or a new one if there is room. nil: there is none, or ctx
+// has ended. Who calls it has a connection already, or another one like it has.
 func (p *pool) spare(ctx context.Context, object string) *session {
 	p.mu.Lock()
 	s := p.take(object)
-	have := p.open + p.dialing
-	room := !p.closed && p.refused == nil && have < p.limit && len(p.waiting) == 0 &&
-		(have < p.ceiling.most || !time.Now().Before(p.ceiling.until))
-	p.mu.Unlock()
+	room := p.usable() == nil && !p.full() && len(p.waiting) <= p.dialing
 	if s != nil || !room {
+		p.mu.Unlock()
 		return s
 	}
-	s, err := p.get(ctx, object)
-	if err != nil {
+	p.dialing++
+	made := make(chan *session)
+	p.tasks.Go(func() {
+		s := p.establish(p.ctx)
+		select {
+		case made <- s:
+		case <-ctx.Done():
+			if s != nil {
+				p.put(s)
+			}
+		}
+	})
+	p.mu.Unlock()
+	select {
+	case s = <-made:
+	case <-ctx.Done():
 		return nil
 	}
+	if s != nil {
+		p.use(s)
+	}
 	return s
+}
+
+// full tells whether no more connections can be made now. Guarded by mu.
+func (p *pool) full() bool {
+	have := p.open + p.dialing
+	return have >= p.limit || have > 0 && have >= p.ceiling.most && time.Now().Before(p.ceiling.until)
+}
+
+// use notes that a new connection is in use.
+func (p *pool) use(s *session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.busy[s] = struct{}{}
+	if p.closed {
+		_ = s.conn.Close() // who uses it drops it
+	}
 }
 
 // sweep closes connections and descriptors that nobody uses.
