@@ -26,7 +26,11 @@ func (u *upload) finish(ctx context.Context, s *session, last []*wire.Call) (fou
 		}
 		calls, touched = append(calls, touch), true
 	}
-	g := u.b.glance(u.path)
+	joins, err := u.b.joins(ctx, s)
+	if err != nil {
+		return found{}, err
+	}
+	g := u.b.glance(u.path, joins)
 	cursors := g.cursors()
 	n := len(calls)
 	for _, c := range cursors {
@@ -52,7 +56,7 @@ func (u *upload) finish(ctx context.Context, s *session, last []*wire.Call) (fou
 	}
 	f, err := g.result(ctx, s)
 	if err == nil {
-		err = u.b.permit(ctx, s, f)
+		err = u.b.permit(ctx, s, g, f)
 	}
 	if err == nil {
 		err = u.verify(f)

@@ -136,7 +136,7 @@ func (r *reading) pin(ctx context.Context, s *session) error {
 // question asks for an object's replicas.
 func (b *Backend) question(path string) *cursor {
 	dir, name := splitFull(path)
-	return ask(b.zone, objectColumns...).orderBy(wire.ColDataID).equal(wire.ColCollName, dir).equal(wire.ColDataName, name)
+	return b.askObjects(false).equal(wire.ColCollName, dir).equal(wire.ColDataName, name)
 }
 
 // judge compares the answer to question with the version that is read.
