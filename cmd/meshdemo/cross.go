@@ -31,7 +31,7 @@ func (d *demo) cross(ctx context.Context) error {
 	d.title("Between shares and zones: tar, cp, mv")
 	toZone, toShare := "results/ramp-0000.pgm", "results/spot-0000.pgm"
 	for _, args := range [][]string{
-		{"tar", "-cf", d.at(d.archive, largeFile), "-C", d.point, "lexis/project1/results", "cernbox/results"},
+		{"sh", "-c", "cd " + d.point + " && tar -cf archive/" + largeFile + " lexis/project1/results/* cernbox/results/*"},
 		{"cp", d.at(d.archive, largeFile), d.at(d.cernbox, largeFile)},
 		{"cp", "-a", d.at(d.sciebo, "source"), d.at(d.project, "source")},
 		{"mv", d.at(d.cernbox, toZone), d.at(d.project, toZone)},
