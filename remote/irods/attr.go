@@ -143,20 +143,49 @@ func (b *Backend) Symlink(ctx context.Context, path, target string) (e remote.En
 		return e, &remote.Error{Op: op, Path: path, Kind: remote.Exist}
 	}
 	err = b.do(ctx, op, path, true, func(s *session) error {
-		full := b.full(path)
-		if _, err := s.conn.Call(ctx, b.putCall(full, nil, checksumOf(nil), 0o777)); err != nil {
-			return b.explainNew(ctx, s, op, path, err)
+		f, err := b.link(ctx, s, path, target)
+		if err == nil {
+			e, err = b.entry(op, path, f)
 		}
-		if _, err := s.conn.Call(ctx, markCall(full, false, markTarget, target)); err != nil {
-			if code(err) != 0 {
-				err = errors.Join(err, b.discard(ctx, s, full))
-			}
-			return err
-		}
-		e, err = b.statWith(ctx, s, op, path)
 		return err
 	})
 	return e, err
+}
+
+// link makes a link. One of which the connection has left half is completed.
+func (b *Backend) link(ctx context.Context, s *session, rel, target string) (f found, err error) {
+	full := b.full(rel)
+	_, err = s.conn.Call(ctx, b.putCall(full, nil, checksumOf(nil), 0o777))
+	switch {
+	case err != nil && code(err) == 0:
+		b.tears.note(full, tear{link: true})
+		return f, err
+	case err != nil && !b.halfLink(ctx, s, full):
+		return f, b.explainNew(ctx, s, "symlink", rel, err)
+	}
+	f, err = b.after(ctx, s, full, []*wire.Call{markCall(full, false, markTarget, target)})
+	switch {
+	case err == nil:
+		b.tears.mend(full)
+	case code(err) == 0:
+		b.tears.note(full, tear{link: true})
+	default:
+		err = errors.Join(err, b.discard(ctx, s, full))
+	}
+	return f, err
+}
+
+// halfLink tells whether an object is an empty one that was to become a link.
+func (b *Backend) halfLink(ctx context.Context, s *session, path string) bool {
+	if !b.tears.half(path) {
+		return false
+	}
+	f, err := b.lookAt(ctx, s, path)
+	if err != nil || f.object == nil {
+		return false
+	}
+	r, state := f.object.best()
+	return state == whole && r.size == 0 && f.object.marks == marks{}
 }
 
 // createInput asks to open a new object, whose checksum the server is to keep. The

@@ -253,6 +253,7 @@ type tear struct {
 	id    int64  // 0 if it is not known
 	fresh bool   // it is new
 	base  string // the version that was to be replaced, by the caller's condition
+	link  bool   // it was to become a link
 }
 
 func (t *tears) note(path string, x tear) {
@@ -270,6 +271,13 @@ func (t *tears) has(path string) bool {
 	defer t.mu.Unlock()
 	_, ok := t.list[path]
 	return ok
+}
+
+// half tells whether a link was left half at the path.
+func (t *tears) half(path string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.list[path].link
 }
 
 // mend forgets a tear.
