@@ -89,7 +89,6 @@ func (f *fetch) wake() {
 
 // lead is the first lane, from begin to end.
 func (f *fetch) lead() {
-	f.crew.fill(f.end - f.begin)
 	for {
 		waited, ok := f.await(true)
 		if !ok {

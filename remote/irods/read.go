@@ -156,7 +156,7 @@ func (r *reading) judge(ctx context.Context, s *session, c *cursor) error {
 		return r.fail(remote.Changed, fmt.Errorf("the version is now %s", version))
 	case state == torn:
 		return r.fail(remote.Corrupt, errTorn)
-	case r.ref.Version == "":
+	case r.ref.Version == "" || r.ref.Size < 0:
 		r.ref.Version, r.ref.Size = version, replica.size
 	}
 	return nil
