@@ -30,6 +30,7 @@ type Backend struct {
 	tears tears
 
 	lessons lessons // of large transfers
+	piece   int     // bytes of a piece of those, and the most of what is small: pieceSize, less in tests
 	seen    struct {
 		sync.Mutex
 		version wire.Version
@@ -63,7 +64,7 @@ func Dial(ctx context.Context, opts Options) (*Backend, error) {
 	if err != nil {
 		return nil, remote.E("connect", "", remote.Invalid, err)
 	}
-	b := &Backend{opts: opts, zone: zoneOf(opts.Root)}
+	b := &Backend{opts: opts, zone: zoneOf(opts.Root), piece: pieceSize}
 	b.login.source = opts.Password
 	if b.trust, err = trust(opts.CAFile, opts.CADir); err != nil {
 		return nil, remote.E("connect", "", remote.Invalid, err)

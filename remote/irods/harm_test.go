@@ -61,7 +61,7 @@ func TestCreateSeesAllResources(t *testing.T) {
 		b := dial(t, opts)
 		_, err := b.Put(t.Context(), "/f", text("ours"), fresh)
 		wantKind(t, err, remote.Exist, "a new file")
-		_, err = b.Put(t.Context(), "/f", text(strings.Repeat("x", oneCallSize+1)), fresh)
+		_, err = b.Put(t.Context(), "/f", text(strings.Repeat("x", pieceSize+1)), fresh)
 		wantKind(t, err, remote.Exist, "a new large file")
 		_, err = b.Symlink(t.Context(), "/f", "target")
 		wantKind(t, err, remote.Exist, "a new link")

@@ -21,7 +21,8 @@ type crew struct {
 // muster begins a transfer of size bytes with its first lane.
 func (b *Backend) muster(dir direction, size int64) *crew {
 	c := &crew{b: b, dir: dir}
-	most := min(int64(b.opts.MaxConns), (size+pieceSize-1)/pieceSize)
+	piece := int64(b.piece)
+	most := min(int64(b.opts.MaxConns), (size+piece-1)/piece)
 	c.lanes = newGrowth(int(most), b.lessons.get(dir), size, c.price(), time.Now())
 	c.begin()
 	return c

@@ -88,7 +88,7 @@ func (k *breaker) disarm() {
 func TestWriteBreaks(t *testing.T) {
 	z := startZone(t, zone.Options{})
 	proxy := remotetest.NewProxy(t, z.Addr())
-	b, other := dial(t, options(z, proxy.Addr())), dial(t, options(z, z.Addr()))
+	b, other := dialSmall(t, options(z, proxy.Addr())), dialSmall(t, options(z, z.Addr()))
 	seed := uint64(time.Now().UnixNano())
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	t.Logf("seed %d", seed)
@@ -96,12 +96,12 @@ func TestWriteBreaks(t *testing.T) {
 	for i := range breakRounds() {
 		w := &brokenWrite{T: t, b: b, other: other, path: fmt.Sprintf("/f%d", i), outcomes: outcomes}
 		if i%2 == 1 {
-			w.old = content(pieceSize+rnd.IntN(3*pieceSize), byte(2*i))
+			w.old = content(testPiece+rnd.IntN(3*testPiece), byte(2*i))
 			w.opts.Cond.Version = mustPut(t, other, w.path, w.old, remote.PutOptions{}).Version
 		} else {
 			w.opts.Cond.NotExist = true
 		}
-		w.data = content(pieceSize+1+rnd.IntN(5*pieceSize), byte(2*i+1))
+		w.data = content(testPiece+1+rnd.IntN(5*testPiece), byte(2*i+1))
 		useLanes(b, 3)
 		ctx, stop := context.WithCancel(t.Context())
 		k := &breaker{z: z, proxy: proxy, rnd: rnd, stop: stop}

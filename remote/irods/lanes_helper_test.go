@@ -16,6 +16,17 @@ import (
 	"github.com/meshmount/meshmount/remote/remotetest"
 )
 
+// testPiece is the size of the pieces in tests, in bytes.
+const testPiece = 64 << 10
+
+// dialSmall returns a client that takes what is larger than a testPiece for large.
+func dialSmall(t testing.TB, opts Options) *Backend {
+	t.Helper()
+	b := dial(t, opts)
+	b.piece = testPiece
+	return b
+}
+
 // useLanes makes the next transfers begin with so many lanes.
 func useLanes(b *Backend, lanes int) {
 	x := lesson{lanes: lanes, rate: 1, stop: time.Now().Add(time.Hour), until: time.Now().Add(time.Hour)}
@@ -144,7 +155,7 @@ func (r *countedReader) Read(p []byte) (int, error) {
 
 // content returns n bytes that differ from piece to piece and from seed to seed.
 func content(n int, seed byte) []byte {
-	const period = 1<<18 + 9
+	const period = 1<<12 + 9
 	p := make([]byte, n)
 	copy(p, remotetest.Pattern(min(n, period), seed))
 	for done := period; done < n; done *= 2 {
@@ -214,8 +225,8 @@ func putBare(t testing.TB, b *Backend, path string, data []byte) remote.Entry {
 		if err != nil {
 			return err
 		}
-		for off := 0; off < len(data); off += pieceSize {
-			if _, err := s.conn.Call(t.Context(), writeCall(reply.Status, data[off:min(off+pieceSize, len(data))])); err != nil {
+		for off := 0; off < len(data); off += testPiece {
+			if _, err := s.conn.Call(t.Context(), writeCall(reply.Status, data[off:min(off+testPiece, len(data))])); err != nil {
 				return err
 			}
 		}

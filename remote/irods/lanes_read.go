@@ -240,7 +240,7 @@ func (f *fetch) take() *part {
 	case f.taken >= f.end || !f.room():
 		return nil
 	}
-	n := min(f.end-f.taken, pieceSize)
+	n := min(f.end-f.taken, int64(f.r.b.piece))
 	p := &part{off: f.taken}
 	switch {
 	case f.into != nil:
@@ -249,7 +249,7 @@ func (f *fetch) take() *part {
 		p.buf = f.free[0][:n]
 		f.free = f.free[1:]
 	default:
-		p.buf = make([]byte, n, min(f.end-f.begin, pieceSize))
+		p.buf = make([]byte, n, min(f.end-f.begin, int64(f.r.b.piece)))
 	}
 	f.parts = append(f.parts, p)
 	f.taken += n
@@ -263,7 +263,7 @@ func (f *fetch) asks(p *part) bool {
 		_, ever := f.crew.count()
 		return ever == 1 && p.off+int64(len(p.buf)) == f.end
 	case proofSum:
-		return (p.off-f.begin)/pieceSize%sometimes == 0
+		return (p.off-f.begin)/int64(f.r.b.piece)%sometimes == 0
 	}
 	return true
 }

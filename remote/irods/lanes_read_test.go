@@ -41,10 +41,10 @@ func readLaneGate(z *zone.Zone, lanes int) {
 // TestReadWithLanes reads stretches of all kinds with three lanes.
 func TestReadWithLanes(t *testing.T) {
 	z := startZone(t, zone.Options{})
-	b := dial(t, options(z, z.Addr()))
-	const p = pieceSize
+	b := dialSmall(t, options(z, z.Addr()))
+	const p = testPiece
 	data := content(7*p+123, 5)
-	e := mustPut(t, dial(t, options(z, z.Addr())), "/f", data, remote.PutOptions{})
+	e := mustPut(t, dialSmall(t, options(z, z.Addr())), "/f", data, remote.PutOptions{})
 	bare := putBare(t, b, "/bare", data)
 	for _, c := range []struct{ off, n int }{
 		{0, len(data)}, {0, len(data) + 1}, {0, 2*p + 1}, {1, 3 * p}, {p - 1, 2*p + 2}, {4 * p, 9 * p}, {5*p + 124, 2*p + 5}, {7 * p, 3 * p}, {len(data), 3 * p},
@@ -70,10 +70,10 @@ func TestReadWithLanes(t *testing.T) {
 // stretch to be proved by one question.
 func TestReadUsesLanes(t *testing.T) {
 	z := startZone(t, zone.Options{})
-	data := content(8*pieceSize, 5)
-	bare := putBare(t, dial(t, options(z, z.Addr())), "/f", data)
+	data := content(8*testPiece, 5)
+	bare := putBare(t, dialSmall(t, options(z, z.Addr())), "/f", data)
 	for _, stream := range []bool{false, true} {
-		b := dial(t, options(z, z.Addr()))
+		b := dialSmall(t, options(z, z.Addr()))
 		useLanes(b, 3)
 		readLaneGate(z, 3)
 		z.ResetCalls()
@@ -97,9 +97,9 @@ func TestReadUsesLanes(t *testing.T) {
 // and the pool to have all connections meanwhile.
 func TestStreamBound(t *testing.T) {
 	z := startZone(t, zone.Options{})
-	b := dial(t, options(z, z.Addr()))
+	b := dialSmall(t, options(z, z.Addr()))
 	const lanes = 3
-	data := content(12*pieceSize, 5)
+	data := content(12*testPiece, 5)
 	e := mustPut(t, b, "/f", data, remote.PutOptions{})
 	useLanes(b, lanes)
 	readLaneGate(z, lanes)
@@ -108,7 +108,7 @@ func TestStreamBound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	begin := make([]byte, pieceSize+1) // one piece is used up, the next one is not
+	begin := make([]byte, testPiece+1) // one piece is used up, the next one is not
 	if _, err := io.ReadFull(r, begin); err != nil {
 		t.Fatal(err)
 	}
@@ -138,8 +138,8 @@ func TestStreamBound(t *testing.T) {
 // TestStreamEnds ends streams in the middle in all ways, and wants no goroutine to stay.
 func TestStreamEnds(t *testing.T) {
 	z := startZone(t, zone.Options{})
-	setup := dial(t, options(z, z.Addr()))
-	e := mustPut(t, setup, "/f", content(10*pieceSize, 5), remote.PutOptions{})
+	setup := dialSmall(t, options(z, z.Addr()))
+	e := mustPut(t, setup, "/f", content(10*testPiece, 5), remote.PutOptions{})
 	ref := remote.Ref{Path: "/f", Version: e.Version, Size: e.Size}
 	before := runtime.NumGoroutine()
 	for what, end := range map[string]func(b *Backend, cancel func(), r io.ReadCloser) error{
@@ -160,15 +160,12 @@ func TestStreamEnds(t *testing.T) {
 		},
 	} {
 		for _, stalled := range []bool{false, true} {
-			b, err := Dial(t.Context(), options(z, z.Addr()))
-			if err != nil {
-				t.Fatal(err)
-			}
+			b := dialSmall(t, options(z, z.Addr()))
 			useLanes(b, 3)
 			ctx, cancel := context.WithCancel(t.Context())
 			r, err := b.Open(ctx, ref)
 			if err == nil {
-				_, err = io.ReadFull(r, make([]byte, pieceSize+1))
+				_, err = io.ReadFull(r, make([]byte, testPiece+1))
 			}
 			if err != nil {
 				t.Fatalf("%s: %v", what, err)
@@ -193,10 +190,10 @@ func TestStreamEnds(t *testing.T) {
 // comes is of the wanted version, or the end does not come.
 func TestStreamOfChange(t *testing.T) {
 	z := startZone(t, zone.Options{})
-	b, other := dial(t, options(z, z.Addr())), dial(t, options(z, z.Addr()))
-	old := content(10*pieceSize, 1)
+	b, other := dialSmall(t, options(z, z.Addr())), dialSmall(t, options(z, z.Addr()))
+	old := content(10*testPiece, 1)
 	for _, bare := range []bool{false, true} {
-		for _, size := range []int{10 * pieceSize, 5 * pieceSize, 11 * pieceSize} {
+		for _, size := range []int{10 * testPiece, 5 * testPiece, 11 * testPiece} {
 			what := fmt.Sprintf("bare %v, %d bytes", bare, size)
 			path := fmt.Sprintf("/f%v%d", bare, size)
 			var e remote.Entry
@@ -210,7 +207,7 @@ func TestStreamOfChange(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := make([]byte, pieceSize)
+			got := make([]byte, testPiece)
 			if _, err := io.ReadFull(r, got); err != nil {
 				t.Fatalf("%s: %v", what, err)
 			}
@@ -237,10 +234,10 @@ func TestStreamOfChange(t *testing.T) {
 // TestReadOfChange overwrites an object between the pieces of a large read.
 func TestReadOfChange(t *testing.T) {
 	z := startZone(t, zone.Options{})
-	b, other := dial(t, options(z, z.Addr())), dial(t, options(z, z.Addr()))
+	b, other := dialSmall(t, options(z, z.Addr())), dialSmall(t, options(z, z.Addr()))
 	for _, lanes := range []int{1, 3} {
 		path := fmt.Sprintf("/f%d", lanes)
-		e := putBare(t, b, path, content(10*pieceSize, 1))
+		e := putBare(t, b, path, content(10*testPiece, 1))
 		useLanes(b, lanes)
 		reads := newGate(z, wire.APIDataObjRead, 4)
 		done := make(chan error, 1)
@@ -252,7 +249,7 @@ func TestReadOfChange(t *testing.T) {
 		}()
 		reads.await(t, lanes)
 		when := e.MTime.Add(10 * time.Second)
-		mustPut(t, other, path, content(10*pieceSize, 2), remote.PutOptions{Attrs: remote.Attrs{MTime: &when}})
+		mustPut(t, other, path, content(10*testPiece, 2), remote.PutOptions{Attrs: remote.Attrs{MTime: &when}})
 		reads.open(all)
 		if err := <-done; !errors.Is(err, remote.Changed) || n != 0 {
 			t.Errorf("%d lanes: %d bytes and %v, want Changed", lanes, n, err)
@@ -264,13 +261,13 @@ func TestReadOfChange(t *testing.T) {
 // TestStreamOfRot has bytes on the server's disk that are not those of the checksum.
 func TestStreamOfRot(t *testing.T) {
 	z := startZone(t, zone.Options{})
-	b := dial(t, options(z, z.Addr()))
-	data := content(6*pieceSize, 1)
+	b := dialSmall(t, options(z, z.Addr()))
+	data := content(6*testPiece, 1)
 	e := mustPut(t, b, "/f", data, remote.PutOptions{})
 	rot(t, data)
 	useLanes(b, 3)
 	got, err := streamAll(t.Context(), b, e)
-	if !errors.Is(err, remote.Corrupt) || len(got) > 5*pieceSize {
+	if !errors.Is(err, remote.Corrupt) || len(got) > 5*testPiece {
 		t.Errorf("%d bytes and %v, want Corrupt and not the last piece", len(got), err)
 	}
 }
@@ -301,10 +298,10 @@ func rot(t *testing.T, data []byte) {
 func TestReadBreaks(t *testing.T) {
 	z := startZone(t, zone.Options{})
 	proxy := remotetest.NewProxy(t, z.Addr())
-	b := dial(t, options(z, proxy.Addr()))
+	b := dialSmall(t, options(z, proxy.Addr()))
 	seed := uint64(time.Now().UnixNano())
 	rnd := rand.New(rand.NewPCG(seed, 1))
-	data := content(7*pieceSize+5, 1)
+	data := content(7*testPiece+5, 1)
 	list := []remote.Entry{mustPut(t, b, "/f", data, remote.PutOptions{}), putBare(t, b, "/bare", data)}
 	whole := 0
 	for i := range breakRounds() {
@@ -338,8 +335,8 @@ func TestReadBreaks(t *testing.T) {
 // TestReadSurvivesLane kills a further lane, which the first one makes up for.
 func TestReadSurvivesLane(t *testing.T) {
 	z := startZone(t, zone.Options{})
-	b := dial(t, options(z, z.Addr()))
-	data := content(8*pieceSize, 1)
+	b := dialSmall(t, options(z, z.Addr()))
+	data := content(8*testPiece, 1)
 	e := mustPut(t, b, "/f", data, remote.PutOptions{})
 	for _, read := range []func(context.Context, *Backend, remote.Entry) ([]byte, error){readAll, streamAll} {
 		useLanes(b, 2)

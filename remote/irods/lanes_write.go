@@ -175,7 +175,7 @@ func (o *sending) buffer() []byte {
 	case b := <-o.free:
 		return b
 	default:
-		return make([]byte, pieceSize)
+		return make([]byte, o.u.b.piece)
 	}
 }
 

@@ -41,8 +41,8 @@ func laneGate(z *zone.Zone, lanes int) {
 // over others that are longer, shorter and as long.
 func TestWriteWithLanes(t *testing.T) {
 	z := startZone(t, zone.Options{})
-	b, other := dial(t, options(z, z.Addr())), dial(t, options(z, z.Addr()))
-	const p = pieceSize
+	b, other := dialSmall(t, options(z, z.Addr())), dialSmall(t, options(z, z.Addr()))
+	const p = testPiece
 	when := time.Unix(1_500_000_000, 0)
 	for i, c := range []struct{ size, before int }{
 		{p + 1, -1}, {2*p - 1, 2 * p}, {2 * p, 2 * p}, {2*p + 1, p}, {3 * p, -1}, {3*p - 1, 4*p + 1}, {5*p + 12345, 2 * p},
@@ -78,11 +78,11 @@ func TestWriteWithLanes(t *testing.T) {
 // TestWriteBound wants no more pieces in memory than there are lanes, and one.
 func TestWriteBound(t *testing.T) {
 	z := startZone(t, zone.Options{})
-	b := dial(t, options(z, z.Addr()))
+	b := dialSmall(t, options(z, z.Addr()))
 	const lanes, passed = 3, 4
 	useLanes(b, lanes)
 	writes := newGate(z, wire.APIDataObjWrite, passed)
-	src := &countedSource{data: content(16*pieceSize, 1)}
+	src := &countedSource{data: content(16*testPiece, 1)}
 	done := make(chan error, 1)
 	go func() {
 		_, err := b.Put(t.Context(), "/f", src, remote.PutOptions{})
@@ -92,8 +92,8 @@ func TestWriteBound(t *testing.T) {
 	for last := int64(-1); last != src.read.Load(); time.Sleep(200 * time.Millisecond) {
 		last = src.read.Load()
 	}
-	if read := src.read.Load(); read > (passed+lanes+1)*pieceSize {
-		t.Errorf("%d pieces were read with %d at the server and %d lanes", read/pieceSize, passed, lanes)
+	if read := src.read.Load(); read > (passed+lanes+1)*testPiece {
+		t.Errorf("%d pieces were read with %d at the server and %d lanes", read/testPiece, passed, lanes)
 	}
 	writes.open(all)
 	if err := <-done; err != nil {
@@ -106,11 +106,11 @@ func TestWriteBound(t *testing.T) {
 // and never to get bytes.
 func TestWriteIsLocked(t *testing.T) {
 	z := startZone(t, zone.Options{})
-	b, other := dial(t, options(z, z.Addr())), dial(t, options(z, z.Addr()))
-	old := mustPut(t, other, "/f", content(3*pieceSize, 1), remote.PutOptions{})
+	b, other := dialSmall(t, options(z, z.Addr())), dialSmall(t, options(z, z.Addr()))
+	old := mustPut(t, other, "/f", content(3*testPiece, 1), remote.PutOptions{})
 	useLanes(b, 3)
 	writes := newGate(z, wire.APIDataObjWrite, 2)
-	data := content(6*pieceSize, 2)
+	data := content(6*testPiece, 2)
 	done := make(chan error, 1)
 	go func() {
 		_, err := b.Put(t.Context(), "/f", remotetest.Bytes(data), remote.PutOptions{Cond: remote.Cond{Version: old.Version}})
@@ -118,7 +118,7 @@ func TestWriteIsLocked(t *testing.T) {
 	}()
 	writes.await(t, 3)
 	for _, ref := range []remote.Ref{{Path: "/f", Size: -1}, {Path: "/f", Version: old.Version, Size: old.Size}} {
-		for _, n := range []int{100, 3 * pieceSize} {
+		for _, n := range []int{100, 3 * testPiece} {
 			if got, err := other.ReadAt(t.Context(), ref, make([]byte, n), 0); !errors.Is(err, remote.Locked) || got != 0 {
 				t.Errorf("a read of %d of %+v gave %d bytes and %v, want Locked", n, ref, got, err)
 			}
@@ -138,8 +138,8 @@ func TestWriteIsLocked(t *testing.T) {
 // and the opening of the object.
 func TestWriteComparesUnderLock(t *testing.T) {
 	z := startZone(t, zone.Options{})
-	b, other := dial(t, options(z, z.Addr())), dial(t, options(z, z.Addr()))
-	base := mustPut(t, b, "/f", content(2*pieceSize, 1), remote.PutOptions{})
+	b, other := dialSmall(t, options(z, z.Addr())), dialSmall(t, options(z, z.Addr()))
+	base := mustPut(t, b, "/f", content(2*testPiece, 1), remote.PutOptions{})
 	theirs := content(1000, 7)
 	var entry remote.Entry
 	var once sync.Once
@@ -149,7 +149,7 @@ func TestWriteComparesUnderLock(t *testing.T) {
 		}
 		return nil
 	})
-	_, err := b.Put(t.Context(), "/f", remotetest.Bytes(content(3*pieceSize, 2)),
+	_, err := b.Put(t.Context(), "/f", remotetest.Bytes(content(3*testPiece, 2)),
 		remote.PutOptions{Cond: remote.Cond{Version: base.Version}})
 	var e *remote.Error
 	if !errors.As(err, &e) || e.Kind != remote.Conflict || e.Unsure {
@@ -167,10 +167,10 @@ func TestWriteComparesUnderLock(t *testing.T) {
 func TestWriteRefusedLanes(t *testing.T) {
 	for _, agents := range []int{1, 2} {
 		z := startZone(t, zone.Options{MaxAgents: agents})
-		b := dial(t, options(z, z.Addr()))
+		b := dialSmall(t, options(z, z.Addr()))
 		useLanes(b, 4)
 		laneGate(z, agents)
-		data := content(6*pieceSize+1, 3)
+		data := content(6*testPiece+1, 3)
 		mustPut(t, b, "/f", data, remote.PutOptions{})
 		z.SetFaults(nil)
 		if n := z.Calls()[wire.APIReplicaClose]; n != agents-1 {
@@ -187,7 +187,7 @@ func TestWriteRefusedToken(t *testing.T) {
 		good int64
 	}{{wire.APIGetFileDescInfo, 0}, {wire.APIDataObjOpen, 1}} {
 		z := startZone(t, zone.Options{})
-		b := dial(t, options(z, z.Addr()))
+		b := dialSmall(t, options(z, z.Addr()))
 		useLanes(b, 4)
 		var calls atomic.Int64
 		z.SetFaults(func(c zone.Call) *zone.Fault {
@@ -196,7 +196,7 @@ func TestWriteRefusedToken(t *testing.T) {
 			}
 			return nil
 		})
-		data := content(5*pieceSize, 3)
+		data := content(5*testPiece, 3)
 		mustPut(t, b, "/f", data, remote.PutOptions{})
 		z.SetFaults(nil)
 		wantObject(t, b, "/f", data)
@@ -209,12 +209,12 @@ func TestWriteLends(t *testing.T) {
 	z := startZone(t, zone.Options{})
 	opts := options(z, z.Addr())
 	opts.MaxConns = 2
-	b := dial(t, opts)
+	b := dialSmall(t, opts)
 	useLanes(b, 2)
 	writes := newGate(z, wire.APIDataObjWrite, 1)
 	ctx, cancel := context.WithTimeout(t.Context(), testPatience)
 	defer cancel()
-	data := content(12*pieceSize, 3)
+	data := content(12*testPiece, 3)
 	done := make(chan error, 1)
 	go func() {
 		_, err := b.Put(ctx, "/f", remotetest.Bytes(data), remote.PutOptions{})
@@ -241,10 +241,10 @@ func TestWriteLends(t *testing.T) {
 // TestWriteOlderServer has a server whose calls for lanes are packed in another way.
 func TestWriteOlderServer(t *testing.T) {
 	z := startZone(t, zone.Options{Release: "rods4.2.12"})
-	b := dial(t, options(z, z.Addr()))
+	b := dialSmall(t, options(z, z.Addr()))
 	useLanes(b, 4)
-	old := mustPut(t, b, "/f", content(2*pieceSize, 1), remote.PutOptions{})
-	data := content(3*pieceSize, 2)
+	old := mustPut(t, b, "/f", content(2*testPiece, 1), remote.PutOptions{})
+	data := content(3*testPiece, 2)
 	mustPut(t, b, "/f", data, remote.PutOptions{Cond: remote.Cond{Version: old.Version}})
 	if n := z.Calls()[wire.APIGetFileDescInfo]; n != 0 {
 		t.Errorf("%d questions for descriptors", n)

@@ -15,7 +15,7 @@ import (
 // An object is overwritten in place, so that it keeps its identifier, permissions and
 // AVUs. What that is worth when somebody dies:
 //
-//   - Up to oneCallSize the bytes go in one call, which the server carries out only when
+//   - Up to pieceSize the bytes go in one call, which the server carries out only when
 //     it has all of it: the death of this process or of the network leaves the old
 //     content or the new.
 //   - More than that is written piece by piece. The replica is locked meanwhile, and
@@ -96,7 +96,7 @@ func (b *Backend) Put(ctx context.Context, path string, src remote.Source, opts 
 // prepare reads a small source, so that one that fails alters nothing.
 func (u *upload) prepare() error {
 	size := u.src.Size()
-	u.small = size <= oneCallSize
+	u.small = size <= int64(u.b.piece)
 	if !u.small {
 		return nil
 	}
@@ -334,7 +334,7 @@ func writeCall(desc int, data []byte) *wire.Call {
 
 // pieces calls f for one piece of the source after the other.
 func (u *upload) pieces(f func([]byte) error) error {
-	buf := make([]byte, pieceSize)
+	buf := make([]byte, u.b.piece)
 	return u.eachPiece(func() []byte { return buf }, f)
 }
 
@@ -350,7 +350,7 @@ func (u *upload) eachPiece(room func() []byte, f func([]byte) error) (err error)
 		}
 	}()
 	for left := u.src.Size(); left > 0; {
-		piece := room()[:min(left, pieceSize)]
+		piece := room()[:min(left, int64(u.b.piece))]
 		if _, err := io.ReadFull(r, piece); err != nil {
 			return fmt.Errorf("the source ends or fails %d bytes before its end: %w", left, err)
 		}

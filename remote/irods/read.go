@@ -12,12 +12,9 @@ import (
 	"github.com/meshmount/meshmount/remote/irods/wire"
 )
 
-// Sizes, in bytes. A request for more than pieceSize costs the server more per byte
-// (measured on 5.0.2). An object of up to oneCallSize is fetched or stored whole.
-const (
-	pieceSize   = 4 << 20
-	oneCallSize = 4 << 20
-)
+// pieceSize is in bytes. A request for more costs the server more per byte (measured on
+// 5.0.2). An object of up to so much is fetched or stored whole.
+const pieceSize = 4 << 20
 
 // openFile is an object that is open for reading on a connection.
 type openFile struct {
@@ -58,7 +55,7 @@ func (b *Backend) ReadAt(ctx context.Context, ref remote.Ref, p []byte, off int6
 	if len(p) == 0 {
 		return 0, r.wantStanding(ctx)
 	}
-	if len(p) > largeRead {
+	if len(p) > largeRead*b.piece {
 		n, err = r.readSpan(ctx, p, off)
 	} else {
 		n, err = r.readShort(ctx, p, off)
@@ -78,8 +75,8 @@ func (b *Backend) ReadAt(ctx context.Context, ref remote.Ref, p []byte, off int6
 	return n, nil
 }
 
-// largeRead is from how many bytes on several lanes may read.
-const largeRead = 2 * pieceSize
+// largeRead is from how many pieces on several lanes may read.
+const largeRead = 2
 
 // readSpan is readShort for what may be large.
 func (r *reading) readSpan(ctx context.Context, p []byte, off int64) (int, error) {
@@ -89,7 +86,7 @@ func (r *reading) readSpan(ctx context.Context, p []byte, off int64) (int, error
 		}
 	}
 	p = p[:max(min(int64(len(p)), r.ref.Size-off), 0)]
-	if len(p) <= largeRead {
+	if len(p) <= largeRead*r.b.piece {
 		return r.readShort(ctx, p, off)
 	}
 	if err := r.readLarge(ctx, p, off); err != nil {
@@ -199,7 +196,7 @@ func (r *reading) readAt(ctx context.Context, s *session, p []byte, off int64) (
 	}
 	p = p[:min(int64(len(p)), r.ref.Size-off)]
 	whole := off == 0 && int64(len(p)) == r.ref.Size
-	if whole && len(p) <= oneCallSize && !s.has(r.path) {
+	if whole && len(p) <= r.b.piece && !s.has(r.path) {
 		if n, err := r.readWhole(ctx, s, p); err != errNotProved {
 			return n, err
 		}
@@ -209,7 +206,7 @@ func (r *reading) readAt(ctx context.Context, s *session, p []byte, off int64) (
 		return 0, err
 	}
 	for n := 0; n < len(p); {
-		part := p[n:min(n+pieceSize, len(p))]
+		part := p[n:min(n+r.b.piece, len(p))]
 		if err := r.readPart(ctx, s, f, part, off+int64(n), n+len(part) == len(p)); err != nil {
 			s.forget(ctx, f)
 			return 0, err

@@ -24,7 +24,7 @@ func (b *Backend) Open(ctx context.Context, ref remote.Ref) (io.ReadCloser, erro
 			return nil, err
 		}
 	}
-	if r.ref.Size <= oneCallSize {
+	if r.ref.Size <= int64(b.piece) {
 		return &stream{path: ref.Path, pieces: &single{ctx: ctx, r: r}}, nil
 	}
 	return &stream{path: ref.Path, pieces: r.readAhead(ctx)}, nil
