@@ -205,6 +205,9 @@ func TestZoneCapture(t *testing.T) {
 	branch := "a=" + zoneURL(z, line.listener.Addr().String(), "alice")
 	m := harness.Mounting(t, []string{"MESHMOUNT_PASSWORD_A=" + password}, branch)
 	useZone(t, filepath.Join(m.Dir, "a"))
+	if err := syscall.Setxattr(filepath.Join(m.Dir, "a", "g"), "user.irods.colour", []byte("blue"), 0); err != nil {
+		t.Error(err)
+	}
 	m.MustUnmount(t)
 	streams := line.bytes()
 	all := bytes.Join(streams, []byte("\n"))
@@ -249,7 +252,6 @@ func useZone(t *testing.T, dir string) {
 		os.Rename(filepath.Join(dir, "d", "f"), filepath.Join(dir, "g")),
 		os.Symlink("g", filepath.Join(dir, "link")),
 		os.Chmod(filepath.Join(dir, "g"), 0o755),
-		syscall.Setxattr(filepath.Join(dir, "g"), "user.irods.colour", []byte("blue"), 0),
 		os.Remove(filepath.Join(dir, "d")),
 	)
 	if err != nil {
