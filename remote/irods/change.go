@@ -53,8 +53,11 @@ func (b *Backend) explainNew(ctx context.Context, s *session, op, rel string, er
 		return &remote.Error{Op: op, Path: rel, Kind: remote.NotExist, Err: err}
 	default:
 		kind = kindOfErr(err)
-		if kind == remote.NotExist {
+		switch {
+		case kind == remote.NotExist:
 			kind = remote.Permission // the collection is there, but not for us
+		case code(err) == wire.CodeHierarchy:
+			kind = remote.Unavailable // the storage is
 		}
 		return &remote.Error{Op: op, Path: rel, Kind: kind, Err: err}
 	}

@@ -95,9 +95,13 @@ func (u *upload) refused(ctx context.Context, s *session, err error) error {
 	state := u.state
 	u.state = untouched
 	if state == making {
-		return u.b.explainNew(ctx, s, "put", u.rel, err)
+		err = u.b.explainNew(ctx, s, "put", u.rel, err)
+		if remote.KindOf(err) == remote.Exist && !u.opts.Cond.NotExist { // it was not there just now
+			err = &remote.Error{Op: "put", Path: u.rel, Kind: remote.Unavailable, Err: errors.Unwrap(err)}
+		}
+		return err
 	}
-	return err
+	return u.b.atRest(ctx, s, "put", u.rel, err)
 }
 
 // verify compares what the catalog says with what was sent.

@@ -283,8 +283,11 @@ func (r *reading) explain(ctx context.Context, s *session, err error) error {
 	if pinErr := r.pin(ctx, s); pinErr != nil {
 		return pinErr
 	}
-	if code(err) == wire.CodeObjectNotExist {
+	switch code(err) {
+	case wire.CodeObjectNotExist:
 		return r.fail(remote.Permission, err) // the catalog shows it
+	case wire.CodeHierarchy:
+		return r.fail(remote.Unavailable, err) // nobody writes: the storage is
 	}
 	return err
 }
