@@ -165,6 +165,28 @@ func TestDeath(t *testing.T) {
 	}
 }
 
+// TestSecondWriterDies hangs up a writer that has joined by token: the object is stale and
+// no longer locked, though the first writer goes on; that one's close makes it good.
+func TestSecondWriterDies(t *testing.T) {
+	z := start(t, nil)
+	path := z.Home("rods") + "/big"
+	first, second, other := dial(t, z, "rods", "rods"), dial(t, z, "rods", "rods"), dial(t, z, "rods", "rods")
+	fd := first.open(path, createFlags)
+	token, hier := first.token(fd)
+	fd2 := second.open(path, wire.OpenReadWrite, wire.Pair{Key: wire.KwReplicaToken, Value: token}, wire.Pair{Key: wire.KwRescHier, Value: hier})
+	second.write(fd2, "half")
+	_ = second.Close()
+	waitFor(t, func() bool { return z.Agents() == 2 })
+	if got := other.replicas("big"); !strings.HasPrefix(got, "0 0 ") || other.get(path) != "half" {
+		t.Errorf("after the death of the second writer: %s", got)
+	}
+	first.write(fd, "whole")
+	first.close(fd)
+	if got := other.replicas("big"); got != "0 1 5 demoResc" || other.get(path) != "whole" {
+		t.Errorf("after the close of the first writer: %s", got)
+	}
+}
+
 // TestReplicas copies to another resource, writes, and removes a replica.
 func TestReplicas(t *testing.T) {
 	z := start(t, nil)
