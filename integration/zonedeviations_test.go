@@ -303,21 +303,6 @@ func TestZoneGuardOfLarge(t *testing.T) {
 	}
 }
 
-// TestZonePaths makes directories as deep as paths in the zone can be.
-func TestZonePaths(t *testing.T) {
-	b := startDeviant(t)
-	_, dir := b.mount()
-	deep := filepath.Join(dir, strings.Repeat("a", 255), strings.Repeat("b", 255), strings.Repeat("c", 255))
-	if err := os.MkdirAll(deep, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	fits := 1023 - len(b.home) - 3*256 - 1
-	wantErrno(t, "longer", os.Mkdir(filepath.Join(deep, strings.Repeat("d", fits+1)), 0o755), syscall.ENAMETOOLONG)
-	if err := os.Mkdir(filepath.Join(deep, strings.Repeat("d", fits)), 0o755); err != nil {
-		t.Error(err)
-	}
-}
-
 // TestZoneAttributes looks at what the catalog has no place for.
 func TestZoneAttributes(t *testing.T) {
 	b := startDeviant(t)
