@@ -3,6 +3,7 @@ package irods
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -29,7 +30,6 @@ type pool struct {
 	waiting []*waiter             // first come, first served
 	ceiling ceiling
 	cost    time.Duration // of making a connection, the shortest seen
-	refused error         // a login refused for good
 
 	ctx   context.Context // ends with Close
 	stop  context.CancelFunc
@@ -100,7 +100,7 @@ func (p *pool) usable() error {
 	if p.closed {
 		return &remote.Error{Op: "connect", Kind: remote.BadHandle, Err: errClosed}
 	}
-	return p.refused
+	return nil
 }
 
 // patience is how long a call waits before another connection is made for it.
@@ -166,7 +166,7 @@ func (p *pool) leave(w *waiter) {
 // grow begins to make a connection if there are waiters for it and it is allowed.
 // Guarded by mu.
 func (p *pool) grow() {
-	if p.closed || p.refused != nil || p.full() || p.dialing >= len(p.waiting) {
+	if p.closed || p.full() || p.dialing >= len(p.waiting) {
 		return
 	}
 	p.dialing++
@@ -204,16 +204,13 @@ func (p *pool) establish(ctx context.Context) *session {
 
 // failed settles what an attempt to connect means for those who wait. Guarded by mu.
 func (p *pool) failed(err error) {
-	if remote.KindOf(err) == remote.Auth {
-		p.refused = err
-	}
-	if p.open > 0 && p.refused == nil {
+	if p.open > 0 {
 		c := &p.ceiling
 		c.pause = min(max(2*c.pause, firstPause), longestPause)
 		c.most, c.until = p.open, time.Now().Add(c.pause)
 		return
 	}
-	if p.dialing > 0 && p.refused == nil {
+	if p.dialing > 0 {
 		return // another attempt is under way
 	}
 	for _, w := range p.waiting {
@@ -225,16 +222,24 @@ func (p *pool) failed(err error) {
 // put gives a connection back. One that is broken is dropped.
 func (p *pool) put(s *session) {
 	s.used = time.Now()
+	if p.settle(s) {
+		_ = s.conn.Close()
+	}
+}
+
+// settle finds out what becomes of a connection that is not in use any more. It tells
+// whether it is to be closed.
+func (p *pool) settle(s *session) (drop bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.busy, s)
 	switch {
 	case s.conn.Broken() || p.closed:
 		p.open--
-		_ = s.conn.Close()
 		if p.open+p.dialing == 0 {
 			p.grow()
 		}
+		return true
 	case len(p.waiting) > 0:
 		w := p.waiting[0]
 		p.waiting = p.waiting[1:]
@@ -243,6 +248,7 @@ func (p *pool) put(s *session) {
 	default:
 		p.free = append(p.free, s)
 	}
+	return false
 }
 
 // spare returns a connection only if there is one to be had without taking it from
@@ -296,7 +302,7 @@ func (p *pool) use(s *session) {
 	}
 }
 
-// sweep closes connections and descriptors that nobody uses.
+// sweep closes connections that nobody uses, with what is open on them.
 func (p *pool) sweep() {
 	ticker := time.NewTicker(max(p.idle/4, 10*time.Millisecond))
 	defer ticker.Stop()
@@ -352,13 +358,11 @@ func (p *pool) close() {
 		w.got <- grant{err: &remote.Error{Op: "connect", Kind: remote.BadHandle, Err: errClosed}}
 	}
 	p.waiting = nil
-	for s := range p.busy {
-		_ = s.conn.Close() // the call under way fails, and drops it
-	}
+	busy := slices.Collect(maps.Keys(p.busy))
 	p.mu.Unlock()
 	p.stop()
-	for _, s := range free {
-		_ = s.conn.Close()
+	for _, s := range append(free, busy...) {
+		_ = s.conn.Close() // calls under way fail, and drop it
 	}
 	p.tasks.Wait()
 }
