@@ -129,7 +129,12 @@ func TestZoneFederation(t *testing.T) {
 	m = harness.Mounting(t, []string{"MESHMOUNT_PASSWORD_A=" + zoneSecret},
 		"a=irods://alice%23"+near.Name()+"@"+near.Addr()+"/farZone/home/alice%23"+near.Name())
 	compareFacts(t, "after a fresh mount", want, scan(t, filepath.Join(m.Dir, "a")))
-	harness.Shell(t, filepath.Join(m.Dir, "a"), `mv tree tree2; cp -a tree2 tree3; rm -r tree2; [ "$(./tree3/run.sh)" = run ]`)
+	harness.Shell(t, filepath.Join(m.Dir, "a"), `mv tree tree2; cp -a tree2 tree3; rm -r tree2; [ "$(./tree3/run.sh)" = run ]
+		setfattr -n user.irods.colour -v blue tree3/run.sh
+		setfattr -n user.irods.colour -v red tree3/run.sh
+		[ "$(getfattr --only-values -n user.irods.colour tree3/run.sh)" = red ]
+		setfattr -x user.irods.colour tree3/run.sh
+		! getfattr -n user.irods.colour tree3/run.sh 2>/dev/null`)
 	m.MustUnmount(t)
 	if n := far.Calls()[wire.APIDataObjPut] + far.Calls()[wire.APIDataObjOpen]; n < 10 {
 		t.Errorf("the other zone has seen %v", far.Calls())
