@@ -229,6 +229,31 @@ func TestZoneReplace(t *testing.T) {
 	}
 }
 
+// between does something once, just before the zone carries out a call of alice's. What
+// it returns ends that and makes sure that it was done.
+func (b deviant) between(api int, do func() error) (done func()) {
+	var once sync.Once
+	result := make(chan error, 1)
+	b.SetFaults(func(c zone.Call) *zone.Fault {
+		if c.User == "alice" && c.API == api {
+			once.Do(func() { result <- do() })
+		}
+		return nil
+	})
+	return func() {
+		b.t.Helper()
+		b.SetFaults(nil)
+		select {
+		case err := <-result:
+			if err != nil {
+				b.t.Error(err)
+			}
+		default:
+			b.t.Error("there was no such call")
+		}
+	}
+}
+
 // TestZoneGuards changes an object just before meshmount looks at it, which is a conflict,
 // and just after, which nobody notices.
 func TestZoneGuards(t *testing.T) {
@@ -253,21 +278,11 @@ func TestZoneGuards(t *testing.T) {
 	if names := listNames(t, dir); len(names) != 2 || !strings.HasPrefix(names[1], "file.conflict-") {
 		t.Errorf("the collection has %q", names)
 	}
-	var once sync.Once
-	var between error
-	b.SetFaults(func(c zone.Call) *zone.Fault {
-		if c.User == "alice" && c.API == wire.APIDataObjPut {
-			once.Do(func() { between = other.put("file", "theirs again") })
-		}
-		return nil
-	})
+	between := b.between(wire.APIDataObjPut, func() error { return other.put("file", "theirs again") })
 	if err := os.WriteFile(file, []byte("ours"), 0o644); err != nil {
 		t.Error(err)
 	}
-	b.SetFaults(nil)
-	if between != nil {
-		t.Error(between)
-	}
+	between()
 	wantContent(t, file, "ours")
 	if names := listNames(t, dir); len(names) != 2 {
 		t.Errorf("the collection has %q", names)
@@ -284,19 +299,9 @@ func TestZoneGuardOfLarge(t *testing.T) {
 	if err := os.WriteFile(file, large, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	var once sync.Once
-	var between error
-	b.SetFaults(func(c zone.Call) *zone.Fault {
-		if c.User == "alice" && c.API == wire.APIDataObjOpen {
-			once.Do(func() { between = other.put("file", "theirs") })
-		}
-		return nil
-	})
+	between := b.between(wire.APIDataObjOpen, func() error { return other.put("file", "theirs") })
 	wantErrno(t, "overwrite", os.WriteFile(file, bytes.ToUpper(large), 0o644), syscall.ESTALE)
-	b.SetFaults(nil)
-	if between != nil {
-		t.Error(between)
-	}
+	between()
 	wantContent(t, file, "theirs")
 	if names := listNames(t, dir); len(names) != 2 || !strings.HasPrefix(names[1], "file.conflict-") {
 		t.Errorf("the collection has %q", names)
