@@ -147,7 +147,7 @@ func (r *reading) judge(ctx context.Context, s *session, c *cursor) error {
 	}
 	replica, state := o.best()
 	switch version := o.version(); {
-	case state == writing && (r.ref.Version == "" || r.replaces(o)):
+	case state == writing && (r.ref.Version == "" || r.ref.Version == version || r.replaces(o)):
 		return r.fail(remote.Locked, errors.New("somebody is writing it"))
 	case r.ref.Version != "" && version != r.ref.Version:
 		return r.fail(remote.Changed, fmt.Errorf("the version is now %s", version))
