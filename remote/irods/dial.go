@@ -29,6 +29,8 @@ type Backend struct {
 	pace  pace
 	tears tears
 
+	choices choices
+
 	lessons lessons // of large transfers
 	piece   int     // bytes of a piece of those, and the most of what is small: pieceSize, less in tests
 	seen    struct {

@@ -240,6 +240,7 @@ func access(level int, dir bool) remote.Access {
 // objectEntry turns an object into an entry.
 func (b *Backend) objectEntry(rel string, o *object) remote.Entry {
 	r, state := o.best()
+	b.choices.note(o)
 	e := remote.Entry{
 		Path: rel, Type: remote.File, Size: r.size, MTime: time.Unix(r.mtime, 0),
 		Version: o.version(), ID: "d" + strconv.FormatInt(o.id, 10), Access: access(o.level, false),

@@ -20,6 +20,7 @@ const pieceSize = 4 << 20
 type openFile struct {
 	object  string // path in the zone
 	version string
+	replica int // that was asked for, or anyReplica
 	desc    int
 	pos     int64
 	used    time.Time
@@ -55,10 +56,15 @@ func (b *Backend) ReadAt(ctx context.Context, ref remote.Ref, p []byte, off int6
 	if len(p) == 0 {
 		return 0, r.wantStanding(ctx)
 	}
-	if len(p) > largeRead*b.piece {
-		n, err = r.readSpan(ctx, p, off)
-	} else {
-		n, err = r.readShort(ctx, p, off)
+	for range 2 {
+		if len(p) > largeRead*b.piece {
+			n, err = r.readSpan(ctx, p, off)
+		} else {
+			n, err = r.readShort(ctx, p, off)
+		}
+		if !errors.Is(err, errReplica) {
+			break
+		}
 	}
 	switch {
 	case err != nil && r.cut && ctx.Err() == nil:
@@ -156,6 +162,7 @@ func (r *reading) judge(ctx context.Context, s *session, c *cursor) error {
 	case r.ref.Version == "" || r.ref.Size < 0:
 		r.ref.Version, r.ref.Size = version, replica.size
 	}
+	r.b.choices.note(o)
 	return nil
 }
 
@@ -230,7 +237,8 @@ func (r *reading) readWhole(ctx context.Context, s *session, p []byte) (int, err
 	if r.b.pace.far(oneCallRead) {
 		get = r.getOnce
 	}
-	got, err := get(ctx, s, room)
+	replica := r.b.choices.number(r.ref.Version)
+	got, err := get(ctx, s, replica, room)
 	if code(err) != 0 {
 		return 0, r.explain(ctx, s, err)
 	}
@@ -243,20 +251,23 @@ func (r *reading) readWhole(ctx context.Context, s *session, p []byte) (int, err
 	if err := r.pin(ctx, s); err != nil {
 		return 0, err // it has changed
 	}
+	if r.b.choices.number(r.ref.Version) != replica {
+		return 0, r.fail(remote.Unavailable, errReplica)
+	}
 	return 0, r.fail(remote.Corrupt, errChecksum)
 }
 
 // getOnce fetches an object in one call.
-func (r *reading) getOnce(ctx context.Context, s *session, p []byte) (int, error) {
-	in := &wire.DataObjInp{Path: r.path, DataSize: int64(len(p)), NumThreads: wire.NoThreading, OprType: wire.OprGet}
+func (r *reading) getOnce(ctx context.Context, s *session, replica int, p []byte) (int, error) {
+	in := choose(&wire.DataObjInp{Path: r.path, DataSize: int64(len(p)), NumThreads: wire.NoThreading, OprType: wire.OprGet}, replica)
 	reply, err := s.conn.Call(ctx, &wire.Call{API: wire.APIDataObjGet, In: in, Out: &wire.PortalOprOut{}, Into: p})
 	r.cut = err != nil && code(err) == 0
 	return reply.N, err
 }
 
 // getThrice opens, reads and closes an object.
-func (r *reading) getThrice(ctx context.Context, s *session, p []byte) (int, error) {
-	desc, err := openObject(ctx, s, r.path)
+func (r *reading) getThrice(ctx context.Context, s *session, replica int, p []byte) (int, error) {
+	desc, err := openObject(ctx, s, r.path, replica)
 	if err != nil {
 		return 0, err
 	}
@@ -267,8 +278,8 @@ func (r *reading) getThrice(ctx context.Context, s *session, p []byte) (int, err
 	return reply.N, readErr
 }
 
-func openObject(ctx context.Context, s *session, path string) (int, error) {
-	in := &wire.DataObjInp{Path: path, OpenFlags: wire.OpenReadOnly, NumThreads: wire.NoThreading}
+func openObject(ctx context.Context, s *session, path string, replica int) (int, error) {
+	in := choose(&wire.DataObjInp{Path: path, OpenFlags: wire.OpenReadOnly, NumThreads: wire.NoThreading}, replica)
 	reply, err := s.conn.Call(ctx, &wire.Call{API: wire.APIDataObjOpen, In: in})
 	return reply.Status, err
 }
@@ -294,21 +305,22 @@ func (r *reading) explain(ctx context.Context, s *session, err error) error {
 
 // open returns the open object, opening it if need be.
 func (r *reading) open(ctx context.Context, s *session) (*openFile, error) {
+	replica := r.b.choices.number(r.ref.Version)
 	if i := slices.IndexFunc(s.files, func(f *openFile) bool { return f.object == r.path }); i >= 0 {
 		f := s.files[i]
 		s.files = append(slices.Delete(s.files, i, i+1), f)
-		if f.version == r.ref.Version {
+		if f.version == r.ref.Version && f.replica == replica {
 			f.used = time.Now()
 			return f, nil
 		}
 		s.forget(ctx, f)
 	}
 	s.trim(ctx)
-	desc, err := openObject(ctx, s, r.path)
+	desc, err := openObject(ctx, s, r.path, replica)
 	if err != nil {
 		return nil, r.explain(ctx, s, err)
 	}
-	f := &openFile{object: r.path, version: r.ref.Version, desc: desc, used: time.Now()}
+	f := &openFile{object: r.path, version: r.ref.Version, replica: replica, desc: desc, used: time.Now()}
 	s.files = append(s.files, f)
 	return f, nil
 }
@@ -336,6 +348,9 @@ func (r *reading) readPart(ctx context.Context, s *session, f *openFile, p []byt
 		}
 		if err := r.judge(ctx, s, proof); err != nil {
 			return err
+		}
+		if r.b.choices.number(r.ref.Version) != f.replica {
+			return r.fail(remote.Unavailable, errReplica)
 		}
 	}
 	for _, result := range results[:read+1] {
