@@ -252,7 +252,7 @@ func (b *Backend) objectEntry(rel string, o *object) remote.Entry {
 	case state == whole:
 		e.Checksum = parseChecksum(r.checksum)
 	}
-	e.Provisional = state == writing || state == whole && !r.proved() && b.clock.young(e.MTime)
+	e.Provisional = state != whole || !r.proved() && b.clock.young(e.MTime)
 	return e
 }
 
