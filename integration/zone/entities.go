@@ -179,6 +179,8 @@ type replica struct {
 	Status         int
 	Checksum       string
 	Create, Modify int64
+
+	entry *entry // nil: nobody has it open for writing
 }
 
 // object is a data object.
@@ -231,5 +233,6 @@ type desc struct {
 	write    *writing         // nil: read-only
 	created  bool             // the open made the replica
 	joined   bool             // opened by another's token
+	exited   bool             // no longer one of the replica's writers
 	wrote    int64            // bytes written; -1: none
 }

@@ -243,9 +243,12 @@ func (a *agent) addDesc(o *object, r *replica, in *wire.DataObjInp) (*desc, erro
 	given := *in
 	given.Cond = slices.Clone(in.Cond)
 	d := &desc{fd: a.freeDesc(), obj: o, replica: r, resource: a.z.cat.resources[r.Resc], file: f, in: &given, atOpen: *r, wrote: -1}
-	a.descs[d.fd] = d
 	if writable(in.OpenFlags) {
-		d.write = o.writing
+		if err := d.enter(); err != nil {
+			_ = f.Close()
+			return nil, err
+		}
 	}
+	a.descs[d.fd] = d
 	return d, nil
 }
