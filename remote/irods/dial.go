@@ -39,7 +39,6 @@ type Backend struct {
 		tls     *tls.ConnectionState
 	}
 	trust *tls.Config
-	tasks sync.WaitGroup // cleaning up after cancelled calls
 }
 
 var _ interface {
@@ -189,7 +188,6 @@ func (b *Backend) config(a *attempt) wire.Config {
 // Close implements remote.Backend.
 func (b *Backend) Close() error {
 	b.pool.close()
-	b.tasks.Wait()
 	return nil
 }
 

@@ -142,6 +142,7 @@ func fail(ctx context.Context, op, rel string, change bool, err error) error {
 		done    *remote.Error
 		refused *wire.Error
 		broken  *wire.BrokenError
+		blind   unseen
 	)
 	switch {
 	case err == nil:
@@ -150,6 +151,8 @@ func fail(ctx context.Context, op, rel string, change bool, err error) error {
 		return err
 	case errors.As(err, &refused):
 		return &remote.Error{Op: op, Path: rel, Kind: kindOf(refused), Err: err}
+	case errors.As(err, &blind):
+		return &remote.Error{Op: op, Path: rel, Kind: kindOfErr(blind.err), Err: err, Unsure: change}
 	}
 	if ended := remote.ContextErr(ctx); ended != nil {
 		return ended

@@ -7,8 +7,10 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/meshmount/meshmount/integration/zone"
 	"github.com/meshmount/meshmount/remote"
@@ -208,3 +210,42 @@ func (s failing) Open() (io.ReadCloser, error) {
 type errReader struct{ err error }
 
 func (r errReader) Read([]byte) (int, error) { return 0, fmt.Errorf("read: %w", r.err) }
+
+// TestMadeButUnseen has the look after a change refused: the change is in doubt, and Retry
+// finds out that it has been made.
+func TestMadeButUnseen(t *testing.T) {
+	z := startZone(t, zone.Options{})
+	b := dial(t, options(z, z.Addr()))
+	blind := func() { // for the first look after a change
+		made, looked := false, false
+		var mu sync.Mutex
+		z.SetFaults(func(c zone.Call) *zone.Fault {
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case c.API == wire.APICollCreate || c.API == wire.APIModAVUMetadata:
+				made = true
+			case c.API == wire.APIGenQuery && made && !looked:
+				looked = true
+				return &zone.Fault{Code: wire.CodeLibrary}
+			}
+			return nil
+		})
+	}
+	blind()
+	_, err := b.Mkdir(t.Context(), "/d")
+	wantKind(t, err, remote.Unavailable, "mkdir")
+	if !unsure(err) {
+		t.Errorf("not in doubt: %v", err)
+	}
+	patient := remote.Retry(b, remote.RetryOptions{Wait: time.Millisecond})
+	blind()
+	if e, err := patient.Mkdir(t.Context(), "/e"); err != nil || e.Type != remote.Dir {
+		t.Errorf("%+v, %v", e, err)
+	}
+	blind()
+	linker, _ := remote.As[remote.Symlinker](patient)
+	if e, err := linker.Symlink(t.Context(), "/l", "target"); err != nil || e.Target != "target" {
+		t.Errorf("%+v, %v", e, err)
+	}
+}

@@ -146,8 +146,13 @@ func (b *Backend) lookAt(ctx context.Context, s *session, path string) (found, e
 	return list[0], nil
 }
 
+// unseen is the error of a look after a change that the server has made.
+type unseen struct{ err error }
+
+func (u unseen) Error() string { return "it was made, but then: " + u.err.Error() }
+
 // after makes calls that change something and then tells what lies at a path, in one
-// round trip; the first refusal is the error.
+// round trip. The first refusal of a call is the error; that of the look is unseen.
 func (b *Backend) after(ctx context.Context, s *session, path string, calls []*wire.Call) (f found, err error) {
 	joins, err := b.joins(ctx, s)
 	if err != nil {
@@ -169,12 +174,18 @@ func (b *Backend) after(ctx context.Context, s *session, path string, calls []*w
 		return f, err
 	}
 	for i, c := range cursors {
-		if err := c.took(results[len(calls)+i].Err); err != nil {
-			return f, err
+		if err == nil {
+			err = c.took(results[len(calls)+i].Err)
 		}
 	}
-	if f, err = g.result(ctx, s); err == nil {
+	if err == nil {
+		f, err = g.result(ctx, s)
+	}
+	if err == nil {
 		err = b.permit(ctx, s, g, f)
+	}
+	if code(err) != 0 {
+		err = unseen{err}
 	}
 	return f, err
 }

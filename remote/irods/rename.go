@@ -18,10 +18,10 @@ import (
 // what it will find out is looked at before. It cannot replace a collection at all: an
 // empty one is removed first, and made again if the rest fails.
 type renaming struct {
-	b                *Backend
-	from, to         string // in the branch
-	src, dst, parent found  // parent of to
-	step             found  // what has the new name next to the old one
+	b            *Backend
+	from, to     string // in the branch
+	src, dst     found
+	parent, step found // if the directories differ: that of to, and what has the new name next to the old one
 }
 
 // Rename implements remote.Backend. It is not atomic for other clients. An object that
@@ -61,21 +61,31 @@ func (r *renaming) dirs() (from, to string) {
 	return from, to
 }
 
+// look looks at both ends and, if they lie in two directories, at what else matters then.
 func (r *renaming) look(ctx context.Context, s *session) error {
 	b := r.b
 	fromDir, dir := r.dirs()
-	_, name := remote.Split(r.to)
-	list, err := b.look(ctx, s, b.full(r.from), b.full(r.to), b.full(dir), b.full(remote.Join(fromDir, name)))
+	paths := []string{b.full(r.from), b.full(r.to)}
+	if fromDir != dir {
+		_, name := remote.Split(r.to)
+		paths = append(paths, b.full(dir), b.full(remote.Join(fromDir, name)))
+	}
+	list, err := b.look(ctx, s, paths...)
 	if err != nil {
 		return err
 	}
-	r.src, r.dst, r.parent, r.step = list[0], list[1], list[2], list[3]
+	r.src, r.dst = list[0], list[1]
+	if fromDir != dir {
+		r.parent, r.step = list[2], list[3]
+	}
 	return nil
 }
 
 // check checks the rename as rename(2) does. done tells that there is nothing to do.
 func (r *renaming) check(opts remote.RenameOptions) (done bool, err error) {
 	src, dst := r.src, r.dst
+	fromDir, dir := r.dirs()
+	across := fromDir != dir
 	refuse := func(kind remote.Kind, path string) (bool, error) {
 		return false, &remote.Error{Op: "rename", Path: path, Kind: kind}
 	}
@@ -88,9 +98,9 @@ func (r *renaming) check(opts remote.RenameOptions) (done bool, err error) {
 		return true, nil
 	case src.coll != nil && strings.HasPrefix(r.to, r.from+"/"):
 		return refuse(remote.Invalid, r.to)
-	case r.parent.object != nil:
+	case across && r.parent.object != nil:
 		return refuse(remote.NotDir, r.to)
-	case r.parent.coll == nil:
+	case across && r.parent.coll == nil:
 		return refuse(remote.NotExist, r.to)
 	case dst.any() && opts.NoReplace:
 		return refuse(remote.Exist, r.to)
@@ -99,8 +109,7 @@ func (r *renaming) check(opts remote.RenameOptions) (done bool, err error) {
 	case src.coll != nil && dst.object != nil:
 		return refuse(remote.NotDir, r.to)
 	}
-	fromDir, dir := r.dirs()
-	if dst.any() && (src.level() < levelOwn || fromDir != dir && r.parent.level() < levelModify) {
+	if dst.any() && (src.level() < levelOwn || across && r.parent.level() < levelModify) {
 		return refuse(remote.Permission, r.from)
 	}
 	return false, nil

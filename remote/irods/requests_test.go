@@ -159,3 +159,22 @@ func TestRequestsFar(t *testing.T) {
 		t.Errorf("the time is %v", e.MTime)
 	}
 }
+
+// TestRenameRequests counts the calls of renames.
+func TestRenameRequests(t *testing.T) {
+	z := startZone(t, zone.Options{})
+	b := dial(t, options(z, z.Addr()))
+	mkdir(t, b, "/d")
+	put(t, b, "/f", "content", fresh)
+	put(t, b, "/g", "content", fresh)
+	rename := func(from, to string) func() {
+		return func() {
+			if err := b.Rename(t.Context(), from, to, remote.RenameOptions{}); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	wantCalls(t, z, "a rename in its directory", map[string]int{"query": 8, "rename": 1}, rename("/f", "/h"))
+	wantCalls(t, z, "a rename over another file", map[string]int{"query": 8, "rename": 1}, rename("/h", "/g"))
+	wantCalls(t, z, "a rename to another directory", map[string]int{"query": 16, "rename": 1, "touch": 1}, rename("/g", "/d/g"))
+}
