@@ -94,7 +94,7 @@ func manyTests() bool { return os.Getenv("MESHMOUNT_LONG") != "" }
 func TestConformance(t *testing.T) {
 	remotetest.Run(t, func(t *testing.T) remotetest.Target {
 		x := target(t, func(b remote.Backend) remote.Backend { return b })
-		x.LargeDir = 600
+		x.LargeDir = 300
 		return x
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/meshmount/meshmount/remote"
@@ -30,6 +31,7 @@ type Backend struct {
 	tears tears
 
 	choices choices
+	plain   atomic.Bool // the server has checksums of another kind than ours, and of no other
 
 	lessons lessons // of large transfers
 	piece   int     // bytes of a piece of those, and the most of what is small: pieceSize, less in tests

@@ -46,7 +46,7 @@ var kindCodes = map[remote.Kind][]int{
 		wire.CodeCatalogSQL, // text that is not UTF-8
 	},
 	remote.Unsupported: {
-		wire.CodeUnknownAPI, wire.CodeNotSupported, wire.CodeNotImplemented, wire.CodeLinkedPath,
+		wire.CodeHashType, wire.CodeUnknownAPI, wire.CodeNotSupported, wire.CodeNotImplemented, wire.CodeLinkedPath,
 		wire.CodeSpecialType, wire.CodeSpecialCache, wire.CodeSpecialNotExist, wire.CodeSpecialRegister,
 		wire.CodeSpecialTarget, wire.CodeSpecialConflict, wire.CodeSpecialClass,
 	},

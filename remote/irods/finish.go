@@ -88,6 +88,9 @@ func (u *upload) refused(ctx context.Context, s *session, err error) error {
 	if code(err) == 0 || u.made {
 		return err
 	}
+	if code(err) == wire.CodeHashType {
+		return err // it has the bytes
+	}
 	switch kindOfErr(err) {
 	case remote.Corrupt, remote.NoSpace, remote.TooLarge, remote.Unavailable, remote.Other:
 		return err // the server may have begun
@@ -118,9 +121,9 @@ func (u *upload) verify(f found) error {
 		return bad(remote.Locked, "somebody else has begun to write it")
 	case state == whole && r.size == u.src.Size() && u.sameSum(parseChecksum(r.checksum)):
 		return nil
-	case state == whole && u.small && u.opts.Cond.NotExist:
+	case state == whole && u.expected() != "" && u.opts.Cond.NotExist:
 		return bad(remote.Exist, "somebody else has written it since")
-	case state == whole && u.small: // the server has compared the bytes
+	case state == whole && u.expected() != "": // the server has compared the bytes
 		return bad(remote.Conflict, "somebody else has written it since")
 	}
 	return bad(remote.Corrupt, "the server has %d bytes with the checksum %q, sent were %d with %s",

@@ -100,6 +100,36 @@ func TestServerComparesBytes(t *testing.T) {
 	}
 }
 
+// TestOtherChecksums meets a zone that takes one kind of checksum only, and not ours: the
+// server is not asked to compare any more.
+func TestOtherChecksums(t *testing.T) {
+	z := startZone(t, zone.Options{})
+	b := dial(t, options(z, z.Addr()))
+	b.pace.saw(time.Microsecond) // near
+	old := put(t, b, "/old", "content", fresh)
+	var refusals atomic.Int32
+	z.SetFaults(func(c zone.Call) *zone.Fault {
+		if c.API == wire.APIDataObjPut && refusals.Add(1) == 1 {
+			return &zone.Fault{Code: wire.CodeHashType}
+		}
+		return nil
+	})
+	if e := put(t, b, "/old", "new content", upon(old)); e.Size != 11 || contentOf(t, b, "/old") != "new content" {
+		t.Errorf("%+v", e)
+	}
+	if !b.plain.Load() || refusals.Load() != 2 {
+		t.Errorf("%d puts, plain %v", refusals.Load(), b.plain.Load())
+	}
+	if e := put(t, b, "/new", "content", fresh); e.Checksum.Hex == "" || refusals.Load() != 2 {
+		t.Errorf("%+v after %d puts", e, refusals.Load())
+	}
+	b.plain.Store(false)
+	z.SetFaults(once(wire.APIDataObjClose, 1, func() *zone.Fault { return &zone.Fault{Code: wire.CodeHashType} }))
+	if e := put(t, b, "/newer", "content", fresh); e.Checksum.Hex == "" || !b.plain.Load() {
+		t.Errorf("%+v, plain %v", e, b.plain.Load())
+	}
+}
+
 // TestEmptyOverReplicas overwrites with nothing: no replica may keep the old bytes as good.
 func TestEmptyOverReplicas(t *testing.T) {
 	z := startZone(t, zone.Options{})

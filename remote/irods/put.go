@@ -44,6 +44,7 @@ type upload struct {
 	data  []byte // the whole content, if it is small
 	small bool
 	text  string // the checksum of data, in the server's form
+	plain bool   // the server does not compare it
 	begun time.Time
 	old   *object         // what is overwritten
 	sum   remote.Checksum // of the bytes as they were sent
@@ -72,24 +73,35 @@ func (b *Backend) Put(ctx context.Context, path string, src remote.Source, opts 
 	if path == "/" {
 		return e, &remote.Error{Op: op, Path: path, Kind: remote.IsDir}
 	}
-	u := &upload{b: b, rel: path, path: b.full(path), src: src, opts: opts, begun: time.Now()}
-	if err := u.prepare(); err != nil {
-		return e, remote.E(op, path, remote.Other, err)
+	for {
+		u := &upload{b: b, rel: path, path: b.full(path), src: src, opts: opts, begun: time.Now(), plain: b.plain.Load()}
+		e, err := u.run(ctx)
+		if code(err) != wire.CodeHashType || u.plain {
+			return e, err
+		}
+		b.plain.Store(true)
 	}
-	err = b.do(ctx, op, path, true, func(s *session) error {
+}
+
+func (u *upload) run(ctx context.Context) (e remote.Entry, err error) {
+	const op = "put"
+	if err := u.prepare(); err != nil {
+		return e, remote.E(op, u.rel, remote.Other, err)
+	}
+	err = u.b.do(ctx, op, u.rel, true, func(s *session) error {
 		f, err := u.target(ctx, s)
 		if err == nil {
 			f, err = u.store(ctx, s, f)
 		}
 		if err == nil {
-			e, err = b.entry(op, path, f)
+			e, err = u.b.entry(op, u.rel, f)
 		}
 		return err
 	})
 	if err != nil {
 		return remote.Entry{}, u.cleanUp(ctx, err)
 	}
-	b.tears.mend(u.path)
+	u.b.tears.mend(u.path)
 	return e, nil
 }
 
@@ -115,6 +127,14 @@ func (u *upload) prepare() error {
 	u.text = checksumOf(u.data)
 	u.sum = parseChecksum(u.text)
 	return err
+}
+
+// expected returns the checksum that the server is to find, "" if it is not to compare.
+func (u *upload) expected() string {
+	if u.plain {
+		return ""
+	}
+	return u.text
 }
 
 // far tells whether a new object goes in one call.
@@ -177,7 +197,11 @@ func (u *upload) store(ctx context.Context, s *session, f found) (found, error) 
 	if err != nil {
 		return f, err
 	}
-	return u.finish(ctx, s, last)
+	f, err = u.finish(ctx, s, last)
+	if err != nil && u.state != stored && last[0].API != wire.APIDataObjPut {
+		_ = s.conn.Close() // the object may still be open on it
+	}
+	return f, err
 }
 
 // mode returns the permission bits for a new object.
@@ -192,7 +216,7 @@ func (u *upload) mode() int {
 // nothing: after an open and a close without a byte written, the server takes the other
 // replicas, with the old bytes, for as good as before (by its source).
 func (u *upload) whole() []*wire.Call {
-	call := u.b.putCall(u.path, u.data, u.text, u.mode())
+	call := u.b.putCall(u.path, u.data, u.expected(), u.mode())
 	u.state = making
 	if u.old != nil {
 		u.state = altering
@@ -217,9 +241,7 @@ func (u *upload) keepResource(in *wire.DataObjInp) {
 // create makes a new object and returns the calls that complete it.
 func (u *upload) create(ctx context.Context, s *session) ([]*wire.Call, error) {
 	in := u.b.createInput(u.path, u.src.Size(), u.mode())
-	if u.small {
-		expect(in, u.text)
-	}
+	expect(in, u.expected())
 	u.state = making
 	reply, err := s.conn.Call(ctx, &wire.Call{API: wire.APIDataObjOpen, In: in})
 	if err != nil {

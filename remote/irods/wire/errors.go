@@ -82,6 +82,7 @@ const (
 	CodeAccessDenied        = -350000
 	CodeHomeNotEmpty        = -354000
 	CodeObjectNotExist      = -358000 // open; also without permission
+	CodeHashType            = -380000 // the zone insists on one kind of checksum
 	CodeInodes              = -400000
 	CodeFileSize            = -401000
 	CodeParameters          = -402000
