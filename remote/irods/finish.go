@@ -174,7 +174,8 @@ const (
 // cleanUp looks at what a failed upload has left, and returns its error. A new object
 // that is torn is removed if it is certainly ours; everything else that is torn is noted,
 // so that it can be written again. What is whole is left alone: it may be somebody
-// else's, or ours and only the answer was lost.
+// else's, or ours and only the answer was lost. If it is still the old one, it is noted
+// nevertheless: a server may begin with what it was asked after its client is gone.
 func (u *upload) cleanUp(ctx context.Context, err error) error {
 	if u.state == untouched || u.state == stored {
 		return err
@@ -190,7 +191,10 @@ func (u *upload) cleanUp(ctx context.Context, err error) error {
 		}
 	case lookErr == nil:
 		if _, state := f.object.best(); state == whole {
-			return err
+			if u.old == nil || f.object.version() != u.old.version() || !unsure(err) {
+				return err
+			}
+			break
 		}
 		if u.old == nil && u.certain(err) && u.removed(ctx) {
 			return sure(err)

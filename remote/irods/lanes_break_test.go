@@ -142,11 +142,31 @@ func (w *brokenWrite) check(putErr error) {
 	case putErr == nil || found == "new":
 		return
 	}
-	if _, err := w.b.Put(w.Context(), w.path, remotetest.Bytes(w.data), w.opts); err != nil {
+	err := insist(func() error {
+		_, err := w.b.Put(w.Context(), w.path, remotetest.Bytes(w.data), w.opts)
+		return err
+	})
+	if err != nil {
 		w.Errorf("%s (%v): %s is left, and cannot be written again: %v", w.what, putErr, found, err)
 		return
 	}
 	wantObject(w, w.other, w.path, w.data)
+}
+
+// transient tells whether an error passes when the server has noticed the end of all
+// connections, and the pool the end of all agents.
+func transient(err error) bool {
+	return errors.Is(err, remote.Locked) || errors.Is(err, remote.Changed) || errors.Is(err, remote.Unavailable)
+}
+
+// insist repeats f as long as its error is transient.
+func insist(f func() error) (err error) {
+	for begin := time.Now(); time.Since(begin) < testPatience; time.Sleep(10 * time.Millisecond) {
+		if err = f(); !transient(err) {
+			break
+		}
+	}
+	return err
 }
 
 // look tells what others see. The server has noticed the end of all connections when it
@@ -163,7 +183,7 @@ func (w *brokenWrite) look() string {
 			break
 		}
 		switch {
-		case errors.Is(err, remote.Locked) && time.Since(begin) < testPatience:
+		case transient(err) && time.Since(begin) < testPatience:
 			continue
 		case errors.Is(err, remote.NotExist) && w.old == nil:
 			return "nothing"

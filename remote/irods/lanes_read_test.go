@@ -325,7 +325,8 @@ func TestReadBreaks(t *testing.T) {
 		if len(got) > len(data) || !bytes.Equal(got, data[:len(got)]) {
 			t.Errorf("%s (%v): %d bytes came that are wrong", what, err, len(got))
 		}
-		if got, err := read(t.Context(), b, e); err != nil || !bytes.Equal(got, data) {
+		err = insist(func() error { got, err = read(t.Context(), b, e); return err })
+		if err != nil || !bytes.Equal(got, data) {
 			t.Errorf("%s: the next read gives %d bytes and %v", what, len(got), err)
 		}
 	}

@@ -23,8 +23,18 @@ import (
 //
 // A lane that loses its connection with the replica open makes the server take the
 // replica for torn and end the lock, although the first lane goes on. So the end of one
-// is the end of all; whoever can close does, so that no server process is left that
-// would do the same later, under somebody else's write.
+// is the end of all:
+//
+//   - If no connection is lost, the others get a moment to close in order before the
+//     first one hangs up, which ends the lock.
+//   - If one is lost, all hang up at once.
+//
+// A lane that opens the object after the first one's death gets a lock of its own, and
+// if it then left without touching the catalog, the object would stay locked for good.
+// So it leaves only when the first lane has begun and ended a call since.
+
+// grace is how long lanes have to close after the transfer has failed.
+const grace = 500 * time.Millisecond
 
 // descriptor is what the server tells of an open object (call 20000), as far as the
 // other lanes need it.
@@ -68,19 +78,24 @@ func leaveCall(desc int) (*wire.Call, error) {
 // sending is the writing of one object's pieces.
 type sending struct {
 	u      *upload
-	ctx    context.Context // ends when the rest is of no use
+	ctx    context.Context // of the calls; ends some time after the transfer has failed
 	cancel context.CancelFunc
 	soon   context.Context // ends when no more lanes are of use
+	enough context.CancelFunc
 	crew   *crew
-	pieces chan chunk    // from the source
-	free   chan []byte   // buffers to be filled again
-	halt   chan struct{} // closed when the source is not to be read any more
+	pieces chan chunk  // from the source
+	free   chan []byte // buffers to be filled again
 	tasks  sync.WaitGroup
 
 	mu    sync.Mutex
-	err   error // the first one
+	err   error       // the first one
+	lost  bool        // err is the loss of a connection
+	late  *time.Timer // ends ctx after err
 	known *descriptor
-	sent  int64 // bytes that the server has taken
+	sent  int64     // bytes that the server has taken
+	begun int       // calls of the first lane
+	ended int       // those of them that were answered
+	stay  []*writer // lanes that may not leave yet
 }
 
 // chunk is a piece on its way to the server.
@@ -93,41 +108,73 @@ type chunk struct {
 // send writes the source to an object that is open on a connection. After an error the
 // connection is closed: the server takes what is not closed for torn.
 func (u *upload) send(ctx context.Context, s *session, desc int) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	soon, enough := context.WithCancel(ctx)
-	defer enough()
 	o := &sending{
-		u: u, ctx: ctx, cancel: cancel, soon: soon, crew: u.b.muster(writes, u.src.Size()), known: u.known,
-		pieces: make(chan chunk), free: make(chan []byte, u.b.opts.MaxConns+1), halt: make(chan struct{}),
+		u: u, crew: u.b.muster(writes, u.src.Size()), known: u.known,
+		pieces: make(chan chunk), free: make(chan []byte, u.b.opts.MaxConns+1),
 	}
+	o.ctx, o.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	o.soon, o.enough = context.WithCancel(ctx)
+	defer o.cancel()
+	stop := context.AfterFunc(ctx, func() { o.fail(remote.ContextErr(ctx)) })
 	o.crew.hire = func() { o.tasks.Go(o.help) }
 	o.tasks.Go(o.feed)
 	o.carry(&writer{o: o, s: s, desc: desc, first: true})
-	enough()
+	o.enough()
 	o.tasks.Wait()
+	o.dismiss(s, desc)
+	stop()
 	o.crew.disband()
-	if o.err == nil && o.sent != u.src.Size() { // ctx has ended between two pieces
-		o.err = cmp.Or(remote.ContextErr(ctx), io.ErrShortWrite)
-	}
-	if o.err != nil {
+	err := o.outcome(ctx)
+	if err != nil {
 		_ = s.conn.Close()
+	}
+	return err
+}
+
+// dismiss closes the lanes that had to stay, after a call of the first lane.
+func (o *sending) dismiss(s *session, desc int) {
+	if len(o.stay) == 0 {
+		return
+	}
+	call, _, err := describeCall(desc)
+	if err == nil {
+		_, err = s.conn.Call(o.ctx, call)
+	}
+	if err != nil {
+		o.fail(err)
+	}
+	for _, l := range o.stay {
+		o.tasks.Go(func() { l.leave(err != nil) })
+	}
+	o.tasks.Wait()
+}
+
+// outcome returns the first error.
+func (o *sending) outcome(ctx context.Context) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.late != nil {
+		o.late.Stop()
+	}
+	if o.err == nil && o.sent != o.u.src.Size() {
+		return cmp.Or(remote.ContextErr(ctx), io.ErrShortWrite)
 	}
 	return o.err
 }
 
-// fail ends the transfer. Only the first error counts. A server's refusal leaves time
-// for the lanes to close what they have open.
+// fail ends the transfer. Only the first error counts.
 func (o *sending) fail(err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.err != nil {
-		return
-	}
-	o.err = err
-	close(o.halt)
-	if code(err) == 0 {
-		o.cancel()
+	if o.err == nil {
+		o.err = err
+		o.enough()
+		var broken *wire.BrokenError
+		if o.lost = errors.As(err, &broken); o.lost {
+			o.cancel()
+			return
+		}
+		o.late = time.AfterFunc(grace, o.cancel)
 	}
 }
 
@@ -146,26 +193,13 @@ func (o *sending) feed() {
 		select {
 		case o.pieces <- p:
 			return nil
-		case <-o.halt:
-		case <-o.ctx.Done():
+		case <-o.soon.Done():
+			return errHalted
 		}
-		return errHalted
 	})
 	o.u.sum = remote.Checksum{Algorithm: "sha256", Hex: hex.EncodeToString(sum.Sum(nil))}
-	if err == nil || errors.Is(err, errHalted) {
-		return
-	}
-	o.stop(err)
-}
-
-// stop ends the transfer because of the source: nothing is wrong with the lanes, which
-// close in order.
-func (o *sending) stop(err error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.err == nil {
-		o.err = err
-		close(o.halt)
+	if err != nil && !errors.Is(err, errHalted) {
+		o.fail(err)
 	}
 }
 
@@ -186,6 +220,7 @@ type writer struct {
 	desc  int
 	pos   int64
 	first bool // it has opened the object
+	since int  // calls that the first lane had begun when this one had opened the object
 	left  bool // it has closed
 }
 
@@ -198,28 +233,49 @@ func (o *sending) carry(l *writer) {
 			return
 		}
 		waited := time.Since(begin)
+		o.count(l, 1, 0, 0)
 		err := l.put(o.ctx, p)
 		o.free <- p.data[:cap(p.data)] // has room for all
 		if err != nil {
 			o.fail(err)
 			return
 		}
-		o.mu.Lock()
-		o.sent += int64(len(p.data))
-		o.mu.Unlock()
+		o.count(l, 0, 1, len(p.data))
 		o.crew.moved(int64(len(p.data)), p.left, waited)
-		if l.left || !l.first && o.crew.surplus() {
+		if l.left || !l.first && o.crew.surplus() && o.mayLeave(l) {
 			return
 		}
 	}
 }
 
+// count counts the calls of the first lane and the bytes of all.
+func (o *sending) count(l *writer, begun, ended, sent int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.sent += int64(sent)
+	if l.first {
+		o.begun += begun
+		o.ended += ended
+	}
+}
+
+// mayLeave tells whether the first lane has begun and ended a call since a lane has
+// opened the object.
+func (o *sending) mayLeave(l *writer) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.ended > l.since
+}
+
 // take waits for the next piece; ok is false if there are no more for this transfer.
 func (o *sending) take() (p chunk, ok bool) {
+	if o.soon.Err() != nil {
+		return p, false
+	}
 	select {
 	case p, ok = <-o.pieces:
 		return p, ok
-	case <-o.ctx.Done():
+	case <-o.soon.Done():
 		return p, false
 	}
 }
@@ -233,7 +289,7 @@ func (l *writer) put(ctx context.Context, p chunk) error {
 	}
 	calls = append(calls, writeCall(l.desc, p.data))
 	n := len(calls)
-	leave := !l.first && p.left == 0
+	leave := !l.first && p.left == 0 && l.o.mayLeave(l)
 	if leave {
 		call, err := leaveCall(l.desc)
 		if err != nil {
@@ -287,8 +343,21 @@ func (o *sending) help() {
 	o.crew.begin()
 	o.carry(l)
 	o.crew.end()
-	l.leave(o.ctx)
-	o.u.b.pool.put(l.s)
+	lost := o.hasLost()
+	if !l.left && !lost && !o.mayLeave(l) {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.stay = append(o.stay, l)
+		return
+	}
+	l.leave(lost)
+}
+
+// hasLost tells whether the transfer has failed because a connection was lost.
+func (o *sending) hasLost() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.lost
 }
 
 // join opens the object on another connection, nil if that is not to be had. What the
@@ -302,7 +371,11 @@ func (o *sending) join() *writer {
 		return nil
 	}
 	s := o.u.b.pool.spare(o.soon, "")
-	if s == nil {
+	switch {
+	case s == nil:
+		return nil
+	case o.soon.Err() != nil:
+		o.u.b.pool.put(s)
 		return nil
 	}
 	in := &wire.DataObjInp{Path: o.u.path, OpenFlags: wire.OpenWriteOnly, NumThreads: wire.NoThreading}
@@ -310,7 +383,9 @@ func (o *sending) join() *writer {
 	in.Cond.Set(wire.KwRescHier, known.Object.Hierarchy)
 	reply, err := s.conn.Call(o.ctx, &wire.Call{API: wire.APIDataObjOpen, In: in})
 	if err == nil {
-		return &writer{o: o, s: s, desc: reply.Status}
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		return &writer{o: o, s: s, desc: reply.Status, since: o.begun}
 	}
 	o.u.b.opts.Logger.Debug("no further lane", "path", o.u.rel, "err", err)
 	var broken *wire.BrokenError
@@ -321,14 +396,19 @@ func (o *sending) join() *writer {
 	return nil
 }
 
-// leave closes the lane, which must not fail; see above.
-func (l *writer) leave(ctx context.Context) {
-	if l.left {
+// leave closes the lane, which must not fail, or hangs up. It gives the connection back.
+func (l *writer) leave(hangUp bool) {
+	defer l.o.u.b.pool.put(l.s)
+	switch {
+	case l.left:
+		return
+	case hangUp:
+		_ = l.s.conn.Close()
 		return
 	}
 	call, err := leaveCall(l.desc)
-	if err == nil && !l.s.conn.Broken() {
-		_, err = l.s.conn.Call(ctx, call)
+	if err == nil {
+		_, err = l.s.conn.Call(l.o.ctx, call)
 	}
 	if err != nil {
 		l.o.fail(err)

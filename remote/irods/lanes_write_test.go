@@ -214,7 +214,7 @@ func TestWriteLends(t *testing.T) {
 	writes := newGate(z, wire.APIDataObjWrite, 1)
 	ctx, cancel := context.WithTimeout(t.Context(), testPatience)
 	defer cancel()
-	data := content(12*testPiece, 3)
+	data := content(60*testPiece, 3)
 	done := make(chan error, 1)
 	go func() {
 		_, err := b.Put(ctx, "/f", remotetest.Bytes(data), remote.PutOptions{})
@@ -227,7 +227,7 @@ func TestWriteLends(t *testing.T) {
 		stat <- err
 	}()
 	eventually(t, "the wait for a connection", b.pool.starved)
-	writes.open(2) // one piece for each lane, and then the transfer stands still
+	writes.open(20) // and then the transfer stands still
 	if err := <-stat; err != nil {
 		t.Errorf("stat during a transfer: %v", err)
 	}

@@ -166,12 +166,22 @@ func (u *upload) target(ctx context.Context, s *session) (found, error) {
 		return refuse(remote.Conflict)
 	case f.object == nil || u.b.tears.ours(u.path, f.object, cond):
 		return f, nil
+	case u.undecided(f.object):
+		return refuse(remote.Locked)
 	case cond.NotExist:
 		return refuse(remote.Exist)
 	case cond.Version != "" && (f.object.version() != cond.Version || f.object.marks.target != ""):
 		return refuse(remote.Conflict)
 	}
 	return f, nil
+}
+
+// undecided tells whether the object is being written and may turn out to be what the
+// conditions ask for: the writer may leave it as it was, or be one of our own, which has
+// failed and whose end the server has not noticed.
+func (u *upload) undecided(o *object) bool {
+	_, state := o.best()
+	return state == writing && (u.b.tears.has(u.path) || o.version() == "writing."+u.opts.Cond.Version)
 }
 
 // store writes the bytes and sets the attributes.

@@ -291,6 +291,9 @@ func closeCall(desc int) *wire.Call {
 // explain tells why an object could not be opened. The server has one code for an
 // object that somebody writes and for one without a usable replica.
 func (r *reading) explain(ctx context.Context, s *session, err error) error {
+	if code(err) == 0 {
+		return err // the connection is lost
+	}
 	if pinErr := r.pin(ctx, s); pinErr != nil {
 		return pinErr
 	}
