@@ -27,7 +27,8 @@ import (
 //
 //   - If no connection is lost, the others get a moment to close in order before the
 //     first one hangs up, which ends the lock.
-//   - If one is lost, all hang up at once.
+//   - If one is lost, all hang up at once; but a lane that is just opening the object
+//     waits for the answer, lest the server do that when somebody else has written.
 //
 // A lane that opens the object after the first one's death gets a lock of its own, and
 // if it then left without touching the catalog, the object would stay locked for good.
@@ -78,8 +79,10 @@ func leaveCall(desc int) (*wire.Call, error) {
 // sending is the writing of one object's pieces.
 type sending struct {
 	u      *upload
-	ctx    context.Context // of the calls; ends some time after the transfer has failed
+	ctx    context.Context // of opening and closing; ends some time after the transfer has failed
 	cancel context.CancelFunc
+	flow   context.Context // of the pieces; ends at once if a connection is lost
+	dam    context.CancelFunc
 	soon   context.Context // ends when no more lanes are of use
 	enough context.CancelFunc
 	crew   *crew
@@ -113,6 +116,7 @@ func (u *upload) send(ctx context.Context, s *session, desc int) error {
 		pieces: make(chan chunk), free: make(chan []byte, u.b.opts.MaxConns+1),
 	}
 	o.ctx, o.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	o.flow, o.dam = context.WithCancel(o.ctx)
 	o.soon, o.enough = context.WithCancel(ctx)
 	defer o.cancel()
 	stop := context.AfterFunc(ctx, func() { o.fail(remote.ContextErr(ctx)) })
@@ -171,8 +175,7 @@ func (o *sending) fail(err error) {
 		o.enough()
 		var broken *wire.BrokenError
 		if o.lost = errors.As(err, &broken); o.lost {
-			o.cancel()
-			return
+			o.dam()
 		}
 		o.late = time.AfterFunc(grace, o.cancel)
 	}
@@ -234,7 +237,7 @@ func (o *sending) carry(l *writer) {
 		}
 		waited := time.Since(begin)
 		o.count(l, 1, 0, 0)
-		err := l.put(o.ctx, p)
+		err := l.put(o.flow, p)
 		o.free <- p.data[:cap(p.data)] // has room for all
 		if err != nil {
 			o.fail(err)
