@@ -97,11 +97,10 @@ func TestServerTakesNoMore(t *testing.T) {
 		return b.pool.ceiling.most == 2 && b.pool.open == 2
 	})
 	b.pool.mu.Lock()
-	full := b.pool.full()
-	b.pool.mu.Unlock()
-	if !full {
-		t.Error("after a refusal another connection would be made at once")
+	if c := b.pool.ceiling; c.pause < firstPause || c.until.IsZero() {
+		t.Errorf("after a refusal there is no pause: %+v", c)
 	}
+	b.pool.mu.Unlock()
 	release()
 	if err := errors.Join(wait()...); err != nil {
 		t.Error(err)
