@@ -77,10 +77,44 @@ func TestCross(t *testing.T) {
 func sameTree(t *testing.T, what string, want map[string]fact, root string, exact bool) {
 	t.Helper()
 	got := scan(t, root)
-	if !exact {
+	switch {
+	case !exact:
 		got, want = contents(got), contents(want)
+	case onShare(root):
+		got, want = undated(got), undated(want)
 	}
 	compareFacts(t, what, want, got)
+}
+
+// onShare tells whether a path is in the branch with the OpenCloud share, where the times
+// of directories follow what happens below them.
+func onShare(path string) bool { return strings.Contains(path+"/", "/mnt/a/") }
+
+// undated are the facts without the times of directories.
+func undated(facts map[string]fact) map[string]fact {
+	bare := map[string]fact{}
+	for path, f := range facts {
+		if f.kind.IsDir() {
+			f.mtime = 0
+		}
+		bare[path] = f
+	}
+	return bare
+}
+
+// transferred is what rsync says that it has done, without the times of directories that
+// have changed by themselves.
+func transferred(out, to string) string {
+	if !onShare(to) {
+		return out
+	}
+	var kept strings.Builder
+	for line := range strings.Lines(out) {
+		if !strings.HasPrefix(line, ".d..t...... ") {
+			kept.WriteString(line)
+		}
+	}
+	return kept.String()
 }
 
 // contents are the facts without modes and times.
@@ -127,14 +161,15 @@ func crossCopy(t *testing.T, from, to string, want map[string]fact) {
 		t.Errorf("rsync copied only\n%s", out)
 	}
 	sameTree(t, "rsync -a", want, filepath.Join(to, "rsync"), true)
-	if out := rsync(); out != "" {
+	if out := transferred(rsync(), to); out != "" {
 		t.Errorf("the second rsync has something to do:\n%s", out)
 	}
-	if out := harness.Run(t, from, "rsync", "-a", "--checksum", "--itemize-changes", "source/", filepath.Join(to, "rsync")+"/"); out != "" {
+	out := harness.Run(t, from, "rsync", "-a", "--checksum", "--itemize-changes", "source/", filepath.Join(to, "rsync")+"/")
+	if out = transferred(out, to); out != "" {
 		t.Errorf("rsync by checksum has something to do:\n%s", out)
 	}
 	harness.Shell(t, from, `echo more >>source/sub/medium; rm source/sub/deep/file7`)
-	out := harness.Run(t, from, "rsync", "-a", "--delete", "--itemize-changes", "source/", filepath.Join(to, "rsync")+"/")
+	out = harness.Run(t, from, "rsync", "-a", "--delete", "--itemize-changes", "source/", filepath.Join(to, "rsync")+"/")
 	if strings.Count(out, ">f") != 1 || !strings.Contains(out, "sub/medium") || !strings.Contains(out, "*deleting   sub/deep/file7") {
 		t.Errorf("after a change and a removal rsync did\n%s", out)
 	}
