@@ -18,7 +18,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 
 # Longest time that one package's tests may take.
-TEST_TIMEOUT ?= 540s
+TEST_TIMEOUT ?= 840s
 # Packages tested at once.
 TEST_P ?= 2
 
@@ -36,7 +36,7 @@ bin/meshmount: FORCE
 bin/meshdemo: FORCE
 	$(BUILD) -o $@ ./cmd/meshdemo
 
-demo: deps-demo bin/meshmount bin/meshdemo ## mount two local EFSS sites in one tree and compute on them
+demo: deps-demo bin/meshmount bin/meshdemo ## mount two local EFSS sites and two iRODS zones in one tree and compute on them
 	bin/meshdemo --binary bin/meshmount
 
 test: deps lint ## lint, then all tests under the race detector

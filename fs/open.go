@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"errors"
+	"io"
 	"syscall"
 	"time"
 
@@ -111,7 +112,7 @@ func (f *FS) Open(ctx context.Context, path string, flags int) (*Handle, error) 
 		}
 		return nil, fail("open", path, remote.IsDir, nil)
 	}
-	if err := f.attach(ctx, h, b, rel, path); err != nil {
+	if err := f.attach(ctx, h, b, rel, path, flags&syscall.O_TRUNC == 0); err != nil {
 		return nil, err
 	}
 	if h.write && flags&syscall.O_TRUNC != 0 {
@@ -123,8 +124,9 @@ func (f *FS) Open(ctx context.Context, path string, flags int) (*Handle, error) 
 	return h, nil
 }
 
-// attach gives the handle the file object of path, which is made if needed.
-func (f *FS) attach(ctx context.Context, h *Handle, b *branch, rel, path string) error {
+// attach gives the handle the file object of path, which is made if needed. content
+// tells that what the file holds matters.
+func (f *FS) attach(ctx context.Context, h *Handle, b *branch, rel, path string, content bool) error {
 	seen := f.sight(path)
 	if f.join(h, path) {
 		return nil
@@ -147,6 +149,10 @@ func (f *FS) attach(ctx context.Context, h *Handle, b *branch, rel, path string)
 		return fail("open", path, remote.Invalid, errors.New("not a regular file"))
 	case !e.Access.Can(want):
 		return fail("open", path, remote.Permission, errors.New("the server does not allow it"))
+	case content && e.Size == 0 && e.Provisional && e.Version != "":
+		if err := b.empty(ctx, e); err != nil {
+			return err
+		}
 	}
 	f.mu.Lock()
 	x, lost := f.answeredLocked(path, seen, &e, left)
@@ -161,6 +167,17 @@ func (f *FS) attach(ctx context.Context, h *Handle, b *branch, rel, path string)
 	f.mu.Unlock()
 	f.tellLost(path, lost)
 	return nil
+}
+
+// empty makes sure that a file whose version is no proof is an empty one. Nobody asks a
+// server for the bytes of a file that has none, and it could be one that somebody else is
+// still writing (Locked) or has died in (Corrupt).
+func (b *branch) empty(ctx context.Context, e remote.Entry) error {
+	_, err := b.Backend.ReadAt(ctx, remote.Ref{Path: e.Path, Version: e.Version, Size: e.Size}, make([]byte, 1), 0)
+	if err == io.EOF {
+		return nil
+	}
+	return err
 }
 
 // current returns the entry at rel and how long it holds, from the server if what is

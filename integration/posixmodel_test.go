@@ -38,6 +38,7 @@ func TestPosixModel(t *testing.T) {
 		{"memory", 100_000, func(*testing.T) fs.Branch { return memoryBranch(time.Minute) }},
 		{"memory-without-cache", 5_000, func(*testing.T) fs.Branch { return memoryBranch(0) }},
 		{"nextcloud", 4_000, func(t *testing.T) fs.Branch { return davBranch(t, efss.Nextcloud, time.Minute) }},
+		{"zone", 4_000, func(t *testing.T) fs.Branch { return zoneBranch(t, time.Minute) }},
 		{"moddav", 4_000, func(t *testing.T) fs.Branch { return davBranch(t, efss.ModDAV, time.Minute) }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/meshmount/meshmount/integration/efss"
 	"github.com/meshmount/meshmount/integration/harness"
+	"github.com/meshmount/meshmount/integration/zone"
 	"github.com/meshmount/meshmount/remote"
 )
 
@@ -24,6 +25,12 @@ func TestReadmeDialects(t *testing.T) {
 	for _, dialect := range efss.Dialects() {
 		caps := startEFSS(t, dialect).caps(t, "a")
 		want += readmeRow(names[dialect], caps)
+	}
+	z := startZone(t, zone.Options{})
+	backend := dialZone(t, zoneURL(z, z.Addr(), "alice"), zoneSecret)
+	want += readmeRow("iRODS zone", backend.Caps())
+	if err := backend.Close(); err != nil {
+		t.Error(err)
 	}
 	checkSection(t, "<!-- dialects: compared with the code by a test -->", want)
 }

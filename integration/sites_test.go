@@ -16,6 +16,7 @@ import (
 	"github.com/meshmount/meshmount/integration/efss"
 	"github.com/meshmount/meshmount/integration/httpd"
 	"github.com/meshmount/meshmount/remote"
+	"github.com/meshmount/meshmount/remote/irods"
 	"github.com/meshmount/meshmount/remote/webdav"
 )
 
@@ -52,8 +53,14 @@ func startEFSS(t *testing.T, dialect efss.Dialect) site {
 		last: func() string {
 			var b strings.Builder
 			all := server.Requests()
-			for _, r := range all[max(0, len(all)-25):] {
-				_, _ = fmt.Fprintf(&b, "%s %s %s -> %d %v\n", r.At.Format("05.000"), r.Method, r.Path, r.Status, r.Header)
+			for _, r := range all[max(0, len(all)-15):] {
+				_, _ = fmt.Fprintf(&b, "%s %s %s -> %d", r.At.Format("05.000"), r.Method, r.Path, r.Status)
+				for _, name := range []string{"Content-Length", "Destination", "If", "If-Match", "If-None-Match", "Overwrite", "Upload-Offset"} {
+					if value := r.Header.Get(name); value != "" {
+						_, _ = fmt.Fprintf(&b, " %s=%s", name, value)
+					}
+				}
+				b.WriteString("\n")
 			}
 			return b.String()
 		},
@@ -174,6 +181,11 @@ func (s site) caps(t *testing.T, branch string) remote.Caps {
 	t.Helper()
 	i := slices.IndexFunc(s.args, func(arg string) bool { return strings.HasPrefix(arg, branch+"=") })
 	_, secret, _ := strings.Cut(s.env[i], "=")
+	if url := strings.TrimPrefix(s.args[i], branch+"="); strings.HasPrefix(url, irods.URLScheme) {
+		b := dialZone(t, url, secret)
+		defer func() { _ = b.Close() }()
+		return b.Caps()
+	}
 	root, user, err := webdav.ParseURL(strings.TrimPrefix(s.args[i], branch+"="))
 	if err != nil {
 		t.Fatal(err)

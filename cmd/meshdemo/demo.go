@@ -13,34 +13,26 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/meshmount/meshmount/integration/efss"
 	"github.com/meshmount/meshmount/integration/harness"
 )
 
-// demo is one run: two sites, one mount, one job.
+// demo is one run: four sites, one mount, one job.
 type demo struct {
 	program string // meshmount
 	work    string // temporary directory
-	data    string // the servers' data
 	point   string // the mount point
 	out     io.Writer
-	sites   []*site
+
+	sites            []site // all of them
+	sciebo, cernbox  *share
+	project, archive *collection
+	// written are the digests of what the job must have written, by name of file.
+	written map[string]string
 }
 
-// site is one share in the tree.
-type site struct {
-	branch, user, password string
-	server                 *efss.Running
-}
-
-// dir returns the site's place in the mount.
-func (d *demo) dir(i int) string { return filepath.Join(d.point, d.sites[i].branch) }
-
-// disk returns where the site's server keeps the user's files.
-func (d *demo) disk(i int) string { return d.sites[i].server.Disk(d.sites[i].user) }
-
-func (s *site) url() string {
-	return "dav://" + s.user + "@" + strings.TrimPrefix(s.server.DAVURL(s.user), "http://")
+// at returns the place of something in the mount.
+func (d *demo) at(s site, elements ...string) string {
+	return filepath.Join(d.point, s.branch(), filepath.Join(elements...))
 }
 
 // title prints the heading of a step, say what it does.
@@ -49,14 +41,14 @@ func (d *demo) title(format string, args ...any) {
 }
 
 func (d *demo) say(format string, args ...any) {
-	_, _ = fmt.Fprintf(d.out, "   "+format+"\n", args...)
+	_, _ = fmt.Fprintln(d.out, strings.TrimRight(fmt.Sprintf("   "+format, args...), " "))
 }
 
 // show runs all steps.
 func (d *demo) show(ctx context.Context) error {
 	steps := []func(context.Context) error{
-		d.startSites, d.mount, d.putInput, d.compute, d.tree, d.compare, d.change, d.compare,
-		d.facts, d.unmount, d.restart,
+		d.startSites, d.mount, d.putInput, d.compute, d.check, d.cross, d.attributes, d.tree,
+		d.compare, d.clients, d.change, d.compare, d.facts, d.unmount, d.restart,
 	}
 	for _, step := range steps {
 		if err := ctx.Err(); err != nil {
@@ -66,7 +58,7 @@ func (d *demo) show(ctx context.Context) error {
 			return err
 		}
 	}
-	d.title("Done: every file was the same through the mount and on the servers' disks")
+	d.title("Done: every file was the same through the mount and on the servers")
 	return nil
 }
 
@@ -91,65 +83,70 @@ func (d *demo) end() error {
 func (d *demo) stopSites() error {
 	var faults []error
 	for _, s := range d.sites {
-		if s.server != nil {
-			faults = append(faults, s.server.Close())
-			s.server = nil
-		}
+		faults = append(faults, s.stop())
 	}
 	return errors.Join(faults...)
 }
 
-// startSites starts two servers with a user each.
+// startSites starts the servers.
 func (d *demo) startSites(context.Context) error {
-	if d.sites == nil {
-		d.title("Two EFSS sites (embedded servers that behave as Nextcloud does)")
-		d.sites = []*site{
-			{branch: "sciebo", user: "alice", password: "alice-app-password"},
-			{branch: "lexis/project1", user: "bob", password: "bob-app-password"},
-		}
-	}
+	d.title("Two EFSS sites and two iRODS zones (embedded servers)")
 	for _, s := range d.sites {
-		server, err := efss.Start(efss.Options{
-			Dir:   filepath.Join(d.data, filepath.Base(s.branch)),
-			Users: []efss.User{{Name: s.user, Password: "login-of-" + s.user, AppPassword: s.password}},
-		}, efss.StartOptions{})
-		if err != nil {
-			return fmt.Errorf("start of the site for %s: %w", s.branch, err)
+		if err := s.start(); err != nil {
+			return err
 		}
-		s.server = server
-		d.say("%-15s %s   data in %s", s.branch, s.url(), server.Disk(s.user))
+		d.say("%-15s %s", s.branch(), s.about())
 	}
 	return nil
 }
 
-// mount runs meshmount in the background. One password comes from a private file,
-// the other from the environment.
+// mount runs meshmount in the background. The password of one share comes from a
+// private file, that of one zone from what iinit leaves, the others' from the
+// environment.
 func (d *demo) mount(ctx context.Context) error {
-	d.title("One mount of both, in the background")
+	d.title("One mount of all four, in the background")
 	if err := os.MkdirAll(d.point, 0o755); err != nil {
 		return err
 	}
-	file := filepath.Join(d.work, "alice.password")
-	if err := os.WriteFile(file, []byte(d.sites[0].password+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(d.passwordFile(), []byte(d.sciebo.password+"\n"), 0o600); err != nil {
 		return err
 	}
-	args := append([]string{"mount", "--password-file", "sciebo=" + file, d.point}, d.branches()...)
-	d.say("$ meshmount %s", strings.Join(args, " "))
+	if _, err := d.project.environment(d.iCommands()); err != nil {
+		return err
+	}
+	args := []string{"mount", "--password-file", "sciebo=" + d.passwordFile(), d.point}
+	d.say("$ meshmount %s", strings.Join(append([]string{strings.Join(args, " ")}, d.branches()...), " \\\n         "))
+	args = append(args, d.branches()...)
 	started := time.Now()
 	if _, err := d.meshmount(ctx, args...); err != nil {
 		return err
 	}
-	if ok, err := harness.Mounted(d.point); err != nil || !ok {
-		return fmt.Errorf("meshmount returned but nothing is mounted on %s (%w)", d.point, err)
+	if err := mounted(d.point); err != nil {
+		return fmt.Errorf("meshmount returned but %w", err)
 	}
 	d.say("returned after %v: the mount answers", time.Since(started).Round(time.Millisecond))
 	return nil
 }
 
+// mounted returns an error if nothing is mounted on dir.
+func mounted(dir string) error {
+	ok, err := harness.Mounted(dir)
+	if err == nil && !ok {
+		err = fmt.Errorf("nothing is mounted on %s", dir)
+	}
+	return err
+}
+
+// passwordFile holds the password of the first share.
+func (d *demo) passwordFile() string { return filepath.Join(d.work, "alice.password") }
+
+// iCommands is what ~/.irods is to users of iCommands.
+func (d *demo) iCommands() string { return filepath.Join(d.work, "irods") }
+
 func (d *demo) branches() []string {
 	var args []string
 	for _, s := range d.sites {
-		args = append(args, s.branch+"="+s.url())
+		args = append(args, s.branch()+"="+s.url())
 	}
 	return args
 }
@@ -157,7 +154,13 @@ func (d *demo) branches() []string {
 // meshmount runs the program and returns its output.
 func (d *demo) meshmount(ctx context.Context, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, d.program, args...)
-	cmd.Env = append(harness.Environ(d.work), "MESHMOUNT_PASSWORD_LEXIS_PROJECT1="+d.sites[1].password)
+	for _, kv := range harness.Environ(d.work) {
+		if !strings.HasPrefix(strings.ToLower(kv), "irods") { // what is set up here is somebody else's
+			cmd.Env = append(cmd.Env, kv)
+		}
+	}
+	cmd.Env = append(cmd.Env, "MESHMOUNT_PASSWORD_CERNBOX="+d.cernbox.password, "MESHMOUNT_PASSWORD_ARCHIVE="+d.archive.password,
+		"IRODS_ENVIRONMENT_FILE="+filepath.Join(d.iCommands(), "irods_environment.json"))
 	return d.output(cmd)
 }
 
@@ -182,27 +185,45 @@ func (d *demo) quote(text string) {
 // facts shows what the mount tells of itself.
 func (d *demo) facts(ctx context.Context) error {
 	d.title("What meshmount tells about the sites and a file")
-	text, err := d.meshmount(ctx, append([]string{"doctor"}, append(d.branches(),
-		"--password-file", "sciebo="+filepath.Join(d.work, "alice.password"))...)...)
+	text, err := d.meshmount(ctx, append([]string{"doctor", "--password-file", "sciebo=" + d.passwordFile()}, d.branches()...)...)
 	if err != nil {
 		return err
 	}
 	d.quote(text)
-	return d.xattrs(filepath.Join(d.dir(1), "results", "summary.csv"))
+	return d.xattrs(d.at(d.project, summaryFile))
 }
 
-// xattrs shows the extended attributes that meshmount gives a file.
+// xattrs shows the extended attributes of a file.
 func (d *demo) xattrs(file string) error {
 	d.say("%s:", strings.TrimPrefix(file, d.point))
-	for _, name := range []string{"branch", "dialect", "state", "url", "version"} {
-		value := make([]byte, 4096)
-		n, err := syscall.Getxattr(file, "user.meshmount."+name, value)
+	list, err := read(func(into []byte) (int, error) { return syscall.Listxattr(file, into) })
+	if err != nil {
+		return fmt.Errorf("names of the extended attributes of %s: %w", file, err)
+	}
+	for name := range strings.SplitSeq(strings.TrimRight(list, "\x00"), "\x00") {
+		value, err := xattr(file, name)
 		if err != nil {
-			return fmt.Errorf("extended attribute %s of %s: %w", name, file, err)
+			return err
 		}
-		d.say("  user.meshmount.%-10s %s", name, value[:n])
+		d.say("  %-24s %s", name, strings.ReplaceAll(value, "\n", "\n                               "))
 	}
 	return nil
+}
+
+// xattr returns the value of an extended attribute.
+func xattr(file, name string) (string, error) {
+	value, err := read(func(into []byte) (int, error) { return syscall.Getxattr(file, name, into) })
+	if err != nil {
+		return "", fmt.Errorf("extended attribute %s of %s: %w", name, file, err)
+	}
+	return value, nil
+}
+
+// read returns what a call puts into a buffer.
+func read(call func([]byte) (int, error)) (string, error) {
+	into := make([]byte, 64<<10)
+	n, err := call(into)
+	return string(into[:max(n, 0)]), err
 }
 
 // unmount ends the mount and looks for leftovers.
@@ -212,8 +233,8 @@ func (d *demo) unmount(ctx context.Context) error {
 	if _, err := d.meshmount(ctx, "unmount", d.point); err != nil {
 		return err
 	}
-	if ok, err := harness.Mounted(d.point); err != nil || ok {
-		return fmt.Errorf("%s is still mounted (%w)", d.point, err)
+	if mounted(d.point) == nil {
+		return fmt.Errorf("%s is still mounted", d.point)
 	}
 	pids, err := harness.Processes(d.point)
 	if err != nil {
@@ -223,8 +244,11 @@ func (d *demo) unmount(ctx context.Context) error {
 		return fmt.Errorf("processes of the mount are still there: %v", pids)
 	}
 	entries, err := os.ReadDir(d.point)
-	if err != nil || len(entries) > 0 {
-		return fmt.Errorf("the mount point is not empty: %v (%w)", entries, err)
+	if err == nil && len(entries) > 0 {
+		err = fmt.Errorf("the mount point is not empty: %v", entries)
+	}
+	if err != nil {
+		return err
 	}
 	d.say("nothing is mounted any more, no process is left")
 	return nil
@@ -233,11 +257,11 @@ func (d *demo) unmount(ctx context.Context) error {
 // restart stops the servers, starts them on the same data and reads all again
 // through a new mount.
 func (d *demo) restart(ctx context.Context) error {
-	d.title("The sites are stopped and started again; a new mount shows the same files")
+	d.title("The servers are stopped and started again; a new mount shows the same files")
 	if err := d.stopSites(); err != nil {
 		return err
 	}
-	for _, step := range []func(context.Context) error{d.startSites, d.mount, d.compare, d.unmount} {
+	for _, step := range []func(context.Context) error{d.startSites, d.mount, d.compare, d.kept, d.unmount} {
 		if err := step(ctx); err != nil {
 			return err
 		}

@@ -14,12 +14,9 @@ import (
 	"slices"
 )
 
-// sum is a file below some directory and the SHA-256 of its bytes.
-type sum struct{ path, hex string }
-
-// sums returns the files below dir by path.
-func sums(dir string) (map[string]sum, error) {
-	found := map[string]sum{}
+// sums returns the SHA-256 in hex of the files below dir by their paths there.
+func sums(dir string) (map[string]string, error) {
+	found := map[string]string{}
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
 			return err
@@ -28,8 +25,7 @@ func sums(dir string) (map[string]sum, error) {
 		if err != nil {
 			return err
 		}
-		text, err := digest(path)
-		found[rel] = sum{rel, text}
+		found[rel], err = digest(path)
 		return err
 	})
 	return found, err
@@ -49,84 +45,152 @@ func digest(path string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// compare checks each file's SHA-256 through the mount against the server's disk,
+// compare checks each file's SHA-256 through the mount against what the servers have,
 // in both directions.
-func (d *demo) compare(context.Context) error {
-	d.title("SHA-256 of every file, through the mount and on the server's disk")
-	for i, s := range d.sites {
-		mount, err := sums(d.dir(i))
+func (d *demo) compare(ctx context.Context) error {
+	d.title("SHA-256 of every file, through the mount and on the server")
+	for _, s := range d.sites {
+		mount, err := sums(d.at(s))
 		if err != nil {
 			return err
 		}
-		disk, err := sums(d.disk(i))
+		server, err := s.held(ctx)
 		if err != nil {
 			return err
 		}
-		if len(mount) == 0 || len(mount) != len(disk) {
-			return fmt.Errorf("%s: %d files through the mount, %d on the server's disk", s.branch, len(mount), len(disk))
+		if len(mount) == 0 || len(mount) != len(server) {
+			return fmt.Errorf("%s: %d files through the mount, %d on the server", s.branch(), len(mount), len(server))
 		}
-		for _, path := range slices.Sorted(maps.Keys(mount)) {
-			m, f := mount[path], disk[path]
-			if m != f {
-				return fmt.Errorf("%s/%s: %s through the mount, %s on the server's disk", s.branch, path, m.hex, f.hex)
-			}
-			d.say("%.16s... = %.16s...  %s/%s", m.hex, f.hex, s.branch, path)
+		if err := d.alike(s, mount, server); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// change overwrites, appends to, renames and removes files through the mount, and
-// looks at the server's disk each time.
-func (d *demo) change(context.Context) error {
-	d.title("Overwrite, append, rename, remove")
-	input, results := filepath.Join(d.dir(0), "input"), filepath.Join(d.dir(1), "results")
-	disk := filepath.Join(d.disk(1), "results")
-	if err := os.WriteFile(filepath.Join(input, "edge.txt"), []byte("3 3 0.1 1 1\n1 2 3 4 5 6 7 8 9\n"), 0o644); err != nil {
+// alike compares the files of a branch and shows the first and the last ones.
+func (d *demo) alike(s site, mount map[string]string, server map[string]held) error {
+	const shown = 3
+	for i, path := range slices.Sorted(maps.Keys(mount)) {
+		m, h := mount[path], server[path]
+		if m != h.hex {
+			return fmt.Errorf("%s/%s: %s through the mount, %s on the server", s.branch(), path, m, h.hex)
+		}
+		if i < shown || i >= len(mount)-shown {
+			d.say("%.16s... = %.16s...  %-38s %s", m, h.hex, s.branch()+"/"+path, h.note)
+		}
+		if i == shown && len(mount) > 2*shown {
+			d.say("... and %d more, all the same", len(mount)-2*shown)
+		}
+	}
+	return nil
+}
+
+// change overwrites, appends to, renames, replaces and removes files through the
+// mount, and looks at the servers each time.
+func (d *demo) change(ctx context.Context) error {
+	d.title("Overwrite, append, rename, replace, remove")
+	edge := "3 3 0.1 1 1\n1 2 3 4 5 6 7 8 9\n"
+	if err := os.WriteFile(d.at(d.sciebo, "input/edge.txt"), []byte(edge), 0o644); err != nil {
 		return err
 	}
-	d.say("overwritten: input/edge.txt")
-	if err := expect(filepath.Join(d.disk(0), "input", "edge.txt"), "3 3 0.1 1 1\n1 2 3 4 5 6 7 8 9\n"); err != nil {
+	d.say("overwritten: sciebo/input/edge.txt")
+	if err := expect(ctx, d.sciebo, "input/edge.txt", edge); err != nil {
 		return err
 	}
-	before, err := os.ReadFile(filepath.Join(results, "summary.csv"))
+	if err := d.appendBoth(ctx); err != nil {
+		return err
+	}
+	if err := d.replace(ctx); err != nil {
+		return err
+	}
+	for _, s := range []site{d.cernbox, d.project} {
+		if err := d.renameRemove(ctx, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// appendBoth appends to a file of a share and to one of a zone.
+func (d *demo) appendBoth(ctx context.Context) error {
+	for _, f := range []struct {
+		s    site
+		path string
+	}{{d.sciebo, "source/heat.awk"}, {d.project, summaryFile}} {
+		before, err := os.ReadFile(d.at(f.s, f.path))
+		if err != nil {
+			return err
+		}
+		if err := appendTo(d.at(f.s, f.path), "# end\n"); err != nil {
+			return err
+		}
+		d.say("appended to: %s/%s", f.s.branch(), f.path)
+		if err := expect(ctx, f.s, f.path, string(before)+"# end\n"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// replace writes a new version beside a file and renames it over the old one.
+func (d *demo) replace(ctx context.Context) error {
+	const path = "input/ramp.txt"
+	temporary := d.at(d.archive, path+".new")
+	if err := os.WriteFile(temporary, []byte("a new version\n"), 0o644); err != nil {
+		return err
+	}
+	if err := os.Rename(temporary, d.at(d.archive, path)); err != nil {
+		return err
+	}
+	d.say("replaced by rename: archive/%s", path)
+	return errors.Join(expect(ctx, d.archive, path, "a new version\n"), absent(ctx, d.archive, path+".new"))
+}
+
+// renameRemove renames one result of a site and removes another.
+func (d *demo) renameRemove(ctx context.Context, s site) error {
+	names, err := os.ReadDir(d.at(s, "results"))
 	if err != nil {
 		return err
 	}
-	if err := appendTo(filepath.Join(results, "summary.csv"), "# end\n"); err != nil {
+	if len(names) < 2 {
+		return fmt.Errorf("%d results in %s", len(names), s.branch())
+	}
+	old, gone := "results/"+names[0].Name(), "results/"+names[1].Name()
+	if err := errors.Join(os.Rename(d.at(s, old), d.at(s, "results/renamed.pgm")), os.Remove(d.at(s, gone))); err != nil {
 		return err
 	}
-	d.say("appended to: results/summary.csv")
-	if err := expect(filepath.Join(disk, "summary.csv"), string(before)+"# end\n"); err != nil {
+	d.say("renamed: %s/%s; removed: %s/%s", s.branch(), old, s.branch(), gone)
+	server, err := s.held(ctx)
+	if err != nil {
 		return err
 	}
-	if err := os.Rename(filepath.Join(results, "spot-0000.pgm"), filepath.Join(results, "start.pgm")); err != nil {
+	if server["results/renamed.pgm"].hex == "" {
+		return fmt.Errorf("%s has no results/renamed.pgm", s.branch())
+	}
+	return errors.Join(absent(ctx, s, old), absent(ctx, s, gone))
+}
+
+// expect checks the content of a file on its server.
+func expect(ctx context.Context, s site, path, want string) error {
+	server, err := s.held(ctx)
+	if err != nil {
 		return err
 	}
-	d.say("renamed: results/spot-0000.pgm to results/start.pgm")
-	if err := os.Remove(filepath.Join(results, "ramp-0000.pgm")); err != nil {
-		return err
+	sum := sha256.Sum256([]byte(want))
+	if got := server[path].hex; got != hex.EncodeToString(sum[:]) {
+		return fmt.Errorf("%s/%s on the server is %q, not the %d bytes expected", s.branch(), path, got, len(want))
 	}
-	d.say("removed: results/ramp-0000.pgm")
-	for _, name := range []string{"spot-0000.pgm", "ramp-0000.pgm"} {
-		if _, err := os.Stat(filepath.Join(disk, name)); !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("%s is still on the server's disk (%w)", name, err)
-		}
+	return nil
+}
+
+// absent makes sure that a server has no such file.
+func absent(ctx context.Context, s site, path string) error {
+	server, err := s.held(ctx)
+	if _, ok := server[path]; err == nil && ok {
+		err = fmt.Errorf("%s/%s is still on the server", s.branch(), path)
 	}
-	_, err = os.Stat(filepath.Join(disk, "start.pgm"))
 	return err
-}
-
-// expect checks the content of a file.
-func expect(path, want string) error {
-	got, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	if string(got) != want {
-		return fmt.Errorf("%s holds %d bytes that are not the %d expected", path, len(got), len(want))
-	}
-	return nil
 }
 
 // appendTo appends text to a file.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -18,7 +19,7 @@ var heatC []byte
 //go:embed job/heat.awk
 var heatAwk []byte
 
-// plates are the inputs of the job: name and start temperature at a place of the
+// plates are the inputs of the job by name: the start temperature at a place of the
 // plate, both coordinates between 0 and 1.
 func plates() map[string]func(x, y float64) float64 {
 	return map[string]func(x, y float64) float64{
@@ -30,37 +31,56 @@ func plates() map[string]func(x, y float64) float64 {
 	}
 }
 
+// part is what one branch gives to the job and another gets from it.
+type part struct {
+	from, to site
+	plates   []string
+}
+
+// parts of the job: what comes from the first share goes to a zone, what comes from the
+// other zone goes to the second share.
+func (d *demo) parts() []part {
+	return []part{
+		{d.sciebo, d.project, []string{"edge", "spot", "waves"}},
+		{d.archive, d.cernbox, []string{"checks", "ramp"}},
+	}
+}
+
 const (
 	plateSize     = 96
-	plateSteps    = 400
-	platePictures = 8
+	plateSteps    = 120
+	platePictures = 40
 )
 
-// putInput writes the program's source and its inputs to the first share, through
-// the mount.
+// resultFiles is how many files the job writes: pictures and one summary.
+func resultFiles() int { return len(plates())*(platePictures+1) + 1 }
+
+// putInput writes the program's source and its inputs through the mount.
 func (d *demo) putInput(context.Context) error {
-	d.title("Input for a job, written to %s through the mount", d.sites[0].branch)
+	d.title("Input for a job, written through the mount to a share and a zone")
 	// What an earlier run has left, with --keep.
-	if err := os.RemoveAll(filepath.Join(d.dir(1), "results")); err != nil {
+	if err := os.RemoveAll(d.at(d.project, "source")); err != nil {
 		return err
 	}
-	source, input := filepath.Join(d.dir(0), "source"), filepath.Join(d.dir(0), "input")
-	for _, dir := range []string{source, input, filepath.Join(d.dir(1), "bin"), filepath.Join(d.dir(1), "results")} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
+	for _, dir := range []string{
+		d.at(d.sciebo, "source"), d.at(d.sciebo, "input"), d.at(d.archive, "input"),
+		d.at(d.cernbox, "bin"), d.at(d.cernbox, "results"), d.at(d.project, "results"),
+	} {
+		if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o755)); err != nil {
 			return err
 		}
 	}
-	files := map[string][]byte{filepath.Join(source, "heat.c"): heatC, filepath.Join(source, "heat.awk"): heatAwk}
-	for name, at := range plates() {
-		files[filepath.Join(input, name+".txt")] = plate(at)
-	}
-	for path, content := range files {
-		if err := os.WriteFile(path, content, 0o644); err != nil {
-			return err
+	source := d.at(d.sciebo, "source")
+	err := errors.Join(os.WriteFile(filepath.Join(source, "heat.c"), heatC, 0o644),
+		os.WriteFile(filepath.Join(source, "heat.awk"), heatAwk, 0o755))
+	for _, p := range d.parts() {
+		for _, name := range p.plates {
+			err = errors.Join(err, os.WriteFile(d.at(p.from, "input", name+".txt"), plate(plates()[name]), 0o644))
 		}
+		d.say("%s: start temperatures %s", p.from.branch(), strings.Join(p.plates, ", "))
 	}
-	d.say("%d files: a program that solves the heat equation, and %d start temperatures", len(files), len(plates()))
-	return nil
+	d.say("%s: a program that solves the heat equation", d.sciebo.branch())
+	return err
 }
 
 // plate returns one input file.
@@ -76,52 +96,114 @@ func plate(at func(x, y float64) float64) []byte {
 	return []byte(b.String())
 }
 
-// compute compiles the program from the first share into the second and runs it:
-// it reads from the first and writes to the second.
+// solver returns the command that reads an input and writes pictures to a directory and
+// a line to a summary.
+type solver func(input, dir, summary string) *exec.Cmd
+
+// compute compiles the program from the first share into the second and runs it.
 func (d *demo) compute(ctx context.Context) error {
-	d.title("The job: reads from %s, writes to %s", d.sites[0].branch, d.sites[1].branch)
-	summary := filepath.Join(d.dir(1), "results", "summary.csv")
-	if err := os.WriteFile(summary, []byte("plate,rows,columns,steps,mean,max\n"), 0o644); err != nil {
-		return err
-	}
+	d.title("The job: %s to %s, %s to %s", d.sciebo.name, d.project.name, d.archive.name, d.cernbox.name)
 	heat, err := d.compile(ctx)
 	if err != nil {
 		return err
 	}
 	started := time.Now()
-	for name := range plates() {
-		input := filepath.Join(d.dir(0), "input", name+".txt")
-		cmd := heat(input, filepath.Join(d.dir(1), "results"), summary)
-		if _, err := d.output(cmd); err != nil {
-			return err
+	if err := d.solve(heat, d.at); err != nil {
+		return err
+	}
+	text, err := os.ReadFile(d.at(d.project, summaryFile))
+	if err != nil {
+		return err
+	}
+	d.say("%d plates, %d result files in %v; %s:", len(plates()), resultFiles(), time.Since(started).Round(time.Millisecond), summaryFile)
+	d.quote(string(text))
+	return d.reference(heat)
+}
+
+// solve runs the job with the branches where at puts them.
+func (d *demo) solve(heat solver, at func(site, ...string) string) error {
+	summary := at(d.project, summaryFile)
+	if err := os.WriteFile(summary, []byte("plate,rows,columns,steps,mean,max\n"), 0o644); err != nil {
+		return err
+	}
+	for _, p := range d.parts() {
+		for _, name := range p.plates {
+			if _, err := d.output(heat(at(p.from, "input", name+".txt"), at(p.to, "results"), summary)); err != nil {
+				return err
+			}
 		}
 	}
-	text, err := os.ReadFile(summary)
-	if err != nil {
+	return nil
+}
+
+// reference does the job once more on the local disk and notes what came out.
+func (d *demo) reference(heat solver) error {
+	local := func(s site, elements ...string) string {
+		return filepath.Join(d.work, "local", s.branch(), filepath.Join(elements...))
+	}
+	for _, p := range d.parts() {
+		if err := errors.Join(os.MkdirAll(local(p.from, "input"), 0o755), os.MkdirAll(local(p.to, "results"), 0o755)); err != nil {
+			return err
+		}
+		for _, name := range p.plates {
+			if err := os.WriteFile(local(p.from, "input", name+".txt"), plate(plates()[name]), 0o644); err != nil {
+				return err
+			}
+		}
+	}
+	if err := d.solve(heat, local); err != nil {
 		return err
 	}
-	results, err := os.ReadDir(filepath.Dir(summary))
-	if err != nil {
-		return err
+	d.written = map[string]string{}
+	for _, p := range d.parts() {
+		all, err := sums(local(p.to, "results"))
+		if err != nil {
+			return err
+		}
+		for name, sum := range all {
+			d.written[name] = sum
+		}
 	}
-	if want := len(plates())*(platePictures+1) + 1; len(results) != want {
-		return fmt.Errorf("the job wrote %d files, not %d", len(results), want)
+	return nil
+}
+
+// check compares what the servers have of the results with those of the local run.
+func (d *demo) check(ctx context.Context) error {
+	d.title("What the servers have of the job, compared with the same job on the local disk")
+	found := 0
+	for _, p := range d.parts() {
+		server, err := p.to.held(ctx)
+		if err != nil {
+			return err
+		}
+		here := 0
+		for path, h := range server {
+			name, ok := strings.CutPrefix(path, "results/")
+			if !ok {
+				continue
+			}
+			if h.hex != d.written[name] {
+				return fmt.Errorf("%s/%s is %s on the server and %s on the local disk", p.to.branch(), path, h.hex, d.written[name])
+			}
+			here++
+		}
+		d.say("%s: SHA-256 of %d files is the same", p.to.branch(), here)
+		found += here
 	}
-	d.say("%d plates, %d result files in %v; summary.csv:", len(plates()), len(results), time.Since(started).Round(time.Millisecond))
-	d.quote(string(text))
+	if want := len(plates())*(platePictures+1) + 1; found != want || len(d.written) != want {
+		return fmt.Errorf("the servers have %d files, the local disk %d, not %d", found, len(d.written), want)
+	}
 	return nil
 }
 
 // compile returns how to run the job: compiled C if there is a compiler, else awk.
-func (d *demo) compile(ctx context.Context) (func(input, dir, summary string) *exec.Cmd, error) {
-	source, program := filepath.Join(d.dir(0), "source"), filepath.Join(d.dir(1), "bin", "heat")
+func (d *demo) compile(ctx context.Context) (solver, error) {
+	source, program := d.at(d.sciebo, "source"), d.at(d.cernbox, "bin", "heat")
 	for _, cc := range []string{"cc", "gcc"} {
 		if _, err := exec.LookPath(cc); err != nil {
 			continue
 		}
-		cmd := exec.CommandContext(ctx, cc, "-O2", "-o", program, filepath.Join(source, "heat.c"))
-		d.say("$ %s", strings.ReplaceAll(strings.Join(cmd.Args, " "), d.point, "mnt"))
-		if _, err := d.output(cmd); err != nil {
+		if err := d.run(ctx, cc, "-O2", "-o", program, filepath.Join(source, "heat.c")); err != nil {
 			return nil, err
 		}
 		return func(input, dir, summary string) *exec.Cmd {

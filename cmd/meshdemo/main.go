@@ -1,7 +1,8 @@
 // Command meshdemo shows meshmount at work on one machine: it starts two embedded
-// EFSS sites, mounts both in one tree with the real program, computes on the tree
-// with an ordinary C program, compares every file with the servers' disks, and
-// cleans up. Its exit code is 0 only if all that came out right.
+// EFSS sites and two embedded iRODS zones, mounts them in one tree with the real
+// program, works on the tree with an ordinary C program and with cp, mv and tar,
+// compares every file with what the servers have, and cleans up. Its exit code is 0
+// only if all that came out right.
 package main
 
 import (
@@ -50,7 +51,8 @@ func run(ctx context.Context, binary, keep string) error {
 			return err
 		}
 	}
-	d := &demo{program: program, work: work, data: data, point: filepath.Join(work, "mnt"), out: os.Stdout}
+	d := &demo{program: program, work: work, point: filepath.Join(work, "mnt"), out: os.Stdout}
+	d.newSites(data)
 	err = d.show(ctx)
 	if endErr := d.end(); err == nil {
 		err = endErr

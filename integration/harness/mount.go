@@ -73,7 +73,7 @@ func Start(ctx context.Context, spec Spec) (*Mount, error) {
 	m.timer = time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
 	if err := m.waitMounted(ctx); err != nil {
 		m.Destroy()
-		return nil, fmt.Errorf("%w\n%s", err, m.Output())
+		return nil, fmt.Errorf("%w\n%s", err, excerpt(m.Output()))
 	}
 	return m, nil
 }
@@ -131,7 +131,7 @@ func (m *Mount) Unmount() error {
 	cmd := exec.CommandContext(ctx, m.binary, "unmount", m.Dir)
 	cmd.Env = Environ(os.TempDir())
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("meshmount unmount %s: %w\n%s\nlog:\n%s", m.Dir, err, out, m.Output())
+		return fmt.Errorf("meshmount unmount %s: %w\n%s\nlog:\n%s", m.Dir, err, out, excerpt(m.Output()))
 	}
 	return m.Wait(ctx)
 }
@@ -142,10 +142,10 @@ func (m *Mount) Wait(ctx context.Context) error {
 	select {
 	case <-m.ended:
 	case <-ctx.Done():
-		return fmt.Errorf("meshmount on %s did not end: %w\n%s", m.Dir, ctx.Err(), m.Output())
+		return fmt.Errorf("meshmount on %s did not end: %w\n%s", m.Dir, ctx.Err(), excerpt(m.Output()))
 	}
 	if m.err != nil {
-		return fmt.Errorf("meshmount on %s: %w\n%s", m.Dir, m.err, m.Output())
+		return fmt.Errorf("meshmount on %s: %w\n%s", m.Dir, m.err, excerpt(m.Output()))
 	}
 	if ok, err := Mounted(m.Dir); err != nil || ok {
 		return fmt.Errorf("%s is still mounted (%w)", m.Dir, err)

@@ -1,7 +1,6 @@
 package harness
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -130,14 +130,82 @@ func MountingProgram(tb testing.TB, program string, env []string, args ...string
 	}
 	tb.Cleanup(func() {
 		m.Destroy()
-		if tb.Failed() {
-			tb.Logf("log of %s:\n%s", m.Dir, tail(m.Output(), 8000))
-		}
-		if bytes.Contains([]byte(m.Output()), []byte("WARNING: DATA RACE")) {
-			tb.Errorf("data race in meshmount:\n%s", m.Output())
+		switch output := m.Output(); {
+		case strings.Contains(output, dataRace):
+			tb.Errorf("data race in meshmount on %s:\n%s", m.Dir, excerpt(output))
+		case tb.Failed() && shows(tb):
+			tb.Logf("log of %s:\n%s", m.Dir, excerpt(output))
 		}
 	})
 	return m
+}
+
+// How much of the programs' logs a failed test prints, so that its own words are not
+// buried: the end of the logs of the mounts that were started last, and of a crash its
+// beginning.
+const (
+	logsMost   = 2
+	logLines   = 15
+	crashLines = 80
+	lineMost   = 400 // bytes
+)
+
+// dataRace is how the race detector begins.
+const dataRace = "WARNING: DATA RACE"
+
+// excerpt returns what is worth reading of a program's log.
+func excerpt(log string) string {
+	for _, crash := range []string{dataRace, "panic: ", "fatal error: "} {
+		if _, rest, found := strings.Cut(log, crash); found {
+			return firstLines(crash+rest, crashLines)
+		}
+	}
+	return lastLines(log, logLines)
+}
+
+// shown counts the logs that tests have printed (testing.TB -> int).
+var shown sync.Map
+
+// shows tells whether a test may print one more log. Clean-ups run in the reverse order,
+// so that the first to ask is the mount that was started last.
+func shows(tb testing.TB) bool {
+	before, _ := shown.LoadOrStore(tb, 0)
+	n := before.(int)
+	shown.Store(tb, n+1)
+	return n < logsMost
+}
+
+// lastLines returns the last n lines of a text, and says how many it leaves out.
+func lastLines(text string, n int) string {
+	lines := splitLines(text)
+	var b strings.Builder
+	if left := len(lines) - n; left > 0 {
+		_, _ = fmt.Fprintf(&b, "(lines before: %d)\n", left)
+		lines = lines[left:]
+	}
+	for _, line := range lines {
+		b.WriteString(line + "\n")
+	}
+	return b.String()
+}
+
+// firstLines returns the first n lines of a text.
+func firstLines(text string, n int) string {
+	lines := splitLines(text)
+	return strings.Join(lines[:min(n, len(lines))], "\n")
+}
+
+// splitLines returns the lines of a text, long ones cut.
+func splitLines(text string) []string {
+	var lines []string
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		if len(line) > lineMost {
+			line = line[:lineMost] + "..."
+		}
+		lines = append(lines, line)
+	}
+	return lines
 }
 
 // MustUnmount unmounts or fails the test.
@@ -146,13 +214,6 @@ func (m *Mount) MustUnmount(tb testing.TB) {
 	if err := m.Unmount(); err != nil {
 		tb.Fatal(err)
 	}
-}
-
-func tail(s string, n int) string {
-	if len(s) > n {
-		return "..." + s[len(s)-n:]
-	}
-	return s
 }
 
 // commandTime is the longest that one command of a test may take.
@@ -164,7 +225,7 @@ func Run(tb testing.TB, dir, name string, args ...string) string {
 	tb.Helper()
 	out, err := Try(tb.Context(), dir, name, args...)
 	if err != nil {
-		tb.Fatalf("%s %q: %v\n%s", name, args, err, tail(out, 8000))
+		tb.Fatalf("%s %q: %v\n%s", name, args, err, lastLines(out, 100))
 	}
 	return out
 }

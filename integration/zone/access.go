@@ -11,6 +11,10 @@ func (a *agent) modAccess(in *wire.ModAccessControlInp) (answer, error) {
 	a.z.mu.Lock()
 	defer a.z.mu.Unlock()
 	text, admin := strings.CutPrefix(in.Level, "admin:")
+	name := in.User
+	if in.Zone != "" && !strings.Contains(name, "#") {
+		name += "#" + in.Zone
+	}
 	if admin && !a.user.admin() {
 		return answer{}, code(wire.CodeNoAccess)
 	}
@@ -18,23 +22,23 @@ func (a *agent) modAccess(in *wire.ModAccessControlInp) (answer, error) {
 		return answer{}, code(wire.CodeInvalidArgument)
 	}
 	if o := a.z.cat.objectAt(in.Path); o != nil {
-		return answer{}, a.setObjectAccess(o, text, in.User, admin)
+		return answer{}, a.setObjectAccess(o, text, name, admin)
 	}
 	x := a.z.cat.collAt(in.Path)
 	if x == nil {
 		return answer{}, code(wire.CodeInvalidArgument)
 	}
 	if in.Recursive == 0 {
-		return answer{}, a.setCollAccess(x, text, in.User, admin)
+		return answer{}, a.setCollAccess(x, text, name, admin)
 	}
 	return answer{}, x.walk(
 		func(o *object) error {
 			if text == "inherit" || text == "noinherit" {
 				return nil
 			}
-			return a.setObjectAccess(o, text, in.User, admin)
+			return a.setObjectAccess(o, text, name, admin)
 		},
-		func(x *coll) error { return a.setCollAccess(x, text, in.User, admin) })
+		func(x *coll) error { return a.setCollAccess(x, text, name, admin) })
 }
 
 func (a *agent) setObjectAccess(o *object, text, name string, admin bool) error {
@@ -95,6 +99,9 @@ type aclOperations struct {
 }
 
 func (a *agent) atomicACL(in *aclOperations) (answer, error) {
+	if a.elsewhere(in.Path) {
+		return answer{}, code(wire.CodeNoAccess)
+	}
 	a.z.mu.Lock()
 	defer a.z.mu.Unlock()
 	for _, op := range in.Operations {
@@ -118,5 +125,5 @@ func (a *agent) atomicACL(in *aclOperations) (answer, error) {
 			return answer{}, err
 		}
 	}
-	return answer{out: &wire.BinBytesBuf{Data: []byte("{}")}}, nil
+	return answer{out: &wire.BinBytesBuf{Data: []byte("{}\x00")}}, nil
 }

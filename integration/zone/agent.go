@@ -17,6 +17,8 @@ type agent struct {
 	user    *user // whose permissions count; nil before the first call
 	descs   map[int]*desc
 	cursors map[int]*cursor
+	conns   map[string]*wire.Conn // to other zones
+	far     map[int]farDesc
 	ticket  *ticket
 }
 
@@ -153,7 +155,7 @@ func handlerForMore(api int) handler {
 
 // serve runs an agent until the client goes away.
 func (z *Zone) serve(nc net.Conn) {
-	a := &agent{z: z, nc: nc, descs: map[int]*desc{}, cursors: map[int]*cursor{}}
+	a := &agent{z: z, nc: nc, descs: map[int]*desc{}, cursors: map[int]*cursor{}, conns: map[string]*wire.Conn{}, far: map[int]farDesc{}}
 	defer a.leave()
 	s, err := wire.Accept(z.ctx, nc, z.serverConfig(a))
 	if err != nil {
@@ -179,6 +181,9 @@ func (a *agent) leave() {
 		_ = a.s.Close()
 	}
 	_ = a.nc.Close()
+	for _, c := range a.conns {
+		_ = c.Close()
+	}
 	a.z.mu.Lock()
 	defer a.z.mu.Unlock()
 	for _, d := range a.descs {
@@ -199,10 +204,7 @@ func (a *agent) call(r *wire.Request) error {
 			return err
 		}
 	}
-	ans, err := answer{}, error(code(wire.CodeUnknownAPI))
-	if h := handlerFor(r.API); h != nil {
-		ans, err = h(a, r)
-	}
+	ans, err := a.carryOut(r)
 	var c code
 	if errors.As(err, &c) {
 		ans.status = int(c)
@@ -217,6 +219,24 @@ func (a *agent) call(r *wire.Request) error {
 	return a.s.Reply(ans.status, ans.out, ans.body, ans.remarks...)
 }
 
+// carryOut serves a request here or in another zone.
+func (a *agent) carryOut(r *wire.Request) (answer, error) {
+	h := handlerFor(r.API)
+	switch {
+	case h == nil:
+		return answer{}, code(wire.CodeUnknownAPI)
+	case a.user == nil: // not logged in, or removed since
+		if r.API != wire.APIGetMiscSvrInfo {
+			return answer{}, code(wire.CodeUnknownUser)
+		}
+	default:
+		if ans, done, err := a.forward(r); done {
+			return ans, err
+		}
+	}
+	return h(a, r)
+}
+
 // identify finds out for whom the agent works: the client user, if that is who logged
 // in or if an administrator did.
 func (a *agent) identify(api int) {
@@ -224,6 +244,10 @@ func (a *agent) identify(api int) {
 	defer a.z.mu.Unlock()
 	a.z.calls[api]++
 	if a.user != nil || a.s.User() == "" {
+		return
+	}
+	if zone, server := serverOf(a.s.User()); server {
+		a.user = a.z.cat.userNamed(a.s.Startup().ClientUser + "#" + zone)
 		return
 	}
 	a.user = a.z.cat.userNamed(a.s.User())

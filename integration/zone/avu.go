@@ -2,6 +2,7 @@ package zone
 
 import (
 	"slices"
+	"unicode/utf8"
 
 	"github.com/meshmount/meshmount/remote/irods/wire"
 )
@@ -10,42 +11,54 @@ import (
 type bearer struct {
 	avus *[]avu
 	save func()
+	acc  access // nil: for administrators
 }
 
-// bearerNamed finds an object, collection, resource or user, which the user must be
-// allowed to change.
+// bearerNamed finds an object, collection, resource or user. It tells people without
+// permission that it is there.
 func (a *agent) bearerNamed(kind, name string) (*bearer, error) {
 	cat := a.z.cat
 	switch kind {
-	case "-d", "-D", "data_object":
-		o, err := a.find(name)
-		if err != nil {
+	case "-d", "-D":
+		o := cat.objectAt(name)
+		if checkPath(name) != nil || o == nil {
 			return nil, code(wire.CodeUnknownFile)
 		}
-		return &bearer{&o.AVUs, func() { cat.save(record{Object: o}) }}, a.may(o.Access, levelCreateMeta)
-	case "-C", "-c", "collection":
+		return &bearer{&o.AVUs, func() { cat.save(record{Object: o}) }, o.Access}, nil
+	case "-C", "-c":
 		x := cat.collAt(name)
-		if checkPath(name) != nil || x == nil || !a.seesColl(x) {
+		if checkPath(name) != nil || x == nil {
 			return nil, code(wire.CodeUnknownCollection)
 		}
-		return &bearer{&x.AVUs, func() { cat.save(record{Coll: x}) }}, a.may(x.Access, levelCreateMeta)
+		return &bearer{&x.AVUs, func() { cat.save(record{Coll: x}) }, x.Access}, nil
 	}
 	if !a.user.admin() {
-		return nil, code(wire.CodeNotAuthenticated)
+		return nil, noPrivilege
 	}
 	switch kind {
-	case "-R", "-r", "resource":
+	case "-R", "-r":
 		if r := cat.resourceNamed(name); r != nil {
-			return &bearer{&r.AVUs, func() { cat.save(record{Resource: r}) }}, nil
+			return &bearer{&r.AVUs, func() { cat.save(record{Resource: r}) }, nil}, nil
 		}
 		return nil, code(wire.CodeUnknownResource)
-	case "-u", "-U", "user":
+	case "-u", "-U":
 		if u := cat.userNamed(name); u != nil {
-			return &bearer{&u.AVUs, func() { cat.save(record{User: u}) }}, nil
+			return &bearer{&u.AVUs, func() { cat.save(record{User: u}) }, nil}, nil
 		}
 		return nil, code(wire.CodeUnknownUser)
 	}
 	return nil, code(wire.CodeInvalidArgument)
+}
+
+// noPrivilege is CAT_INSUFFICIENT_PRIVILEGE_LEVEL.
+const noPrivilege = code(-830000)
+
+// mayEdit returns an error unless the user has the level on the bearer.
+func (a *agent) mayEdit(b *bearer, want level) error {
+	if b.acc == nil {
+		return nil
+	}
+	return a.may(b.acc, want)
 }
 
 // modAVU is call 706.
@@ -65,10 +78,16 @@ func (a *agent) modAVU(in *wire.ModAVUMetadataInp) (answer, error) {
 // copyAVUs is the command "cp": arguments are both types and then both names.
 func (a *agent) copyAVUs(in *wire.ModAVUMetadataInp) error {
 	from, err := a.bearerNamed(in.Args[1], in.Args[3])
+	if err == nil {
+		err = a.mayEdit(from, levelReadMetadata)
+	}
 	if err != nil {
 		return err
 	}
 	to, err := a.bearerNamed(in.Args[2], in.Args[4])
+	if err == nil {
+		err = a.mayEdit(to, levelCreateMeta)
+	}
 	if err != nil {
 		return err
 	}
@@ -82,36 +101,85 @@ func (a *agent) copyAVUs(in *wire.ModAVUMetadataInp) error {
 // editAVUs carries out a command on the metadata of b.
 func (a *agent) editAVUs(b *bearer, args [10]string) error {
 	name, value, units := args[3], args[4], args[5]
-	if name == "" {
-		return code(wire.CodeInvalidArgument)
-	}
+	var err error
 	switch args[0] {
 	case "add", "adda":
-		if value == "" {
-			return code(wire.CodeInvalidArgument)
-		}
-		if !a.addAVU(b, name, value, units) {
-			return code(wire.CodeExists)
+		if err = a.checkAVU(b, name, value, units); err == nil && !a.addAVU(b, name, value, units) {
+			err = code(wire.CodeExists)
 		}
 	case "set":
-		*b.avus = slices.DeleteFunc(*b.avus, func(m avu) bool { return m.Name == name })
-		a.addAVU(b, name, value, units)
-	case "rm", "rmw":
-		match := exactly
-		if args[0] == "rmw" {
-			match = like
+		if err = a.checkAVU(b, name, value, units); err == nil {
+			err = a.setAVU(b, name, value, units)
 		}
-		if !removeAVUs(b, func(m avu) bool {
-			return match(name, m.Name) && match(value, m.Value) && match(units, m.Units)
-		}) {
-			return code(wire.CodeSuccessNoInfo)
-		}
+	case "rm":
+		err = a.removeMatching(b, exactly, name, value, units)
+	case "rmw":
+		err = a.removeMatching(b, like, name, value, units)
 	case "mod":
-		return a.changeAVU(b, name, value, args[5:])
+		if err = a.mayEdit(b, levelDeleteMeta); err == nil {
+			err = a.changeAVU(b, name, value, args[5:])
+		}
 	default:
 		return code(wire.CodeInvalidArgument)
 	}
-	b.save()
+	if err == nil {
+		b.save()
+	}
+	return err
+}
+
+// Lengths of the columns, in characters.
+const (
+	maxAVU   = 2700
+	maxUnits = 250
+)
+
+// checkAVU tests new metadata and the permission to add it.
+func (a *agent) checkAVU(b *bearer, name, value, units string) error {
+	if err := a.mayEdit(b, levelCreateMeta); err != nil {
+		return err
+	}
+	switch {
+	case name == "" || value == "":
+		return code(wire.CodeInvalidArgument)
+	case !utf8.ValidString(name) || !utf8.ValidString(value) || !utf8.ValidString(units):
+		return badSQL
+	case utf8.RuneCountInString(name) > maxAVU || utf8.RuneCountInString(value) > maxAVU || utf8.RuneCountInString(units) > maxUnits:
+		return badSQL
+	}
+	return nil
+}
+
+// setAVU makes the metadata the only one of its name. It keeps the id if there was one;
+// otherwise it needs to remove those that were there.
+func (a *agent) setAVU(b *bearer, name, value, units string) error {
+	named := func(m avu) bool { return m.Name == name }
+	i := slices.IndexFunc(*b.avus, named)
+	if i >= 0 && !slices.ContainsFunc((*b.avus)[i+1:], named) {
+		m := &(*b.avus)[i]
+		m.Value, m.Units, m.Time = value, units, a.z.now()
+		return nil
+	}
+	if i >= 0 {
+		if err := a.mayEdit(b, levelDeleteMeta); err != nil {
+			return err
+		}
+	}
+	removeAVUs(b, named)
+	a.addAVU(b, name, value, units)
+	return nil
+}
+
+// removeMatching removes what the command names.
+func (a *agent) removeMatching(b *bearer, match func(want, have string) bool, name, value, units string) error {
+	if err := a.mayEdit(b, levelDeleteMeta); err != nil {
+		return err
+	}
+	if !removeAVUs(b, func(m avu) bool {
+		return match(name, m.Name) && match(value, m.Value) && match(units, m.Units)
+	}) {
+		return code(wire.CodeSuccessNoInfo)
+	}
 	return nil
 }
 
@@ -159,46 +227,7 @@ func (a *agent) changeAVU(b *bearer, name, value string, rest []string) error {
 				m.Units = change[2:]
 			}
 		}
-		b.save()
 		return nil
 	}
 	return code(wire.CodeSuccessNoInfo)
-}
-
-// metadataOperations is the input of call 20002: all or nothing.
-type metadataOperations struct {
-	EntityName string `json:"entity_name"`
-	EntityType string `json:"entity_type"`
-	Operations []struct {
-		Operation string `json:"operation"`
-		Attribute string `json:"attribute"`
-		Value     string `json:"value"`
-		Units     string `json:"units"`
-	} `json:"operations"`
-}
-
-func (a *agent) atomicMetadata(in *metadataOperations) (answer, error) {
-	a.z.mu.Lock()
-	defer a.z.mu.Unlock()
-	b, err := a.bearerNamed(in.EntityType, in.EntityName)
-	if err != nil {
-		return answer{}, err
-	}
-	before := slices.Clone(*b.avus)
-	for i, op := range in.Operations {
-		switch {
-		case op.Operation == "add" && op.Attribute != "" && op.Value != "":
-			a.addAVU(b, op.Attribute, op.Value, op.Units)
-		case op.Operation == "remove":
-			removeAVUs(b, func(m avu) bool {
-				return m.Name == op.Attribute && m.Value == op.Value && m.Units == op.Units
-			})
-		default:
-			*b.avus = before
-			out, err := wire.NewJSON(map[string]any{"operation": op, "operation_index": i, "error_message": "invalid operation"})
-			return answer{status: wire.CodeInvalidInput, out: out}, err
-		}
-	}
-	b.save()
-	return answer{out: &wire.BinBytesBuf{Data: []byte("{}")}}, nil
 }

@@ -9,11 +9,12 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 )
 
 // catalog is what the zone knows. All of it is guarded by Zone.mu.
 type catalog struct {
-	dir       string
+	dir, zone string
 	log       *os.File
 	lastID    int64
 	root      *coll
@@ -36,9 +37,9 @@ type record struct {
 }
 
 // openCatalog reads the log, settles what a crash has left, and writes it anew.
-func openCatalog(dir string) (*catalog, error) {
+func openCatalog(dir, zone string) (*catalog, error) {
 	c := &catalog{
-		dir: dir, lastID: 10000, colls: map[int64]*coll{}, objs: map[int64]*object{},
+		dir: dir, zone: zone, lastID: 10000, colls: map[int64]*coll{}, objs: map[int64]*object{},
 		users: map[int64]*user{}, resources: map[int64]*resource{}, tickets: map[int64]*ticket{},
 	}
 	if err := c.load(); err != nil {
@@ -201,10 +202,14 @@ func (c *catalog) file(o *object, r *replica) string {
 	return filepath.Join(c.vault(c.resources[r.Resc]), name)
 }
 
-// userNamed returns the user or group of that name.
+// userNamed returns the user or group of that name, which may come with a zone.
 func (c *catalog) userNamed(name string) *user {
+	name, zone, _ := strings.Cut(name, "#")
+	if zone == c.zone {
+		zone = ""
+	}
 	for _, u := range c.users {
-		if u.Name == name {
+		if u.Name == name && u.Zone == zone {
 			return u
 		}
 	}

@@ -81,7 +81,7 @@ func TestInheritance(t *testing.T) {
 		{"entity_name": "alice", "acl": "null"}, {"entity_name": "lab", "acl": "read_object"},
 	}}, 0)
 	rows = c.query([]int{wire.ColCollAccessUserName}, wire.Where{Column: wire.ColCollName, Cond: wire.Equal(d)})
-	if got := fmt.Sprint(rows); got != "[[lab] [rods]]" {
+	if got := fmt.Sprint(rows); got != "[[alice] [lab] [rods]]" { // the names are those of members
 		t.Error(got)
 	}
 	c.json(wire.APIAtomicACL, map[string]any{"logical_path": d, "operations": []map[string]string{{"entity_name": "nobody", "acl": "own"}}}, wire.CodeInvalidInput)
@@ -141,7 +141,7 @@ func TestMetadata(t *testing.T) {
 		return map[string]string{"operation": what, "attribute": "k", "value": value}
 	}
 	c.json(wire.APIAtomicMetadata, map[string]any{"entity_name": f, "entity_type": "data_object", "operations": []any{op("add", "1"), op("add", "2"), op("remove", "1")}}, 0)
-	c.json(wire.APIAtomicMetadata, map[string]any{"entity_name": f, "entity_type": "data_object", "operations": []any{op("add", "3"), op("sing", "1")}}, wire.CodeInvalidInput)
+	c.json(wire.APIAtomicMetadata, map[string]any{"entity_name": f, "entity_type": "data_object", "operations": []any{op("add", "3"), op("sing", "1")}}, int(badOperation))
 	check("[[k 2 ]]")
 }
 
@@ -165,7 +165,13 @@ func TestConditions(t *testing.T) {
 		`like '100\%'`:                "100%",
 		"not like 'a%'":               "100% B",
 		"in ('B','axb')":              "B axb",
-		"not in ('B', 'axb')":         "100% a'b a_b",
+		"in 'B' and 'axb' or what":    "B axb",
+		"IS NOT NULL":                 "100% B a'b a_b axb",
+		"IS NULL":                     "",
+		"= 'B' || = 'a_b' && = 'axb'": "B", // && binds closer
+		"= 'B' what follows":          "B",
+		`like '100\\%'`:               "",
+		"parent_of '/B/c'":            "",
 		"between 'a' 'ay'":            "a'b a_b axb",
 		"= 'B' || = 'axb'":            "B axb",
 		"like 'a%' && not like '%x%'": "a'b a_b",
@@ -185,9 +191,13 @@ func TestConditions(t *testing.T) {
 	if fmt.Sprint(sized) != "[[10] [15] [20]]" {
 		t.Error(sized)
 	}
-	for _, cond := range []string{"", "B", "= B", "= 'B", "in ('a", "between 'a'", "sounds like 'a'", "not"} {
+	for _, cond := range []string{"", "B", "= B", "= 'B", "in ('a", "between 'a'", "sounds like 'a'", "not", "not in ('B')", "= 'a'||b'", "Like 'a'"} {
 		in := (&wire.GenQueryInp{MaxRows: 5}).Select(wire.ColDataName).Where(wire.ColDataName, cond)
 		c.do(wire.APIGenQuery, in, wire.CodeInvalidArgument)
+	}
+	for column, cond := range map[int]string{wire.ColDataName: "== 'a'", wire.ColCollName: `like 'a\'`, wire.ColDataSize: "= 'a'", wire.ColDataID: "like '1%'"} {
+		in := (&wire.GenQueryInp{MaxRows: 5}).Select(wire.ColDataName).Where(column, cond)
+		c.do(wire.APIGenQuery, in, wire.CodeCatalogSQL)
 	}
 	c.do(wire.APIGenQuery, (&wire.GenQueryInp{MaxRows: 5}).Select(4242), wire.CodeUnknownTable)
 }

@@ -49,6 +49,7 @@ func (d *desc) checksumAtClose() (sum string, mismatch bool) {
 // the others are stale; otherwise all statuses and the time are as before, even if the
 // open has truncated.
 func (z *Zone) finish(d *desc, checksum string) {
+	d.exit()
 	o, r := d.obj, d.replica
 	if o.gone {
 		return
@@ -72,12 +73,9 @@ func (z *Zone) finish(d *desc, checksum string) {
 const restored = -1
 
 // settle gives the written replica and the others their statuses and ends the lock,
-// unless a later writer holds it.
+// whoever holds it.
 func (z *Zone) settle(d *desc, status, others int) {
 	o, w := d.obj, d.write
-	if o.writing != nil && o.writing != w {
-		return
-	}
 	o.writing = nil
 	for _, r := range o.Replicas {
 		before, known := w.before[r]
@@ -95,6 +93,7 @@ func (z *Zone) settle(d *desc, status, others int) {
 // spoil ends a descriptor whose bytes are not what the client has announced: the replica
 // is stale, with its size and true checksum, and the others are as before.
 func (z *Zone) spoil(d *desc, checksum string) {
+	d.exit()
 	if d.obj.gone {
 		return
 	}
@@ -117,6 +116,7 @@ func (z *Zone) sizeOf(o *object, r *replica) int64 {
 // as it was.
 func (z *Zone) abandon(d *desc) {
 	_ = d.file.Close()
+	d.exit()
 	if d.write == nil || d.obj.gone {
 		return
 	}
@@ -163,6 +163,7 @@ func (a *agent) replicaClose(in *replicaCloseInput) (answer, error) {
 	}
 	a.z.mu.Lock()
 	defer a.z.mu.Unlock()
+	d.exit()
 	if !d.obj.gone && (size || status) {
 		a.z.update(d, size, status)
 		if sum != "" {

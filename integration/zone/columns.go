@@ -24,6 +24,7 @@ const (
 	needUserMeta
 	needDataAccess
 	needCollAccess
+	needMember
 )
 
 // row is one combination of entities that belong together.
@@ -41,6 +42,7 @@ type row struct {
 	rescMeta *avu
 	userMeta *avu
 	grantee  *user
+	member   *user // the grantee, or a member of the group that is
 	granted  level
 }
 
@@ -79,8 +81,8 @@ var dataColumns = map[int]column{
 	wire.ColDataRescGroup: {"DATA_RESC_GROUP_NAME", needData, false, func(*row) string { return "" }},
 	wire.ColDataRescName:  {"DATA_RESC_NAME", needData, false, func(r *row) string { return r.onResource().Name }},
 	wire.ColDataPath:      {"DATA_PATH", needData, false, func(r *row) string { return r.z.cat.file(r.obj, r.repl) }},
-	wire.ColDataOwnerName: {"DATA_OWNER_NAME", needData, false, func(r *row) string { return r.obj.Owner }},
-	wire.ColDataOwnerZone: {"DATA_OWNER_ZONE", needData, false, func(r *row) string { return r.z.opts.Name }},
+	wire.ColDataOwnerName: {"DATA_OWNER_NAME", needData, false, func(r *row) string { name, _ := owner(r.obj.Owner, r.z.opts.Name); return name }},
+	wire.ColDataOwnerZone: {"DATA_OWNER_ZONE", needData, false, func(r *row) string { _, zone := owner(r.obj.Owner, r.z.opts.Name); return zone }},
 	wire.ColReplStatus:    {"DATA_REPL_STATUS", needData, true, func(r *row) string { return strconv.Itoa(r.repl.Status) }},
 	wire.ColDataStatus:    {"DATA_STATUS", needData, false, func(*row) string { return "" }},
 	wire.ColDataChecksum:  {"DATA_CHECKSUM", needData, false, func(r *row) string { return r.repl.Checksum }},
@@ -107,8 +109,8 @@ var collColumns = map[int]column{
 		}
 		return r.coll.parent.path()
 	}},
-	wire.ColCollOwnerName: {"COLL_OWNER_NAME", needColl, false, func(r *row) string { return r.coll.Owner }},
-	wire.ColCollOwnerZone: {"COLL_OWNER_ZONE", needColl, false, func(r *row) string { return r.z.opts.Name }},
+	wire.ColCollOwnerName: {"COLL_OWNER_NAME", needColl, false, func(r *row) string { name, _ := owner(r.coll.Owner, r.z.opts.Name); return name }},
+	wire.ColCollOwnerZone: {"COLL_OWNER_ZONE", needColl, false, func(r *row) string { _, zone := owner(r.coll.Owner, r.z.opts.Name); return zone }},
 	wire.ColCollMapID:     {"COLL_MAP_ID", needColl, true, func(*row) string { return "0" }},
 	wire.ColCollInheritance: {"COLL_INHERITANCE", needColl, false, func(r *row) string {
 		if r.coll.Inherit {
@@ -134,7 +136,7 @@ var otherColumns = map[int]column{
 	wire.ColUserID:         {"USER_ID", needUser, true, func(r *row) string { return id(r.user.ID) }},
 	wire.ColUserName:       {"USER_NAME", needUser, false, func(r *row) string { return r.user.Name }},
 	wire.ColUserType:       {"USER_TYPE", needUser, false, func(r *row) string { return r.user.Type }},
-	wire.ColUserZone:       {"USER_ZONE", needUser, false, func(r *row) string { return r.z.opts.Name }},
+	wire.ColUserZone:       {"USER_ZONE", needUser, false, func(r *row) string { return r.user.zone(r.z.opts.Name) }},
 	wire.ColUserInfo:       {"USER_INFO", needUser, false, func(*row) string { return "" }},
 	wire.ColUserComment:    {"USER_COMMENT", needUser, false, func(*row) string { return "" }},
 	wire.ColUserCreateTime: {"USER_CREATE_TIME", needUser, false, func(r *row) string { return stamp(r.user.Time) }},
@@ -151,7 +153,7 @@ var otherColumns = map[int]column{
 	wire.ColRescVaultPath: {"RESC_VAULT_PATH", needResc, false, func(r *row) string {
 		return filepath.Clean(r.z.cat.vault(r.resc))
 	}},
-	wire.ColRescFreeSpace:     {"RESC_FREE_SPACE", needResc, false, func(*row) string { return "" }},
+	wire.ColRescFreeSpace:     {"RESC_FREE_SPACE", needResc, false, func(r *row) string { return r.z.freeSpace(r.resc) }},
 	wire.ColRescInfo:          {"RESC_INFO", needResc, false, func(*row) string { return "" }},
 	wire.ColRescComment:       {"RESC_COMMENT", needResc, false, func(*row) string { return "" }},
 	wire.ColRescCreateTime:    {"RESC_CREATE_TIME", needResc, false, func(r *row) string { return stamp(r.resc.Time) }},
@@ -213,14 +215,14 @@ var accessColumns = map[int]column{
 	wire.ColDataTokenNamespace: {"DATA_TOKEN_NAMESPACE", needData | needDataAccess, false, func(*row) string { return "access_type" }},
 	wire.ColDataAccessUserID:   {"DATA_ACCESS_USER_ID", needData | needDataAccess, true, func(r *row) string { return id(r.grantee.ID) }},
 	wire.ColDataAccessDataID:   {"DATA_ACCESS_DATA_ID", needData | needDataAccess, true, func(r *row) string { return id(r.obj.ID) }},
-	wire.ColDataAccessUserName: {"DATA_ACCESS_USER_NAME", needData | needDataAccess, false, func(r *row) string { return r.grantee.Name }},
-	wire.ColDataAccessUserZone: {"DATA_ACCESS_USER_ZONE", needData | needDataAccess, false, func(r *row) string { return r.z.opts.Name }},
+	wire.ColDataAccessUserName: {"DATA_ACCESS_USER_NAME", needData | needDataAccess | needMember, false, func(r *row) string { return r.member.Name }},
+	wire.ColDataAccessUserZone: {"DATA_ACCESS_USER_ZONE", needData | needDataAccess | needMember, false, func(r *row) string { return r.member.zone(r.z.opts.Name) }},
 
 	wire.ColCollAccessType:     {"COLL_ACCESS_PERM_ID", needColl | needCollAccess, true, func(r *row) string { return id(int64(r.granted)) }},
 	wire.ColCollAccessName:     {"COLL_ACCESS_PERM_NAME", needColl | needCollAccess, false, func(r *row) string { return r.granted.String() }},
 	wire.ColCollTokenNamespace: {"COLL_TOKEN_NAMESPACE", needColl | needCollAccess, false, func(*row) string { return "access_type" }},
 	wire.ColCollAccessUserID:   {"COLL_ACCESS_USER_ID", needColl | needCollAccess, true, func(r *row) string { return id(r.grantee.ID) }},
 	wire.ColCollAccessCollID:   {"COLL_ACCESS_COLL_ID", needColl | needCollAccess, true, func(r *row) string { return id(r.coll.ID) }},
-	wire.ColCollAccessUserName: {"COLL_ACCESS_USER_NAME", needColl | needCollAccess, false, func(r *row) string { return r.grantee.Name }},
-	wire.ColCollAccessUserZone: {"COLL_ACCESS_USER_ZONE", needColl | needCollAccess, false, func(r *row) string { return r.z.opts.Name }},
+	wire.ColCollAccessUserName: {"COLL_ACCESS_USER_NAME", needColl | needCollAccess | needMember, false, func(r *row) string { return r.member.Name }},
+	wire.ColCollAccessUserZone: {"COLL_ACCESS_USER_ZONE", needColl | needCollAccess | needMember, false, func(r *row) string { return r.member.zone(r.z.opts.Name) }},
 }

@@ -2,6 +2,7 @@ package zone
 
 import (
 	"cmp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -12,109 +13,106 @@ import (
 // test tells whether a value meets a condition.
 type test func(value string) bool
 
-// badCondition is the code for conditions that cannot be understood.
-const badCondition = code(wire.CodeInvalidArgument)
+// Codes for conditions: the query builder does not understand it, or the database.
+const (
+	badCondition = code(wire.CodeInvalidArgument)
+	badSQL       = code(wire.CodeCatalogSQL)
+)
 
-// parseCond parses a condition of the first query language. A quoted value ends at the
-// last quote before "||", "&&" or the end, so that quotes in a value stand as they are.
+// parseCond parses a condition of the first query language: simple ones joined by "||"
+// and "&&", of which the latter binds closer, as in the SQL that is made of it. Joints
+// between quotes are text; but a lone quote in a value turns that around, as with the
+// real server.
 func parseCond(text string, number bool) (test, error) {
-	if left, right, ok := splitCond(text, "||"); ok {
-		return both(left, right, number, func(a, b bool) bool { return a || b })
+	if trimmed := strings.TrimLeft(text, " "); len(trimmed) > 1 && trimmed[0] == 'n' && strings.IndexByte("<>=", trimmed[1]) >= 0 {
+		text, number = trimmed[1:], true
 	}
-	if left, right, ok := splitCond(text, "&&"); ok {
-		return both(left, right, number, func(a, b bool) bool { return a && b })
-	}
-	return simpleCond(strings.TrimSpace(text), number)
-}
-
-// splitCond splits at the first joint that follows a quote or bracket and is followed
-// by an operator.
-func splitCond(text, joint string) (left, right string, ok bool) {
-	for at := 0; ; {
-		i := strings.Index(text[at:], joint)
-		if i < 0 {
-			return "", "", false
+	var any []test
+	for _, alternative := range splitCond(text, "||") {
+		var all []test
+		for _, part := range splitCond(alternative, "&&") {
+			t, err := simpleCond(part, number)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, t)
 		}
-		at += i
-		left, right = strings.TrimSpace(text[:at]), strings.TrimSpace(text[at+len(joint):])
-		if _, _, known := operator(right); known && left != "" && strings.ContainsAny(left[len(left)-1:], "')") {
-			return left, right, true
-		}
-		at += len(joint)
+		any = append(any, func(v string) bool {
+			return !slices.ContainsFunc(all, func(t test) bool { return !t(v) })
+		})
 	}
+	return func(v string) bool {
+		return slices.ContainsFunc(any, func(t test) bool { return t(v) })
+	}, nil
 }
 
-func both(left, right string, number bool, join func(a, b bool) bool) (test, error) {
-	a, err := parseCond(left, number)
-	if err != nil {
-		return nil, err
-	}
-	b, err := parseCond(right, number)
-	return func(v string) bool { return join(a(v), b(v)) }, err
-}
-
-// operators, longer ones before those that they start with.
-var operators = []string{
-	"not like", "not in", "not between", "like", "in", "between", "begin_of", "parent_of",
-	"<>", "!=", "<=", ">=", "n<=", "n>=", "n<", "n>", "n=", "==", "=", "<", ">",
-}
-
-// operator splits off the operator, in any case.
-func operator(text string) (op, rest string, ok bool) {
-	for _, op := range operators {
-		if len(text) >= len(op) && strings.EqualFold(text[:len(op)], op) {
-			return op, strings.TrimSpace(text[len(op):]), true
+// splitCond splits at the joints that are not between quotes.
+func splitCond(text, joint string) []string {
+	var parts []string
+	quoted, start := false, 0
+	for i := 0; i < len(text); i++ {
+		switch {
+		case text[i] == '\'':
+			quoted = !quoted
+		case !quoted && strings.HasPrefix(text[i:], joint):
+			parts = append(parts, text[start:i])
+			start = i + len(joint)
+			i = start - 1
 		}
 	}
-	return "", "", false
+	return append(parts, text[start:])
 }
 
+// simpleCond parses an operator and a value, which stands between the first and the last
+// quote: quotes in it stand as they are, what is behind it does not count.
 func simpleCond(text string, number bool) (test, error) {
-	op, rest, ok := operator(text)
-	if !ok {
-		return nil, badCondition
-	}
-	negative := false
-	if positive, is := strings.CutPrefix(op, "not "); is {
-		op, negative = positive, true
-	}
-	t, err := positiveCond(op, rest, number)
-	if err != nil || !negative {
-		return t, err
-	}
-	return func(v string) bool { return !t(v) }, nil
-}
-
-func positiveCond(op, rest string, number bool) (test, error) {
-	switch op {
-	case "in":
-		list, ok := quotedList(strings.TrimSuffix(strings.TrimPrefix(rest, "("), ")"))
-		if !ok {
+	trimmed := strings.TrimLeft(text, " ")
+	switch {
+	case strings.HasPrefix(trimmed, "in"), strings.HasPrefix(trimmed, "IN"):
+		list := quotedList(text)
+		if len(list) == 0 {
 			return nil, badCondition
 		}
-		return inList(list), nil
-	case "between":
-		list, ok := quotedList(rest)
-		if !ok || len(list) != 2 {
+		return func(v string) bool {
+			return slices.ContainsFunc(list, func(want string) bool { return compare(v, want, number) == 0 })
+		}, nil
+	case strings.HasPrefix(trimmed, "between"), strings.HasPrefix(trimmed, "BETWEEN"):
+		list := quotedList(text)
+		if len(list) != 2 {
 			return nil, badCondition
 		}
 		return func(v string) bool {
 			return compare(v, list[0], number) >= 0 && compare(v, list[1], number) <= 0
 		}, nil
+	case text == "IS NULL": // the catalog holds empty text in place of nothing
+		return func(string) bool { return false }, nil
+	case text == "IS NOT NULL":
+		return func(string) bool { return true }, nil
 	}
-	value, ok := quoted(rest)
-	if !ok {
+	first, last := strings.IndexByte(text, '\''), strings.LastIndexByte(text, '\'')
+	if first < 0 || first == last || first > 10 || !plainOperator(text[:first]) {
 		return nil, badCondition
 	}
-	if op[0] == 'n' {
-		op, number = op[1:], true
-	}
-	return comparison(op, value, number)
+	return comparison(strings.TrimSpace(text[:first]), text[first+1:last], number)
 }
 
+// plainOperator tells whether a text consists of what the server lets pass as operator.
+func plainOperator(text string) bool {
+	text = strings.NewReplacer("<", " ", ">", " ", "=", " ", "!", " ").Replace(text)
+	for _, word := range []string{"begin_of", "parent_of", "not", "NOT", "between", "BETWEEN", "like", "LIKE", "in", "IN"} {
+		text = strings.Replace(text, word, "", 1)
+	}
+	return strings.TrimSpace(text) == ""
+}
+
+// comparison returns the test of an operator. One that passes the server's check but is
+// no SQL is an error of the database.
 func comparison(op, value string, number bool) (test, error) {
-	switch op {
-	case "=", "==":
+	if _, err := strconv.ParseInt(value, 10, 64); number && err != nil {
+		return nil, badSQL
+	}
+	switch strings.Join(strings.Fields(op), " ") {
+	case "=":
 		return func(v string) bool { return compare(v, value, number) == 0 }, nil
 	case "!=", "<>":
 		return func(v string) bool { return compare(v, value, number) != 0 }, nil
@@ -126,25 +124,46 @@ func comparison(op, value string, number bool) (test, error) {
 		return func(v string) bool { return compare(v, value, number) <= 0 }, nil
 	case ">=":
 		return func(v string) bool { return compare(v, value, number) >= 0 }, nil
-	case "like":
-		return func(v string) bool { return like(value, v) }, nil
+	case "like", "LIKE":
+		return likeTest(value, number, true)
+	case "not like", "NOT LIKE", "not LIKE", "NOT like":
+		return likeTest(value, number, false)
 	case "begin_of":
-		return func(v string) bool { return strings.HasPrefix(value, v) }, nil
+		return func(v string) bool { return v != "" && strings.HasPrefix(value, v) }, nil
 	case "parent_of":
 		return func(v string) bool { return value == v || strings.HasPrefix(value, strings.TrimSuffix(v, "/")+"/") }, nil
 	}
-	return nil, badCondition
+	return nil, badSQL
 }
 
-func inList(list []string) test {
-	return func(v string) bool {
-		for _, want := range list {
-			if want == v {
-				return true
-			}
-		}
-		return false
+// likeTest refuses what the database refuses: numbers, and a pattern that ends with a
+// backslash which does not stand for itself.
+func likeTest(pattern string, number, want bool) (test, error) {
+	slashes := len(pattern) - len(strings.TrimRight(pattern, "\\"))
+	if number || slashes%2 != 0 {
+		return nil, badSQL
 	}
+	return func(v string) bool { return like(pattern, v) == want }, nil
+}
+
+// quotedList returns what stands between each pair of quotes.
+func quotedList(text string) []string {
+	var list []string
+	parts := strings.Split(text, "'")
+	for i := 1; i+1 < len(parts); i += 2 {
+		list = append(list, parts[i])
+	}
+	return list
+}
+
+// equalValue returns the value of a condition that is "= 'x'" and nothing else.
+func equalValue(text string) (string, bool) {
+	first, last := strings.IndexByte(text, '\''), strings.LastIndexByte(text, '\'')
+	joined := len(splitCond(text, "||")) + len(splitCond(text, "&&"))
+	if joined != 2 || first < 0 || first == last || strings.TrimSpace(text[:first]) != "=" {
+		return "", false
+	}
+	return text[first+1 : last], true
 }
 
 // compare compares two values, as numbers if both are.
@@ -157,36 +176,6 @@ func compare(a, b string, number bool) int {
 		}
 	}
 	return strings.Compare(a, b)
-}
-
-// quoted returns what stands between the first and the last quote.
-func quoted(text string) (string, bool) {
-	if len(text) < 2 || text[0] != '\'' || text[len(text)-1] != '\'' {
-		return "", false
-	}
-	return text[1 : len(text)-1], true
-}
-
-// quotedList splits 'a','b' or 'a' 'b'.
-func quotedList(text string) ([]string, bool) {
-	text = strings.TrimSpace(text)
-	inner, ok := quoted(text)
-	if !ok {
-		return nil, false
-	}
-	var list []string
-	for {
-		i := strings.IndexByte(inner, '\'')
-		if i < 0 {
-			return append(list, inner), true
-		}
-		j := strings.IndexByte(inner[i+1:], '\'')
-		if j < 0 || strings.Trim(inner[i+1:i+1+j], " ,") != "" {
-			return nil, false
-		}
-		list = append(list, inner[:i])
-		inner = inner[i+j+2:]
-	}
 }
 
 // like matches an SQL pattern: % any text, _ one character, backslash the next one

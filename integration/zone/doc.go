@@ -21,6 +21,8 @@
 //
 // # Agents
 //
+// Federate joins zones; see there for what their agents pass on to each other.
+//
 // As with the real server each connection has an agent of its own, with its own
 // descriptors and queries. One lock guards the catalog; it is never held while bytes
 // move.

@@ -1,9 +1,11 @@
 package zone
 
 import (
+	"cmp"
 	"maps"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/meshmount/meshmount/remote/irods/wire"
 )
@@ -60,6 +62,7 @@ type avu struct {
 type user struct {
 	ID       int64
 	Name     string
+	Zone     string `json:",omitempty"` // of a user of another zone
 	Type     string // "rodsadmin", "rodsuser" or "rodsgroup"
 	Password string `json:",omitempty"`
 	PAM      string `json:",omitempty"`
@@ -69,6 +72,24 @@ type user struct {
 }
 
 func (u *user) admin() bool { return u.Type == "rodsadmin" }
+
+// full returns the name, with the zone if that is another one. It is the name of the
+// user's home and trash.
+func (u *user) full() string {
+	if u.Zone == "" {
+		return u.Name
+	}
+	return u.Name + "#" + u.Zone
+}
+
+// zone returns the user's zone.
+func (u *user) zone(local string) string { return cmp.Or(u.Zone, local) }
+
+// owner splits the name of an owner, as full returns it.
+func owner(name, local string) (user, zone string) {
+	user, zone, _ = strings.Cut(name, "#")
+	return user, cmp.Or(zone, local)
+}
 
 // resource is a place for replicas.
 type resource struct {
@@ -92,6 +113,7 @@ type coll struct {
 	AVUs           []avu
 
 	parent *coll // nil for "/"
+	gone   bool  // removed
 	subs   map[string]*coll
 	objs   map[string]*object
 }
@@ -157,6 +179,8 @@ type replica struct {
 	Status         int
 	Checksum       string
 	Create, Modify int64
+
+	entry *entry // nil: nobody has it open for writing
 }
 
 // object is a data object.
@@ -209,5 +233,6 @@ type desc struct {
 	write    *writing         // nil: read-only
 	created  bool             // the open made the replica
 	joined   bool             // opened by another's token
+	exited   bool             // no longer one of the replica's writers
 	wrote    int64            // bytes written; -1: none
 }

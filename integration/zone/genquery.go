@@ -114,7 +114,7 @@ func (a *agent) genQuery(in *wire.GenQueryInp) (answer, error) {
 	if in.Continue != 0 {
 		return a.nextPage(in)
 	}
-	if zone, ok := in.Cond.Get(wire.KwZone); ok && zone != "" && zone != a.z.opts.Name {
+	if zone, ok := in.Cond.Get(wire.KwZone); ok && zone != "" && zoneOf(zone) != a.z.opts.Name {
 		return answer{}, code(wire.CodeInvalidZone)
 	}
 	q, err := a.newQuery(in.Selects, in.Wheres)

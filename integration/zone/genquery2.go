@@ -3,6 +3,7 @@ package zone
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -209,7 +210,6 @@ func (p *parser) order() error {
 		for i := range p.q.selects {
 			if ok && p.q.selects[i].Column == n {
 				p.q.selects[i].Option |= option
-				p.q.order = true
 			}
 		}
 		if !ok {
@@ -296,7 +296,9 @@ func (p *parser) comparison(c column) (test, error) {
 func valuesTest(op string, values []string, number bool) (test, error) {
 	switch {
 	case op == "in":
-		return inList(values), nil
+		return func(v string) bool {
+			return slices.ContainsFunc(values, func(want string) bool { return compare(v, want, number) == 0 })
+		}, nil
 	case op == "between" && len(values) == 2:
 		return func(v string) bool {
 			return compare(v, values[0], number) >= 0 && compare(v, values[1], number) <= 0

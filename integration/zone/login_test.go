@@ -12,12 +12,12 @@ import (
 	"github.com/meshmount/meshmount/remote/irods/wire"
 )
 
-// login connects by a configuration for the zone.
-func login(t *testing.T, z *Zone, change func(*wire.Config)) error {
+// configFor is a client's configuration for a zone, with or without TLS.
+func configFor(t *testing.T, z *Zone, user, password string) wire.Config {
 	t.Helper()
 	cfg := wire.Config{
-		Address: z.Addr(), User: "alice", Zone: z.Name(), Policy: wire.PolicyNone,
-		Password: func(context.Context) (string, error) { return "apass", nil },
+		Address: z.Addr(), User: user, Zone: z.Name(), Policy: wire.PolicyNone,
+		Password: func(context.Context) (string, error) { return password, nil },
 	}
 	if z.CAFile() != "" {
 		pem, err := os.ReadFile(z.CAFile())
@@ -28,6 +28,13 @@ func login(t *testing.T, z *Zone, change func(*wire.Config)) error {
 		cfg.TLS.RootCAs.AppendCertsFromPEM(pem)
 		cfg.Policy = wire.PolicyRequire
 	}
+	return cfg
+}
+
+// login connects by a configuration for the zone.
+func login(t *testing.T, z *Zone, change func(*wire.Config)) error {
+	t.Helper()
+	cfg := configFor(t, z, "alice", "apass")
 	if change != nil {
 		change(&cfg)
 	}

@@ -2,7 +2,9 @@ package zone
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/meshmount/meshmount/remote/irods/wire"
 )
@@ -20,14 +22,16 @@ func (a *agent) stat(in *wire.DataObjInp) (answer, error) {
 	if o := a.z.cat.objectAt(in.Path); o != nil && a.seesObject(o) {
 		r := o.best()
 		mode, _ := strconv.Atoi(o.Mode)
+		name, zone := owner(o.Owner, a.z.opts.Name)
 		return answer{status: wire.TypeObject, out: &wire.RodsObjStat{
 			Size: r.Size, Type: wire.TypeObject, Mode: mode, ID: strconv.FormatInt(o.ID, 10), Checksum: r.Checksum,
-			OwnerName: o.Owner, OwnerZone: a.z.opts.Name, CreateTime: stamp(r.Create), ModifyTime: stamp(r.Modify),
+			OwnerName: name, OwnerZone: zone, CreateTime: stamp(r.Create), ModifyTime: stamp(r.Modify),
 		}}, nil
 	}
 	if x := a.z.cat.collAt(in.Path); x != nil && a.seesColl(x) {
+		name, zone := owner(x.Owner, a.z.opts.Name)
 		return answer{status: wire.TypeCollection, out: &wire.RodsObjStat{
-			Type: wire.TypeCollection, ID: strconv.FormatInt(x.ID, 10), OwnerName: x.Owner, OwnerZone: a.z.opts.Name,
+			Type: wire.TypeCollection, ID: strconv.FormatInt(x.ID, 10), OwnerName: name, OwnerZone: zone,
 			CreateTime: stamp(x.Create), ModifyTime: stamp(x.Modify),
 		}}, nil
 	}
@@ -42,10 +46,20 @@ func (a *agent) unlink(in *wire.DataObjInp) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{}, a.remove(o, in.Cond.Has(wire.KwForce))
+	force := in.Cond.Has(wire.KwForce)
+	if in.Cond.Has(wire.KwRmTrash) || in.Cond.Has(wire.KwAdminRmTrash) {
+		if !a.inTrash(o.coll) {
+			return answer{}, notInTrash
+		}
+		force = true
+	}
+	return answer{}, a.remove(o, force)
 }
 
-// remove deletes an object or moves it into the trash.
+// notInTrash is SYS_INVALID_FILE_PATH.
+const notInTrash = code(-31000)
+
+// remove deletes an object or moves it into the trash, which as a rename needs to own it.
 func (a *agent) remove(o *object, force bool) error {
 	if err := a.may(o.Access, levelDelete); err != nil {
 		return err
@@ -53,13 +67,15 @@ func (a *agent) remove(o *object, force bool) error {
 	if o.writing != nil {
 		return code(wire.CodeObjectLocked)
 	}
-	now := a.z.now()
-	if force || a.inTrash(o.coll) {
-		a.z.cat.dropObject(o, now)
+	if force {
+		a.z.cat.dropObject(o, a.z.now())
 		return nil
 	}
+	if err := a.may(o.Access, levelOwn); err != nil {
+		return err
+	}
 	dir, name := a.trashFor(o.coll, o.Name)
-	a.z.cat.moveObject(o, dir, name, now)
+	a.z.cat.moveObject(o, dir, name, a.z.now())
 	return nil
 }
 
@@ -68,20 +84,25 @@ func (a *agent) trash() *coll { return a.z.cat.collAt("/" + a.z.opts.Name + "/tr
 
 func (a *agent) inTrash(x *coll) bool { return x.below(a.trash()) }
 
-// trashFor returns where an entry of from goes: the same path below the trash, with a
-// number behind the name if that is taken.
+// trashFor returns where an entry of from goes: below the user's own trash, by the path
+// below the user's home or, elsewhere, below the zone; with a number behind the name if
+// that is taken.
 func (a *agent) trashFor(from *coll, name string) (*coll, string) {
 	var names []string
 	for x := from; x.parent != nil && x.parent.parent != nil; x = x.parent {
 		names = append(names, x.Name)
 	}
+	slices.Reverse(names)
+	self := a.user.full()
+	if len(names) > 1 && names[0] == "home" && names[1] == self {
+		names = names[2:]
+	}
 	dir := a.trash()
-	for i := len(names) - 1; i >= 0; i-- {
-		next := dir.subs[names[i]]
-		if next == nil {
-			next = a.z.cat.addColl(dir, names[i], a.user, a.z.now())
+	for _, next := range append([]string{"home", self}, names...) {
+		if dir.subs[next] == nil {
+			a.z.cat.addColl(dir, next, a.user, a.z.now())
 		}
-		dir = next
+		dir = dir.subs[next]
 	}
 	free := name
 	for dir.objs[free] != nil || dir.subs[free] != nil {
@@ -89,6 +110,9 @@ func (a *agent) trashFor(from *coll, name string) (*coll, string) {
 	}
 	return dir, free
 }
+
+// otherZone is SYS_CROSS_ZONE_MV_NOT_SUPPORTED.
+const otherZone = code(-109000)
 
 // rename is call 627. It works in two steps as the real one: first the name, in the old
 // collection, then the collection; so a name that is taken in the old collection is in
@@ -102,6 +126,9 @@ func (a *agent) rename(in *wire.DataObjCopyInp) (answer, error) {
 			return answer{}, err
 		}
 	}
+	if zoneOf(in.Src.Path) != zoneOf(in.Dst.Path) {
+		return answer{}, otherZone
+	}
 	a.z.mu.Lock()
 	defer a.z.mu.Unlock()
 	o, x := a.z.cat.objectAt(in.Src.Path), a.z.cat.collAt(in.Src.Path)
@@ -110,12 +137,18 @@ func (a *agent) rename(in *wire.DataObjCopyInp) (answer, error) {
 		return answer{}, a.renameObject(o, in)
 	case x != nil && x.parent != nil && opr != wire.OprRenameObject && a.seesColl(x):
 		return answer{}, a.renameColl(x, in.Dst.Path)
-	case in.Src.OprType == wire.OprRenameObject:
-		return answer{}, code(wire.CodeUnknownFile)
 	}
-	return answer{}, code(wire.CodeUnknownCollection)
+	return answer{}, code(wire.CodeNoRows)
 }
 
+// zoneOf returns the first element of a path.
+func zoneOf(path string) string {
+	zone, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	return zone
+}
+
+// renameObject needs to own the object, which it finds out after it has removed what is
+// in the way.
 func (a *agent) renameObject(o *object, in *wire.DataObjCopyInp) error {
 	if err := a.may(o.Access, levelDelete); err != nil {
 		return err
@@ -125,11 +158,14 @@ func (a *agent) renameObject(o *object, in *wire.DataObjCopyInp) error {
 			return code(wire.CodeObjectLocked)
 		}
 		old := a.z.cat.objectAt(in.Dst.Path)
-		if old != nil && (in.Src.Cond.Has(wire.KwForce) || in.Dst.Cond.Has(wire.KwForce)) {
+		if old != nil && a.seesObject(old) && (in.Src.Cond.Has(wire.KwForce) || in.Dst.Cond.Has(wire.KwForce)) {
 			if err := a.remove(old, true); err != nil {
 				return err
 			}
 		}
+	}
+	if err := a.may(o.Access, levelOwn); err != nil {
+		return err
 	}
 	to, name, err := a.target(in.Dst.Path, o.coll, o.Name)
 	if err != nil {
@@ -154,7 +190,7 @@ func (a *agent) target(path string, from *coll, old string) (*coll, string, erro
 	if to == from {
 		return to, name, nil
 	}
-	if to == nil {
+	if to == nil || !a.seesColl(to) {
 		return nil, "", code(wire.CodeUnknownCollection)
 	}
 	if err := a.may(to.Access, levelModify); err != nil {
@@ -177,8 +213,9 @@ func taken(x *coll, name string) error {
 // recursiveMove is CAT_RECURSIVE_MOVE.
 const recursiveMove = code(-837000)
 
+// renameColl needs to own the collection, and to change its parent if it leaves that.
 func (a *agent) renameColl(x *coll, path string) error {
-	if err := a.may(x.Access, levelModify); err != nil {
+	if err := a.may(x.Access, levelOwn); err != nil {
 		return err
 	}
 	to, name, err := a.target(path, x.parent, x.Name)

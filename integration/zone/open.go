@@ -97,7 +97,7 @@ func (a *agent) openLocked(in *wire.DataObjInp) (answer, error) {
 func writable(flags int) bool { return flags&3 != wire.OpenReadOnly }
 
 func (a *agent) openObject(in *wire.DataObjInp) (*desc, error) {
-	if len(a.descs) >= a.z.opts.MaxDescriptors {
+	if len(a.descs)+len(a.far) >= a.z.opts.MaxDescriptors {
 		return nil, code(wire.CodeUnixOpen - 24)
 	}
 	if in.OpenFlags&wire.OpenTruncate != 0 && !writable(in.OpenFlags) {
@@ -242,13 +242,13 @@ func (a *agent) addDesc(o *object, r *replica, in *wire.DataObjInp) (*desc, erro
 	}
 	given := *in
 	given.Cond = slices.Clone(in.Cond)
-	d := &desc{fd: 3, obj: o, replica: r, resource: a.z.cat.resources[r.Resc], file: f, in: &given, atOpen: *r, wrote: -1}
-	for a.descs[d.fd] != nil {
-		d.fd++
+	d := &desc{fd: a.freeDesc(), obj: o, replica: r, resource: a.z.cat.resources[r.Resc], file: f, in: &given, atOpen: *r, wrote: -1}
+	if writable(in.OpenFlags) {
+		if err := d.enter(); err != nil {
+			_ = f.Close()
+			return nil, err
+		}
 	}
 	a.descs[d.fd] = d
-	if writable(in.OpenFlags) {
-		d.write = o.writing
-	}
 	return d, nil
 }

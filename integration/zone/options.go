@@ -13,6 +13,7 @@ import (
 // Account is a user of the zone.
 type Account struct {
 	Name     string
+	Zone     string // of a user of a federated zone; empty: this one
 	Password string // for native authentication
 	PAM      string // for PAM; empty: none
 	Admin    bool
@@ -27,6 +28,9 @@ type Options struct {
 	// Resources are the storage resources; the first one is the default. By default
 	// there are two, "demoResc" and "resc2".
 	Resources []string
+	// FreeSpace says what the catalog knows of the room on resources, in bytes. A real
+	// catalog knows nothing until an administrator has told it.
+	FreeSpace map[string]int64
 	Addr      string // where to listen; default 127.0.0.1:0, any free port
 	// TLS makes a certificate for 127.0.0.1 and localhost, of an authority of the
 	// zone's own that stays the same over restarts.
@@ -87,7 +91,7 @@ func (o *Options) validate() error {
 		faults = append(faults, errors.New("no account"))
 	}
 	for _, a := range o.Accounts {
-		if !plainName(a.Name) || len(a.Password) > wire.MaxPassword {
+		if !plainName(a.Name) || a.Zone != "" && !plainName(a.Zone) || len(a.Password) > wire.MaxPassword {
 			faults = append(faults, fmt.Errorf("account %q cannot be used", a.Name))
 		}
 	}

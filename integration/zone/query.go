@@ -18,7 +18,6 @@ type query struct {
 	needs    need
 	distinct bool
 	upper    bool            // compare without regard to case
-	order    bool            // an order was asked for
 	extra    func(*row) bool // condition of the second language
 }
 
@@ -40,7 +39,6 @@ func (a *agent) newQuery(selects []wire.Select, conds []wire.Where) (*query, err
 		}
 		q.columns = append(q.columns, c)
 		q.needs |= c.need
-		q.order = q.order || s.Option&(wire.OrderBy|wire.OrderByDesc) != 0
 	}
 	for _, w := range conds {
 		c, ok := columnAt(w.Column)
@@ -70,9 +68,6 @@ func (q *query) run() [][]string {
 	if aggregated := q.aggregate(rows); aggregated != nil {
 		rows = aggregated
 	}
-	if !q.distinct && !q.order {
-		return rows
-	}
 	slices.SortStableFunc(rows, q.compareRows)
 	if q.distinct {
 		rows = slices.CompactFunc(rows, slices.Equal[[]string])
@@ -80,17 +75,25 @@ func (q *query) run() [][]string {
 	return rows
 }
 
-// compareRows compares by the columns that an order was asked for and then, as a
-// database that drops duplicates does, by all.
+// compareRows compares by the columns that an order was asked for, then by collection,
+// name and replica as the server does unasked, and then, as a database that drops
+// duplicates may do, by all.
 func (q *query) compareRows(x, y []string) int {
 	for i, s := range q.selects {
+		n := 0
 		switch {
 		case s.Option&wire.OrderByDesc != 0:
-			if n := compare(y[i], x[i], q.columns[i].number); n != 0 {
-				return n
-			}
+			n = compare(y[i], x[i], q.columns[i].number)
 		case s.Option&wire.OrderBy != 0:
-			if n := compare(x[i], y[i], q.columns[i].number); n != 0 {
+			n = compare(x[i], y[i], q.columns[i].number)
+		}
+		if n != 0 {
+			return n
+		}
+	}
+	for _, number := range []int{wire.ColCollName, wire.ColDataName, wire.ColReplNum} {
+		for i, s := range q.selects {
+			if n := compare(x[i], y[i], q.columns[i].number); n != 0 && s.Column == number && function(s) < wire.SelectMin {
 				return n
 			}
 		}
@@ -150,7 +153,7 @@ func (q *query) each(yield func(*row)) {
 		expand func(*row, func(*row))
 	}{
 		{needDataMeta, expandDataMeta}, {needCollMeta, expandCollMeta}, {needDataAccess, expandDataAccess},
-		{needCollAccess, expandCollAccess}, {needResc, expandResc}, {needRescMeta, expandRescMeta},
+		{needCollAccess, expandCollAccess}, {needMember, expandMember}, {needResc, expandResc}, {needRescMeta, expandRescMeta},
 		{needUser, expandUser}, {needGroup, expandGroup}, {needUserMeta, expandUserMeta}, {needTicket, expandTicket},
 	}
 	for _, step := range slices.Backward(steps) {
@@ -186,9 +189,8 @@ func (q *query) base(yield func(*row)) {
 // equal returns the value of a condition "= 'x'" on a column.
 func (q *query) equal(number int) (string, bool) {
 	for _, w := range q.wheres {
-		op, rest, _ := operator(strings.TrimSpace(w.text))
-		value, ok := quoted(rest)
-		if w.number == number && op == "=" && ok && !q.upper && w.test(value) {
+		value, ok := equalValue(w.text)
+		if w.number == number && ok && !q.upper {
 			return value, true
 		}
 	}
@@ -306,6 +308,16 @@ func expandGroup(r *row, yield func(*row)) {
 	yield(r)
 	for _, id := range r.user.Groups {
 		if r.group = r.z.cat.users[id]; r.group != nil {
+			yield(r)
+		}
+	}
+}
+
+// expandMember adds whom something is granted to: a user, or a group and its members.
+func expandMember(r *row, yield func(*row)) {
+	for _, id := range slices.Sorted(maps.Keys(r.z.cat.users)) {
+		r.member = r.z.cat.users[id]
+		if id == r.grantee.ID || slices.Contains(r.member.Groups, r.grantee.ID) {
 			yield(r)
 		}
 	}

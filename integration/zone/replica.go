@@ -48,11 +48,12 @@ func (a *agent) descInfo(in *fdInput) (answer, error) {
 // objectInfo describes the replica of a descriptor as it was when it was opened.
 func (a *agent) objectInfo(d *desc) map[string]any {
 	o, r := d.obj, &d.atOpen
+	name, zone := owner(o.Owner, a.z.opts.Name)
 	return map[string]any{
 		"checksum": r.Checksum, "collection_id": o.CollID, "condition_input": []any{}, "data_access": "",
 		"data_access_index": 0, "data_comments": "", "data_create": stamp(r.Create), "data_expiry": stamp(0),
 		"data_id": o.ID, "data_map_id": 0, "data_mode": o.Mode, "data_modify": stamp(r.Modify),
-		"data_owner_name": o.Owner, "data_owner_zone": a.z.opts.Name, "data_size": r.Size, "data_type": o.Type,
+		"data_owner_name": name, "data_owner_zone": zone, "data_size": r.Size, "data_type": o.Type,
 		"destination_resource_name": "", "file_path": a.z.cat.file(o, r), "flags": 0, "in_pdmo": "",
 		"is_replica_current": r.Status == good, "next": nil, "object_path": o.path(), "other_flags": 0,
 		"registering_user_id": 0, "replica_number": r.Num, "replica_status": r.Status,

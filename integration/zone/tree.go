@@ -73,7 +73,7 @@ func (c *catalog) objectAt(path string) *object {
 // addColl makes a collection. With inheritance the parent's permissions come first.
 func (c *catalog) addColl(parent *coll, name string, owner *user, now int64) *coll {
 	x := &coll{
-		ID: c.newID(), ParentID: parent.ID, Name: name, Owner: owner.Name, Create: now, Modify: now,
+		ID: c.newID(), ParentID: parent.ID, Name: name, Owner: owner.full(), Create: now, Modify: now,
 		Access: access{}, parent: parent, subs: map[string]*coll{}, objs: map[string]*object{},
 	}
 	if parent.Inherit {
@@ -91,7 +91,7 @@ func (c *catalog) addColl(parent *coll, name string, owner *user, now int64) *co
 // addObject makes an object without replicas; the caller adds one and saves it.
 func (c *catalog) addObject(parent *coll, name string, owner *user, mode, kind string) *object {
 	o := &object{
-		ID: c.newID(), CollID: parent.ID, Name: name, Type: kind, Owner: owner.Name, Mode: mode,
+		ID: c.newID(), CollID: parent.ID, Name: name, Type: kind, Owner: owner.full(), Mode: mode,
 		Access: access{}, coll: parent,
 	}
 	if parent.Inherit {
@@ -129,15 +129,21 @@ func (c *catalog) dropObject(o *object, now int64) {
 
 // dropColl removes an empty collection.
 func (c *catalog) dropColl(x *coll, now int64) {
+	x.gone = true
 	delete(x.parent.subs, x.Name)
 	delete(c.colls, x.ID)
 	c.save(record{Gone: x.ID})
 	c.touchColl(x.parent, now)
 }
 
-// moveObject gives an object another place.
+// moveObject gives an object another place. In another collection it counts as modified.
 func (c *catalog) moveObject(o *object, to *coll, name string, now int64) {
 	from := o.coll
+	if from != to {
+		for _, r := range o.Replicas {
+			r.Modify = now
+		}
+	}
 	delete(from.objs, o.Name)
 	o.coll, o.CollID, o.Name = to, to.ID, name
 	to.objs[name] = o

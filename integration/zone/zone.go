@@ -28,11 +28,12 @@ type Zone struct {
 	closed  error
 	faults  atomic.Pointer[func(Call) *Fault]
 
-	mu     sync.Mutex // guards all below
-	cat    *catalog
-	agents map[*agent]struct{}
-	calls  map[int]int
-	logins int
+	mu      sync.Mutex // guards all below
+	cat     *catalog
+	agents  map[*agent]struct{}
+	remotes map[string]*remoteZone
+	calls   map[int]int
+	logins  int
 }
 
 // Start opens or makes the zone in opts.Dir and serves it. Stop it with Close.
@@ -41,7 +42,7 @@ func Start(opts Options) (*Zone, error) {
 	if err := opts.validate(); err != nil {
 		return nil, fmt.Errorf("zone: %w", err)
 	}
-	z := &Zone{opts: opts, agents: map[*agent]struct{}{}, calls: map[int]int{}}
+	z := &Zone{opts: opts, agents: map[*agent]struct{}{}, remotes: map[string]*remoteZone{}, calls: map[int]int{}}
 	z.ctx, z.cancel = context.WithCancel(context.Background())
 	if err := z.open(); err != nil {
 		z.cancel()
@@ -62,7 +63,7 @@ func (z *Zone) open() error {
 		}
 		z.caFile, z.tls = ca, &tls.Config{Certificates: []tls.Certificate{cert}}
 	}
-	cat, err := openCatalog(z.opts.Dir)
+	cat, err := openCatalog(z.opts.Dir, z.opts.Name)
 	if err != nil {
 		return err
 	}
@@ -110,9 +111,9 @@ func (z *Zone) group(name string) *user {
 
 // account makes or changes a user and its home and trash collections.
 func (z *Zone) account(a Account) {
-	u := z.cat.userNamed(a.Name)
+	u := z.cat.userNamed(a.Name + "#" + a.Zone)
 	if u == nil {
-		u = &user{ID: z.cat.newID(), Name: a.Name, Time: z.now()}
+		u = &user{ID: z.cat.newID(), Name: a.Name, Zone: a.Zone, Time: z.now()}
 		z.cat.users[u.ID] = u
 	}
 	u.Type, u.Password, u.PAM = "rodsuser", a.Password, a.PAM
@@ -132,11 +133,11 @@ func (z *Zone) homes(u *user) {
 	everybody := z.group("public").ID
 	for _, path := range [][]string{{z.opts.Name, "home"}, {z.opts.Name, "trash", "home"}} {
 		at := z.cat.root
-		for _, name := range append(path, u.Name) {
+		for _, name := range append(path, u.full()) {
 			next := at.subs[name]
 			if next == nil {
 				next = z.cat.addColl(at, name, u, z.now())
-				if name != u.Name || len(path) < 2 {
+				if name != u.full() {
 					next.Access = access{everybody: levelRead}
 				}
 				z.cat.save(record{Coll: next})
@@ -144,6 +145,15 @@ func (z *Zone) homes(u *user) {
 			at = next
 		}
 	}
+}
+
+// freeSpace is what the catalog says, "" if it does not know.
+func (z *Zone) freeSpace(r *resource) string {
+	n, ok := z.opts.FreeSpace[r.Name]
+	if !ok {
+		return ""
+	}
+	return id(n)
 }
 
 func (z *Zone) now() int64 { return z.opts.Now().Unix() }
@@ -187,14 +197,17 @@ func (z *Zone) serverConfig(a *agent) wire.ServerConfig {
 	return wire.ServerConfig{
 		Release: z.opts.Release, Policy: z.opts.Policy, TLS: z.tls,
 		Password: z.password, PAM: z.pam,
-		Admit: func(wire.StartupPack) int { return z.admit(a) },
+		Admit: func(s wire.StartupPack) int { return z.admit(a, s) },
 	}
 }
 
 // admit counts an agent, unless there are too many.
-func (z *Zone) admit(a *agent) int {
+func (z *Zone) admit(a *agent, s wire.StartupPack) int {
 	z.mu.Lock()
 	defer z.mu.Unlock()
+	if zone, server := serverOf(s.ProxyUser); server && (s.ClientZone != zone || z.cat.userNamed(s.ClientUser+"#"+zone) == nil) {
+		return wire.CodeUnknownUser
+	}
 	if z.opts.MaxAgents > 0 && len(z.agents) >= z.opts.MaxAgents {
 		return wire.CodeLibrary
 	}
@@ -206,8 +219,15 @@ func (z *Zone) admit(a *agent) int {
 func (z *Zone) password(name, zone string) (string, bool) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
+	if other, server := serverOf(name); server {
+		r := z.remotes[other]
+		if r == nil {
+			return "", false
+		}
+		return r.key, true
+	}
 	u := z.cat.userNamed(name)
-	if u == nil || u.Type == "rodsgroup" || (zone != "" && zone != z.opts.Name) {
+	if u == nil || u.Zone != "" || u.Type == "rodsgroup" || (zone != "" && zone != z.opts.Name) {
 		return "", false
 	}
 	return u.Password, true

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -23,13 +25,26 @@ type touchInput struct {
 type touchOptions struct {
 	NoCreate bool  `json:"no_create"`
 	Seconds  int64 `json:"seconds_since_epoch"`
+	Replica  *int  `json:"replica_number,omitempty"`
 }
 
-// touchCall sets the modify time of an object or collection.
-func touchCall(path string, mtime time.Time) (*wire.Call, error) {
-	in, err := wire.NewJSON(touchInput{path, touchOptions{NoCreate: true, Seconds: mtime.Unix()}})
+// anyReplica leaves it to the server which replica's time is set: that of the good one
+// that was modified last.
+const anyReplica = -1
+
+// touchCall sets the modify time of a collection or of one replica of an object.
+func touchCall(path string, mtime time.Time, replica int) (*wire.Call, error) {
+	opts := touchOptions{NoCreate: true, Seconds: mtime.Unix()}
+	if replica != anyReplica {
+		opts.Replica = &replica
+	}
+	in, err := wire.NewJSON(touchInput{path, opts})
 	return &wire.Call{API: wire.APITouch, In: in}, err
 }
+
+// keeps tells whether there is a time and the server can keep it: it takes the seconds
+// since 1970 as a 32 bit number, and none below zero (by its source).
+func keeps(t *time.Time) bool { return t != nil && t.Unix() >= 0 && t.Unix() <= math.MaxInt32 }
 
 // markCall sets one of marks.
 func markCall(path string, dir bool, name, value string) *wire.Call {
@@ -48,8 +63,8 @@ func attrCalls(path string, f found, a remote.Attrs) (calls []*wire.Call, err er
 			calls = append(calls, markCall(path, f.coll != nil, markMode, fmt.Sprintf("%04o", *a.Mode&0o7777)))
 		}
 	}
-	if a.MTime != nil && f.mtime() != a.MTime.Unix() {
-		touch, err := touchCall(path, *a.MTime)
+	if keeps(a.MTime) && f.mtime() != a.MTime.Unix() {
+		touch, err := touchCall(path, *a.MTime, f.replica())
 		if err != nil {
 			return nil, err
 		}
@@ -64,6 +79,15 @@ func (f found) bits() (mode uint32, known bool) {
 		return f.object.marks.bits(f.object.mode)
 	}
 	return f.coll.marks.bits(0)
+}
+
+// replica returns the number of the replica that counts.
+func (f found) replica() int {
+	if f.object == nil {
+		return anyReplica
+	}
+	r, _ := f.object.best()
+	return r.number
 }
 
 func (f found) mtime() int64 {
@@ -96,27 +120,12 @@ func (b *Backend) SetAttr(ctx context.Context, path string, a remote.Attrs) (e r
 		if err != nil || len(calls) == 0 {
 			return err
 		}
-		if err := pipeline(ctx, s, calls...); err != nil {
-			return err
+		if f, err = b.after(ctx, s, b.full(path), calls); err == nil {
+			e, err = b.entry(op, path, f)
 		}
-		e, err = b.statWith(ctx, s, op, path)
 		return err
 	})
 	return e, err
-}
-
-// pipeline makes calls in one round trip; the first refusal is the error.
-func pipeline(ctx context.Context, s *session, calls ...*wire.Call) error {
-	results, err := s.conn.Pipeline(ctx, calls)
-	if err != nil {
-		return err
-	}
-	for _, r := range results {
-		if r.Err != nil {
-			return r.Err
-		}
-	}
-	return nil
 }
 
 // Symlink implements remote.Symlinker: an empty object with the target as an AVU. An
@@ -134,42 +143,84 @@ func (b *Backend) Symlink(ctx context.Context, path, target string) (e remote.En
 		return e, &remote.Error{Op: op, Path: path, Kind: remote.Exist}
 	}
 	err = b.do(ctx, op, path, true, func(s *session) error {
-		full := b.full(path)
-		if err := b.createEmpty(ctx, s, full, 0o777); err != nil {
-			return b.explainNew(ctx, s, op, path, err)
+		f, err := b.link(ctx, s, path, target)
+		if err == nil {
+			e, err = b.entry(op, path, f)
 		}
-		if _, err := s.conn.Call(ctx, markCall(full, false, markTarget, target)); err != nil {
-			if code(err) != 0 {
-				err = errors.Join(err, b.discard(ctx, s, full))
-			}
-			return err
-		}
-		e, err = b.statWith(ctx, s, op, path)
 		return err
 	})
 	return e, err
 }
 
-// createEmpty makes an object without content.
-func (b *Backend) createEmpty(ctx context.Context, s *session, path string, mode int) error {
-	reply, err := s.conn.Call(ctx, &wire.Call{API: wire.APIDataObjCreate, In: b.createInput(path, 0, mode)})
-	if err != nil {
-		return err
+// link makes a link. One of which the connection has left half is completed.
+func (b *Backend) link(ctx context.Context, s *session, rel, target string) (f found, err error) {
+	full := b.full(rel)
+	_, err = s.conn.Call(ctx, b.putCall(full, nil, "", 0o777))
+	switch {
+	case err != nil && code(err) == 0:
+		b.tears.note(full, tear{link: true})
+		return f, err
+	case err != nil && !b.halfLink(ctx, s, full):
+		return f, b.explainNew(ctx, s, "symlink", rel, err)
 	}
-	_, err = s.conn.Call(ctx, &wire.Call{API: wire.APIDataObjClose, In: &wire.OpenedDataObjInp{Desc: reply.Status}})
-	return err
+	f, err = b.after(ctx, s, full, []*wire.Call{markCall(full, false, markTarget, target)})
+	switch {
+	case err == nil:
+		b.tears.mend(full)
+	case code(err) == 0:
+		b.tears.note(full, tear{link: true})
+	default:
+		err = errors.Join(err, b.discard(ctx, s, full))
+	}
+	return f, err
 }
 
-// createInput asks for a new object, whose checksum the server is to keep.
+// halfLink tells whether an object is an empty one that was to become a link.
+func (b *Backend) halfLink(ctx context.Context, s *session, path string) bool {
+	if !b.tears.half(path) {
+		return false
+	}
+	f, err := b.lookAt(ctx, s, path)
+	if err != nil || f.object == nil {
+		return false
+	}
+	r, state := f.object.best()
+	return state == whole && r.size == 0 && f.object.marks == marks{}
+}
+
+// createInput asks to open a new object, whose checksum the server is to keep. The
+// operation matters (by the server's source): without it, an object that lies on other
+// resources only would get one more replica, and our bytes with it; so the exclusive
+// flag, which the storage sees to, would not be noticed.
 func (b *Backend) createInput(path string, size int64, mode int) *wire.DataObjInp {
 	in := &wire.DataObjInp{Path: path, CreateMode: mode, OpenFlags: wire.OpenCreate | wire.OpenWriteOnly | wire.OpenExclusive,
-		DataSize: size, NumThreads: wire.NoThreading}
-	in.Cond.Set(wire.KwDataType, "generic")
+		DataSize: size, NumThreads: wire.NoThreading, OprType: wire.OprPut}
 	in.Cond.Set(wire.KwRegChecksum, "")
 	if b.opts.Resource != "" {
 		in.Cond.Set(wire.KwDestRescName, b.opts.Resource)
 	}
 	return in
+}
+
+// putCall stores a small object in one call, which the server carries out when it has
+// all of it. It compares the checksum and leaves what does not fit stale; it would not
+// if it were also asked to register one (by its source).
+func (b *Backend) putCall(path string, data []byte, sum string, mode int) *wire.Call {
+	in := b.createInput(path, int64(len(data)), mode)
+	in.OpenFlags = wire.OpenCreate | wire.OpenReadWrite
+	in.Cond.Set(wire.KwDataIncluded, "")
+	expect(in, sum)
+	return &wire.Call{API: wire.APIDataObjPut, In: in, Data: data, Out: &wire.PortalOprOut{}}
+}
+
+// expect has the server compare the checksum when the object is closed. Without one it
+// computes its own.
+func expect(in *wire.DataObjInp, sum string) {
+	if sum == "" {
+		return
+	}
+	in.Cond = slices.DeleteFunc(in.Cond, func(p wire.Pair) bool { return p.Key == wire.KwRegChecksum })
+	in.Cond.Set(wire.KwVerifyChecksum, sum)
 }
 
 // discard deletes an object that this client has made and that is of no use.

@@ -18,9 +18,12 @@ import (
 // xattrPrefix begins the names of AVUs as extended attributes.
 const xattrPrefix = "user.irods."
 
-// maxValue is the longest value, attribute or unit in bytes (the catalog has 2,700
-// characters).
-const maxValue = 2700
+// The longest value or attribute and the longest unit in bytes (the catalog's columns
+// have that many characters).
+const (
+	maxValue = 2700
+	maxUnit  = 250
+)
 
 var errValue = errors.New("the catalog keeps lines of 1 to 2,700 bytes of UTF-8, sorted, each once, with a unit behind a tab")
 
@@ -86,7 +89,7 @@ func parseLines(name, text string) ([]avu, error) {
 	list := make([]avu, 0, len(lines))
 	for i, line := range lines {
 		value, unit, tab := strings.Cut(line, "\t")
-		bad := value == "" || len(value) > maxValue || len(unit) > maxValue || strings.Contains(unit, "\t")
+		bad := value == "" || len(value) > maxValue || len(unit) > maxUnit || strings.Contains(unit, "\t")
 		if bad || tab && unit == "" || i > 0 && lines[i-1] >= line {
 			return nil, errValue
 		}
@@ -192,20 +195,51 @@ func (b *Backend) changeAVUs(ctx context.Context, op, rel, attribute string, cha
 		if err != nil {
 			return err
 		}
-		in := metadataInput{Name: b.full(rel), Type: "data_object", Operations: steps(old, wanted)}
-		if f.coll != nil {
-			in.Type = "collection"
-		}
-		if len(in.Operations) == 0 {
-			return nil
-		}
-		msg, err := wire.NewJSON(in)
-		if err != nil {
-			return err
-		}
-		_, err = s.conn.Call(ctx, &wire.Call{API: wire.APIAtomicMetadata, In: msg, Out: &wire.BinBytesBuf{}})
-		return err
+		return b.setMetadata(ctx, s, b.full(rel), f.coll != nil, steps(old, wanted))
 	})
+}
+
+// setMetadata changes metadata, in one transaction where that can be had: the call for it
+// is not forwarded to another zone (by the server's source), where each step is a call.
+func (b *Backend) setMetadata(ctx context.Context, s *session, path string, dir bool, list []metadataStep) error {
+	if len(list) == 0 {
+		return nil
+	}
+	if b.zone != b.opts.Zone {
+		calls := make([]*wire.Call, len(list))
+		for i, step := range list {
+			calls[i] = step.call(path, dir)
+		}
+		results, err := s.conn.Pipeline(ctx, calls)
+		for _, r := range results {
+			if err == nil {
+				err = r.Err
+			}
+		}
+		return err
+	}
+	in := metadataInput{Name: path, Type: "data_object", Operations: list}
+	if dir {
+		in.Type = "collection"
+	}
+	msg, err := wire.NewJSON(in)
+	if err != nil {
+		return err
+	}
+	_, err = s.conn.Call(ctx, &wire.Call{API: wire.APIAtomicMetadata, In: msg, Out: &wire.BinBytesBuf{}})
+	return err
+}
+
+// call is the step as a call of its own.
+func (m metadataStep) call(path string, dir bool) *wire.Call {
+	command, kind := "add", "-d"
+	if m.Operation == "remove" {
+		command = "rm"
+	}
+	if dir {
+		kind = "-C"
+	}
+	return &wire.Call{API: wire.APIModAVUMetadata, In: &wire.ModAVUMetadataInp{Args: [10]string{command, kind, path, m.Attribute, m.Value, m.Units}}}
 }
 
 // steps are what leads from the old values to the wanted ones.

@@ -2,9 +2,7 @@ package irods
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
-	"strings"
 
 	"github.com/meshmount/meshmount/remote"
 	"github.com/meshmount/meshmount/remote/irods/wire"
@@ -20,14 +18,18 @@ func (b *Backend) Mkdir(ctx context.Context, path string) (e remote.Entry, err e
 		return e, &remote.Error{Op: op, Path: path, Kind: remote.Exist}
 	}
 	err = b.do(ctx, op, path, true, func(s *session) error {
-		_, err := s.conn.Call(ctx, &wire.Call{API: wire.APICollCreate, In: &wire.CollInp{Name: b.full(path)}})
+		f, err := b.after(ctx, s, b.full(path), []*wire.Call{b.mkdirCall(path)})
 		if err != nil {
 			return b.explainNew(ctx, s, op, path, err)
 		}
-		e, err = b.statWith(ctx, s, op, path)
+		e, err = b.entry(op, path, f)
 		return err
 	})
 	return e, err
+}
+
+func (b *Backend) mkdirCall(rel string) *wire.Call {
+	return &wire.Call{API: wire.APICollCreate, In: &wire.CollInp{Name: b.full(rel)}}
 }
 
 // explainNew tells why something could not be made: what the server says of an object
@@ -51,8 +53,11 @@ func (b *Backend) explainNew(ctx context.Context, s *session, op, rel string, er
 		return &remote.Error{Op: op, Path: rel, Kind: remote.NotExist, Err: err}
 	default:
 		kind = kindOfErr(err)
-		if kind == remote.NotExist {
+		switch {
+		case kind == remote.NotExist:
 			kind = remote.Permission // the collection is there, but not for us
+		case code(err) == wire.CodeHierarchy:
+			kind = remote.Unavailable // the storage is
 		}
 		return &remote.Error{Op: op, Path: rel, Kind: kind, Err: err}
 	}
@@ -160,109 +165,4 @@ func (b *Backend) RemoveTree(ctx context.Context, path string) error {
 		}
 		return err
 	})
-}
-
-// Rename implements remote.Backend. An object is replaced by the server in one call,
-// which removes the old one and renames the new one (not atomic for other clients). A
-// collection cannot be replaced: an empty one is removed first.
-func (b *Backend) Rename(ctx context.Context, from, to string, opts remote.RenameOptions) error {
-	const op = "rename"
-	if err := b.check(op, from); err != nil {
-		return absent(op, from, err)
-	}
-	if err := b.check(op, to); err != nil {
-		return err
-	}
-	if from == "/" || to == "/" {
-		return &remote.Error{Op: op, Path: from, Kind: remote.Invalid, Err: errors.New("the root of a branch")}
-	}
-	return b.do(ctx, op, from, true, func(s *session) error {
-		dir, name := remote.Split(to)
-		fromDir, _ := remote.Split(from)
-		list, err := b.look(ctx, s, b.full(from), b.full(to), b.full(dir), b.full(remote.Join(fromDir, name)))
-		if err != nil {
-			return unchanged(ctx, op, from, err)
-		}
-		src, dst, parent, step := list[0], list[1], list[2], list[3]
-		if done, err := renamable(from, to, src, dst, parent, opts); done || err != nil {
-			return err
-		}
-		if dst.coll != nil {
-			if err := b.removeColl(ctx, s, to); err != nil {
-				return err
-			}
-		}
-		move := b.move
-		if fromDir != dir && (step.object != nil || step.coll != nil) && remote.Join(fromDir, name) != from {
-			move = b.moveAround
-		}
-		return move(ctx, s, b.full(from), b.full(to), dst.object != nil)
-	})
-}
-
-// renamable checks a rename as rename(2) does. done tells that there is nothing to do.
-func renamable(from, to string, src, dst, parent found, opts remote.RenameOptions) (done bool, err error) {
-	refuse := func(kind remote.Kind, path string) (bool, error) {
-		return false, &remote.Error{Op: "rename", Path: path, Kind: kind}
-	}
-	switch {
-	case src.object == nil && src.coll == nil:
-		return refuse(remote.NotExist, from)
-	case from == to && opts.NoReplace:
-		return refuse(remote.Exist, to)
-	case from == to:
-		return true, nil
-	case src.coll != nil && strings.HasPrefix(to, from+"/"):
-		return refuse(remote.Invalid, to)
-	case parent.object != nil:
-		return refuse(remote.NotDir, to)
-	case parent.coll == nil:
-		return refuse(remote.NotExist, to)
-	case (dst.object != nil || dst.coll != nil) && opts.NoReplace:
-		return refuse(remote.Exist, to)
-	case src.object != nil && dst.coll != nil:
-		return refuse(remote.IsDir, to)
-	case src.coll != nil && dst.object != nil:
-		return refuse(remote.NotDir, to)
-	}
-	return false, nil
-}
-
-// moveAround renames by way of a name that nobody has. Between collections the server
-// renames in two steps, first the name and then the collection (by its source), so that
-// it fails if the collection has the new name already, and then what was to be replaced
-// is gone. After a crash in between, the entry has the name in between.
-func (b *Backend) moveAround(ctx context.Context, s *session, from, to string, replace bool) error {
-	fromDir, _ := splitFull(from)
-	toDir, _ := splitFull(to)
-	between := "/.meshmount-moving-" + rand.Text()
-	steps := [][2]string{{from, fromDir + between}, {fromDir + between, toDir + between}, {toDir + between, to}}
-	for i, step := range steps {
-		if err := b.move(ctx, s, step[0], step[1], replace && i == 2); err != nil {
-			return errors.Join(err, b.moveBack(ctx, s, steps[:i]))
-		}
-	}
-	return nil
-}
-
-// moveBack undoes steps.
-func (b *Backend) moveBack(ctx context.Context, s *session, steps [][2]string) error {
-	for i := len(steps) - 1; i >= 0; i-- {
-		if err := b.move(ctx, s, steps[i][1], steps[i][0], false); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// move is one call. Operation 0 respects locks and, with force, replaces an object;
-// the operations for renaming do neither (measured on 5.0.2).
-func (b *Backend) move(ctx context.Context, s *session, from, to string, replace bool) error {
-	in := &wire.DataObjCopyInp{Src: wire.DataObjInp{Path: from}, Dst: wire.DataObjInp{Path: to}}
-	if replace {
-		in.Src.Cond.Set(wire.KwForce, "")
-		in.Dst.Cond.Set(wire.KwForce, "")
-	}
-	_, err := s.conn.Call(ctx, &wire.Call{API: wire.APIDataObjRename, In: in})
-	return err
 }

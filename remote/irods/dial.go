@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/meshmount/meshmount/remote"
@@ -28,13 +29,18 @@ type Backend struct {
 	clock clock
 	pace  pace
 	tears tears
-	seen  struct {
+
+	choices choices
+	plain   atomic.Bool // the server has checksums of another kind than ours, and of no other
+
+	lessons lessons // of large transfers
+	piece   int     // bytes of a piece of those, and the most of what is small: pieceSize, less in tests
+	seen    struct {
 		sync.Mutex
 		version wire.Version
 		tls     *tls.ConnectionState
 	}
 	trust *tls.Config
-	tasks sync.WaitGroup // cleaning up after cancelled calls
 }
 
 var _ interface {
@@ -61,8 +67,8 @@ func Dial(ctx context.Context, opts Options) (*Backend, error) {
 	if err != nil {
 		return nil, remote.E("connect", "", remote.Invalid, err)
 	}
-	b := &Backend{opts: opts, zone: zoneOf(opts.Root)}
-	b.login.source = opts.Password
+	b := &Backend{opts: opts, zone: zoneOf(opts.Root), piece: pieceSize}
+	b.login.source, b.login.pause = opts.Password, askPause
 	if b.trust, err = trust(opts.CAFile, opts.CADir); err != nil {
 		return nil, remote.E("connect", "", remote.Invalid, err)
 	}
@@ -136,13 +142,9 @@ func (b *Backend) connect(ctx context.Context) (*session, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, b.opts.ConnectTimeout,
 		&remote.Error{Op: "connect", Kind: remote.Unavailable, Err: fmt.Errorf("no answer in %v: %w", b.opts.ConnectTimeout, os.ErrDeadlineExceeded)})
 	defer cancel()
-	tried := b.login.present()
-	conn, err := wire.Dial(ctx, b.config())
-	if code(err) == wire.CodeWrongPassword && b.login.renew(ctx, tried) {
-		conn, err = wire.Dial(ctx, b.config())
-	}
+	conn, err := b.logIn(ctx)
 	if err != nil {
-		return nil, dialFailure(ctx, err)
+		return nil, err
 	}
 	if v := conn.Server(); v.Before(oldest[0], oldest[1], oldest[2]) {
 		_ = conn.Close()
@@ -155,10 +157,31 @@ func (b *Backend) connect(ctx context.Context) (*session, error) {
 	return &session{conn: conn, used: time.Now()}, nil
 }
 
-func (b *Backend) config() wire.Config {
+// logIn makes a connection and logs in: twice if the server refuses a secret that had
+// been good, and there is another one.
+func (b *Backend) logIn(ctx context.Context) (*wire.Conn, error) {
+	for {
+		a, err := b.login.begin(ctx)
+		if err != nil {
+			return nil, err
+		}
+		conn, err := wire.Dial(ctx, b.config(a))
+		if err == nil {
+			a.succeeded()
+			return conn, nil
+		}
+		failure := dialFailure(ctx, err)
+		refused := code(err) != 0 && remote.KindOf(failure) == remote.Auth
+		if !refused || !a.refused(failure) {
+			return nil, failure
+		}
+	}
+}
+
+func (b *Backend) config(a *attempt) wire.Config {
 	return wire.Config{
 		Address: b.opts.address(), User: b.opts.User, Zone: b.opts.Zone,
-		Scheme: b.opts.Scheme, Password: b.login.password,
+		Scheme: b.opts.Scheme, Password: a.password,
 		Policy: b.opts.Policy, TLS: b.trust, Verify: b.opts.Verify, Encryption: b.opts.Encryption,
 		AppName: b.opts.AppName, Progress: remote.Progress,
 	}
@@ -167,7 +190,6 @@ func (b *Backend) config() wire.Config {
 // Close implements remote.Backend.
 func (b *Backend) Close() error {
 	b.pool.close()
-	b.tasks.Wait()
 	return nil
 }
 
@@ -199,7 +221,7 @@ func (b *Backend) Info() Info {
 func (b *Backend) Caps() remote.Caps {
 	return remote.Caps{
 		Dialect:   "irods",
-		Overwrite: remote.GuardLook, Create: remote.GuardAtomic, RemoveGuard: remote.GuardLook,
+		Overwrite: remote.GuardLook, Create: remote.GuardLook, RemoveGuard: remote.GuardLook,
 		Ranges: true, StoresMTime: true, StoresMode: true,
 		TimeGranularity: time.Second, MaxName: maxName,
 	}
@@ -213,48 +235,4 @@ func (b *Backend) URL(path string) string {
 	}
 	u := url.URL{Scheme: "irods", User: url.User(user), Host: b.opts.address(), Path: b.full(path)}
 	return u.String()
-}
-
-// login keeps the secret between connections.
-type login struct {
-	source remote.SecretSource
-	mu     sync.Mutex
-	secret remote.Secret
-}
-
-// present returns the secret that the next connection will use.
-func (l *login) present() remote.Secret {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.secret
-}
-
-// password returns the secret's text, asking for it once.
-func (l *login) password(ctx context.Context) (string, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.secret.IsZero() {
-		secret, err := l.source(ctx)
-		if err != nil {
-			return "", remote.E("connect", "", remote.Auth, err)
-		}
-		l.secret = secret
-	}
-	return l.secret.Reveal(), nil
-}
-
-// renew asks for the secret again after the server has refused the old one, which had
-// been good before. It tells whether there is another one to try.
-func (l *login) renew(ctx context.Context, old remote.Secret) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if old.IsZero() || l.source == nil {
-		return false // it was asked for just now
-	}
-	secret, err := l.source(ctx)
-	if err != nil || secret.Reveal() == old.Reveal() {
-		return false
-	}
-	l.secret = secret
-	return true
 }

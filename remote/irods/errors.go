@@ -11,59 +11,69 @@ import (
 	"github.com/meshmount/meshmount/remote/irods/wire"
 )
 
-// codeKinds is the one table from codes (without errno) to Kind. What a code means
-// beyond it depends on the call; see explain and busy.
-var codeKinds = map[int]remote.Kind{
-	wire.CodeNotExist:           remote.NotExist,
-	wire.CodeObjectNotExist:     remote.NotExist,
-	wire.CodeNoRows:             remote.NotExist,
-	wire.CodeUnknownCollection:  remote.NotExist,
-	wire.CodeUnknownFile:        remote.NotExist,
-	wire.CodeInvalidZone:        remote.NotExist,
-	wire.CodeNoSuchReplica:      remote.NotExist,
-	wire.CodeOverwriteNoForce:   remote.Exist,
-	wire.CodeExists:             remote.Exist,
-	wire.CodeExistsAsObject:     remote.Exist,
-	wire.CodeExistsAsCollection: remote.IsDir,
-	wire.CodeNotAFile:           remote.IsDir,
-	wire.CodeCollectionNotEmpty: remote.NotEmpty,
-	wire.CodeNoAccess:           remote.Permission,
-	wire.CodeNoPathPermission:   remote.Permission,
-	wire.CodeNotAllowed:         remote.Permission,
-	wire.CodeNotAuthenticated:   remote.Permission, // only for administrators
-	wire.CodeInvalidUserType:    remote.Permission,
-	wire.CodeTicketInvalid:      remote.Permission,
-	wire.CodeTicketExpired:      remote.Permission,
-	wire.CodeTicketUsed:         remote.Permission,
-	wire.CodeTicketUser:         remote.Permission,
-	wire.CodeWrongPassword:      remote.Auth,
-	wire.CodeUnknownUser:        remote.Auth,
-	wire.CodePasswordExpired:    remote.Auth,
-	wire.CodePam:                remote.Auth,
-	wire.CodeHierarchy:          remote.Locked,
-	wire.CodeObjectLocked:       remote.Locked,
-	wire.CodeIntermediate:       remote.Locked,
-	wire.CodeQuota:              remote.NoSpace,
-	wire.CodePackInput:          remote.NameTooLong,
-	wire.CodePathTooLong:        remote.NameTooLong,
-	wire.CodeInputPath:          remote.Invalid,
-	wire.CodeInvalidInput:       remote.Invalid,
-	wire.CodeInvalidArgument:    remote.Invalid,
-	wire.CodeSamePaths:          remote.Invalid,
-	wire.CodeCatalogSQL:         remote.Invalid, // text that is not UTF-8
-	wire.CodeUnknownAPI:         remote.Unsupported,
-	wire.CodeChecksum:           remote.Corrupt,
-	wire.CodeNoGoodReplica:      remote.Corrupt,
-	wire.CodePacking:            remote.Corrupt,
-	wire.CodeLibrary:            remote.Unavailable, // the catalog takes no more connections
-	wire.CodeTooManyConnections: remote.Unavailable,
-	wire.CodeOutOfDescriptors:   remote.Unavailable,
-	wire.CodeInternal:           remote.Unavailable,
-	wire.CodeUnknownResource:    remote.Invalid,
-	// The host of the resource cannot be reached.
-	wire.CodeReplicaInaccessible: remote.Unavailable,
-	wire.CodeHostName:            remote.Unavailable,
+// kindCodes is the one table from codes (without errno) to Kind. What a code means beyond
+// it depends on the call; see explainNew, atRest and the reading.
+var kindCodes = map[remote.Kind][]int{
+	remote.NotExist: {
+		wire.CodeNotExist, wire.CodeObjectNotExist, wire.CodeNoRows, wire.CodeUnknownCollection, wire.CodeUnknownFile,
+		wire.CodeInvalidZone, wire.CodeNoSuchReplica, wire.CodeDoesNotExist, wire.CodeNeither,
+	},
+	remote.Exist:    {wire.CodeOverwriteNoForce, wire.CodeExists, wire.CodeExistsAsObject},
+	remote.IsDir:    {wire.CodeExistsAsCollection, wire.CodeNotAFile},
+	remote.NotEmpty: {wire.CodeCollectionNotEmpty},
+	remote.Permission: {
+		wire.CodeNoAccess, wire.CodeNoPathPermission, wire.CodeNoObjectPermission, wire.CodeUserNoPermission,
+		wire.CodeAccessDenied, wire.CodeNotAllowed, wire.CodeDeleteDisallowed, wire.CodePrivilege,
+		wire.CodeNotAuthenticated, // only for administrators
+		wire.CodeInvalidUserType, wire.CodeHomeNotEmpty,
+		wire.CodeTicketInvalid, wire.CodeTicketExpired, wire.CodeTicketUsed, wire.CodeTicketUser,
+		wire.CodeTicketHost, wire.CodeTicketGroup, wire.CodeTicketWrites, wire.CodeTicketBytes,
+	},
+	remote.Auth: {
+		wire.CodeWrongPassword, wire.CodeUnknownUser, wire.CodePasswordExpired, wire.CodePam, wire.CodePamLife,
+		wire.CodeAuthentication, wire.CodeClientUser,
+	},
+	remote.Locked: {
+		wire.CodeHierarchy, wire.CodeObjectLocked, wire.CodeIntermediate, wire.CodeInProgress,
+	},
+	remote.NoSpace: {wire.CodeQuota, wire.CodeLogicalQuota, wire.CodeFileTooLarge, wire.CodeInodes},
+	remote.NameTooLong: {
+		wire.CodePackInput, wire.CodePathTooLong, wire.CodeTextTooLong,
+	},
+	remote.Invalid: {
+		wire.CodeInputPath, wire.CodeInvalidInput, wire.CodeInvalidArgument, wire.CodeSamePaths, wire.CodeUnknownResource,
+		wire.CodeParameters, wire.CodeArgument, wire.CodeInvalidType, wire.CodeRecursiveMove,
+		wire.CodeCatalogSQL, // text that is not UTF-8
+	},
+	remote.Unsupported: {
+		wire.CodeHashType, wire.CodeUnknownAPI, wire.CodeNotSupported, wire.CodeNotImplemented, wire.CodeLinkedPath,
+		wire.CodeSpecialType, wire.CodeSpecialCache, wire.CodeSpecialNotExist, wire.CodeSpecialRegister,
+		wire.CodeSpecialTarget, wire.CodeSpecialConflict, wire.CodeSpecialClass,
+	},
+	remote.Corrupt:     {wire.CodeChecksum, wire.CodeNoGoodReplica, wire.CodePacking, wire.CodeCopyLength, wire.CodeFileSize},
+	remote.CrossDevice: {wire.CodeOtherZone},
+	remote.Unavailable: {
+		wire.CodeLibrary, // the catalog takes no more connections
+		wire.CodeTooManyConnections, wire.CodeOutOfDescriptors, wire.CodeStatements, wire.CodeInternal, wire.CodeFork,
+		wire.CodeShutdown, wire.CodeNoCatalog, wire.CodeNoCatalogServer, wire.CodeNoDatabase, wire.CodeDatabaseConnect,
+		wire.CodeDatabaseNotOpen, wire.CodeResourceDown, wire.CodeStaging, wire.CodeUnixTimeout,
+		// Another server, of the resource or the zone, cannot be reached.
+		wire.CodeReplicaInaccessible, wire.CodeHostName, wire.CodeServerToServer, wire.CodeHostConnect, wire.CodeHostTimeout,
+		wire.CodeSocketTimeout, wire.CodeSocketRead, wire.CodeSocketWrite, wire.CodeSocketConnect, wire.CodeSocket,
+		wire.CodeConnectionRefused, wire.CodeRemoteConnect, wire.CodeZoneConnect,
+	},
 }
+
+// codeKinds is kindCodes the other way round.
+var codeKinds = func() map[int]remote.Kind {
+	all := map[int]remote.Kind{}
+	for kind, codes := range kindCodes {
+		for _, c := range codes {
+			all[c] = kind
+		}
+	}
+	return all
+}()
 
 // errnoKinds is the table for codes that carry an error of the server's storage.
 var errnoKinds = map[syscall.Errno]remote.Kind{
@@ -84,7 +94,16 @@ var errnoKinds = map[syscall.Errno]remote.Kind{
 	syscall.ENFILE:       remote.Unavailable,
 	syscall.EBUSY:        remote.Locked,
 	syscall.EIO:          remote.Unavailable,
+	syscall.EAGAIN:       remote.Unavailable,
+	syscall.ENOMEM:       remote.Unavailable,
+	syscall.ESTALE:       remote.Unavailable,
+	syscall.EPIPE:        remote.Unavailable,
 	syscall.ETIMEDOUT:    remote.Unavailable,
+	syscall.ECONNRESET:   remote.Unavailable,
+	syscall.ECONNREFUSED: remote.Unavailable,
+	syscall.EHOSTUNREACH: remote.Unavailable,
+	syscall.ENETUNREACH:  remote.Unavailable,
+	syscall.EHOSTDOWN:    remote.Unavailable,
 }
 
 // kindOf returns the Kind of a server's refusal.
@@ -98,6 +117,24 @@ func kindOf(e *wire.Error) remote.Kind {
 	return remote.Other
 }
 
+// atRest tells what it means that the server has no replica to open, for which it has one
+// code: if nobody writes the object, its storage cannot be reached or is full.
+func (b *Backend) atRest(ctx context.Context, s *session, op, rel string, err error) error {
+	if code(err) != wire.CodeHierarchy {
+		return err
+	}
+	f, lookErr := b.lookAt(ctx, s, b.full(rel))
+	if lookErr != nil {
+		return err
+	}
+	if f.object != nil {
+		if _, state := f.object.best(); state == writing {
+			return err
+		}
+	}
+	return &remote.Error{Op: op, Path: rel, Kind: remote.Unavailable, Err: err}
+}
+
 // fail turns what a call returned into the contract's error. change tells that the
 // call may have altered something.
 func fail(ctx context.Context, op, rel string, change bool, err error) error {
@@ -105,6 +142,7 @@ func fail(ctx context.Context, op, rel string, change bool, err error) error {
 		done    *remote.Error
 		refused *wire.Error
 		broken  *wire.BrokenError
+		blind   unseen
 	)
 	switch {
 	case err == nil:
@@ -113,6 +151,8 @@ func fail(ctx context.Context, op, rel string, change bool, err error) error {
 		return err
 	case errors.As(err, &refused):
 		return &remote.Error{Op: op, Path: rel, Kind: kindOf(refused), Err: err}
+	case errors.As(err, &blind):
+		return &remote.Error{Op: op, Path: rel, Kind: kindOfErr(blind.err), Err: err, Unsure: change}
 	}
 	if ended := remote.ContextErr(ctx); ended != nil {
 		return ended

@@ -13,18 +13,24 @@ import (
 	"github.com/meshmount/meshmount/remote/irods/wire"
 )
 
-// finish makes the last calls, those for the time with them if they are likely needed,
-// and looks at the result, all in one round trip.
+// finish makes the last calls, with the one for the time if that is likely needed, and
+// looks at the result, all in one round trip. The time waits if the object may yet turn
+// out to be somebody else's.
 func (u *upload) finish(ctx context.Context, s *session, last []*wire.Call) (found, error) {
 	calls, touched := slices.Clone(last), false
-	if t := u.opts.Attrs.MTime; t != nil && t.Unix() != u.b.clock.now().Unix() {
-		touch, err := touchCall(u.path, *t)
+	opened := last[0].API != wire.APIDataObjPut
+	if t := u.opts.Attrs.MTime; opened && keeps(t) && t.Unix() != u.b.clock.now().Unix() {
+		touch, err := touchCall(u.path, *t, anyReplica)
 		if err != nil {
 			return found{}, err
 		}
 		calls, touched = append(calls, touch), true
 	}
-	g := u.b.glance(u.path)
+	joins, err := u.b.joins(ctx, s)
+	if err != nil {
+		return found{}, err
+	}
+	g := u.b.glance(u.path, joins)
 	cursors := g.cursors()
 	n := len(calls)
 	for _, c := range cursors {
@@ -50,7 +56,7 @@ func (u *upload) finish(ctx context.Context, s *session, last []*wire.Call) (fou
 	}
 	f, err := g.result(ctx, s)
 	if err == nil {
-		err = u.b.permit(ctx, s, f)
+		err = u.b.permit(ctx, s, g, f)
 	}
 	if err == nil {
 		err = u.verify(f)
@@ -82,6 +88,9 @@ func (u *upload) refused(ctx context.Context, s *session, err error) error {
 	if code(err) == 0 || u.made {
 		return err
 	}
+	if code(err) == wire.CodeHashType {
+		return err // it has the bytes
+	}
 	switch kindOfErr(err) {
 	case remote.Corrupt, remote.NoSpace, remote.TooLarge, remote.Unavailable, remote.Other:
 		return err // the server may have begun
@@ -89,9 +98,13 @@ func (u *upload) refused(ctx context.Context, s *session, err error) error {
 	state := u.state
 	u.state = untouched
 	if state == making {
-		return u.b.explainNew(ctx, s, "put", u.rel, err)
+		err = u.b.explainNew(ctx, s, "put", u.rel, err)
+		if remote.KindOf(err) == remote.Exist && !u.opts.Cond.NotExist { // it was not there just now
+			err = &remote.Error{Op: "put", Path: u.rel, Kind: remote.Unavailable, Err: errors.Unwrap(err)}
+		}
+		return err
 	}
-	return err
+	return u.b.atRest(ctx, s, "put", u.rel, err)
 }
 
 // verify compares what the catalog says with what was sent.
@@ -108,10 +121,10 @@ func (u *upload) verify(f found) error {
 		return bad(remote.Locked, "somebody else has begun to write it")
 	case state == whole && r.size == u.src.Size() && u.sameSum(parseChecksum(r.checksum)):
 		return nil
-	}
-	u.wrong, u.state = f.object.id, making
-	if u.old != nil {
-		u.state = altering
+	case state == whole && u.expected() != "" && u.opts.Cond.NotExist:
+		return bad(remote.Exist, "somebody else has written it since")
+	case state == whole && u.expected() != "": // the server has compared the bytes
+		return bad(remote.Conflict, "somebody else has written it since")
 	}
 	return bad(remote.Corrupt, "the server has %d bytes with the checksum %q, sent were %d with %s",
 		r.size, r.checksum, u.src.Size(), u.sum.Hex)
@@ -144,10 +157,7 @@ func (u *upload) attributes(ctx context.Context, s *session, f found) (found, er
 	if err != nil || len(calls) == 0 {
 		return f, err
 	}
-	if err := pipeline(ctx, s, calls...); err != nil {
-		return f, err
-	}
-	again, err := u.b.lookAt(ctx, s, u.path)
+	again, err := u.b.after(ctx, s, u.path, calls)
 	if err == nil && again.object == nil {
 		err = &remote.Error{Op: "put", Path: u.rel, Kind: remote.Unavailable, Unsure: true, Err: errors.New("the object is gone after its writing")}
 	}
@@ -161,8 +171,11 @@ const (
 	cleanUpPause = 50 * time.Millisecond
 )
 
-// cleanUp looks at what a failed upload has left, and returns its error. A new object is
-// removed; an old one that was altered is noted, so that it can be written again.
+// cleanUp looks at what a failed upload has left, and returns its error. A new object
+// that is torn is removed if it is certainly ours; everything else that is torn is noted,
+// so that it can be written again. What is whole is left alone: it may be somebody
+// else's, or ours and only the answer was lost. If it is still the old one, it is noted
+// nevertheless: a server may begin with what it was asked after its client is gone.
 func (u *upload) cleanUp(ctx context.Context, err error) error {
 	if u.state == untouched || u.state == stored {
 		return err
@@ -172,27 +185,34 @@ func (u *upload) cleanUp(ctx context.Context, err error) error {
 	f, lookErr := u.remains(ctx)
 	tear := tear{fresh: u.old == nil, base: u.opts.Cond.Version}
 	switch {
-	case lookErr != nil:
-	case f.object == nil:
-		return sure(err)
-	default:
-		tear.id = f.object.id
-		_, state := f.object.best()
-		if state == whole && u.wrong != f.object.id {
-			if u.old == nil || f.object.version() == u.old.version() {
-				return err // complete, somebody else's, or as it was
-			}
+	case lookErr == nil && f.object == nil:
+		if !unsure(err) {
+			return err
 		}
-		tear.after = f.object.version()
-		if u.old == nil && f.object.owner == u.b.ownerName() && u.removed(ctx) {
+	case lookErr == nil:
+		if _, state := f.object.best(); state == whole {
+			if u.old == nil || f.object.version() != u.old.version() || !unsure(err) {
+				return err
+			}
+			break
+		}
+		if u.old == nil && u.certain(err) && u.removed(ctx) {
 			return sure(err)
 		}
 	}
-	if u.old != nil {
+	if f.object != nil {
+		tear.id = f.object.id
+	} else if u.old != nil {
 		tear.id = u.old.id
 	}
 	u.b.tears.note(u.path, tear)
 	return err
+}
+
+// certain tells whether a new object is ours: the server said so, or refused the bytes
+// that it had taken, or nothing was there before.
+func (u *upload) certain(err error) bool {
+	return u.made || u.alone || code(err) == wire.CodeChecksum
 }
 
 // remains waits until the server has noticed that a writer has died, which it does at
@@ -244,7 +264,7 @@ type tear struct {
 	id    int64  // 0 if it is not known
 	fresh bool   // it is new
 	base  string // the version that was to be replaced, by the caller's condition
-	after string // the version that was left, if it could be seen
+	link  bool   // it was to become a link
 }
 
 func (t *tears) note(path string, x tear) {
@@ -264,6 +284,13 @@ func (t *tears) has(path string) bool {
 	return ok
 }
 
+// half tells whether a link was left half at the path.
+func (t *tears) half(path string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.list[path].link
+}
+
 // mend forgets a tear.
 func (t *tears) mend(path string) {
 	t.mu.Lock()
@@ -280,7 +307,7 @@ func (t *tears) ours(path string, o *object, cond remote.Cond) bool {
 	if !ok || tear.id != 0 && tear.id != o.id {
 		return false
 	}
-	if _, state := o.best(); state != torn && o.version() != tear.after {
+	if _, state := o.best(); state != torn {
 		return false
 	}
 	return cond.NotExist == tear.fresh && cond.Version == tear.base

@@ -2,61 +2,74 @@ package irods
 
 import (
 	"context"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/meshmount/meshmount/remote/irods/wire"
 )
 
-// identity is who we are to the catalog of the branch's zone: the user and the groups.
+// identity is what the catalog of the branch's zone knows about us.
 type identity struct {
-	mu  sync.Mutex
-	ids string // as a condition: "in ('10','11')"
-	at  time.Time
+	mu    sync.Mutex
+	known bool
+	joins bool
 }
-
-// idLife is how long the membership in groups is taken for unchanged.
-const idLife = 10 * time.Minute
 
 // ownerName is how the catalog names the user as an owner.
 func (b *Backend) ownerName() string { return b.opts.User + "#" + b.opts.Zone }
 
-// idCondition returns the condition that a column is the user or one of the user's
-// groups. The catalog has each user as a member of a group of its own.
-func (b *Backend) idCondition(ctx context.Context, s *session) (string, error) {
+// joins tells whether the levels of access can be had together with what they are for:
+// then there is a row for each level that the user or one of the user's groups has, and
+// none for what the user has no access to. That is what the server shows anyway, but to
+// an administrator it shows all.
+func (b *Backend) joins(ctx context.Context, s *session) (bool, error) {
 	who := &b.who
 	who.mu.Lock()
-	ids, fresh := who.ids, time.Since(who.at) < idLife
+	known, joins := who.known, who.joins
 	who.mu.Unlock()
-	if ids != "" && fresh {
-		return ids, nil
+	if known {
+		return joins, nil
 	}
-	c := ask(b.zone, wire.ColUserGroupID).equal(wire.ColUserName, b.opts.User).equal(wire.ColUserZone, b.opts.Zone)
-	var list []string
-	for {
-		more, err := c.next(ctx, s)
-		if err != nil {
-			return "", err
-		}
-		if !more {
-			break
-		}
-		id, err := c.number(wire.ColUserGroupID)
-		if err != nil {
-			return "", err
-		}
-		list = append(list, "'"+strconv.FormatInt(id, 10)+"'")
+	c := ask(b.zone, wire.ColUserType).equal(wire.ColUserName, b.opts.User).equal(wire.ColUserZone, b.opts.Zone)
+	more, err := c.next(ctx, s)
+	if err != nil {
+		return false, err
 	}
-	if len(list) == 0 {
-		list = []string{"'-1'"} // an administrator of another kind: no access of its own
-	}
-	ids = "in (" + strings.Join(list, ",") + ")"
 	who.mu.Lock()
 	defer who.mu.Unlock()
-	who.ids, who.at = ids, time.Now()
-	return ids, nil
+	who.known, who.joins = true, more && c.text(wire.ColUserType) != "rodsadmin"
+	return who.joins, nil
+}
+
+// ofObjects restricts the levels of access to objects to ours. The catalog has each user
+// as a member of a group of its own.
+func (b *Backend) ofObjects(c *cursor) *cursor {
+	return c.equal(wire.ColDataAccessUserName, b.opts.User).equal(wire.ColDataAccessUserZone, b.opts.Zone)
+}
+
+// ofColls is ofObjects for collections.
+func (b *Backend) ofColls(c *cursor) *cursor {
+	return c.equal(wire.ColCollAccessUserName, b.opts.User).equal(wire.ColCollAccessUserZone, b.opts.Zone)
+}
+
+// askObjects asks for objects, with our levels of access if they can be joined.
+func (b *Backend) askObjects(joins bool) *cursor {
+	c := ask(b.zone, objectColumns...)
+	if joins {
+		c.in.Select(wire.ColDataAccessType)
+		b.ofObjects(c)
+	}
+	return c.orderBy(wire.ColDataID)
+}
+
+// askColls is askObjects for collections.
+func (b *Backend) askColls(joins bool) *cursor {
+	c := ask(b.zone, collColumns...)
+	if joins {
+		c.in.Select(wire.ColCollAccessType)
+		b.ofColls(c)
+	}
+	return c.orderBy(wire.ColCollID)
 }
 
 // clock knows how far the server's clock is from ours.

@@ -2,6 +2,7 @@ package irods
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -14,13 +15,16 @@ import (
 // alike, so that nothing has to be remembered. What is seldom needed is asked for when
 // the first row needs it: permissions on what belongs to others, marks of collections.
 type listing struct {
-	b      *Backend
-	s      *session
-	rel    string
-	path   string
-	object *object // read, but perhaps not yet with all replicas
-	name   string
-	out    *outbox
+	b     *Backend
+	s     *session
+	joins bool
+	rel   string
+	path  string
+	out   *outbox
+
+	object *object // read, but perhaps not yet with all its rows
+	coll   *collection
+	name   string // of either
 
 	objects, colls *cursor
 	marks          side // of the present table
@@ -35,9 +39,10 @@ type side struct {
 	over    bool
 }
 
-// List implements remote.Backend. A collection of up to 4,000 replicas takes three
-// questions in one round trip; where it has collections, or what belongs to somebody
-// else, the marks and permissions of those take more.
+// List implements remote.Backend. A collection with up to 2,500 replicas takes three
+// questions in one round trip, and each 2,500 replicas more take another; the marks of
+// collections in it take one more. (Replicas count twice where we have two levels of
+// access, our own and that of a group.) For an administrator permissions take more.
 func (b *Backend) List(ctx context.Context, dir string, yield func(remote.Entry) error) error {
 	const op = "list"
 	if err := b.check(op, dir); err != nil {
@@ -96,9 +101,14 @@ func (o *outbox) empty() error {
 
 // run asks the questions and goes through the rows.
 func (l *listing) run(ctx context.Context) error {
-	l.objects = ask(l.b.zone, objectColumns...).orderBy(wire.ColDataID).equal(wire.ColCollName, l.path)
-	l.colls = ask(l.b.zone, collColumns...).orderBy(wire.ColCollID).equal(wire.ColCollParentName, l.path)
-	l.marks = side{id: wire.ColDataID, c: ask(l.b.zone, wire.ColMetaDataName, wire.ColMetaDataValue).
+	joins, err := l.b.joins(ctx, l.s)
+	if err != nil {
+		return err
+	}
+	l.joins = joins
+	l.objects = l.b.askObjects(joins).most(pageRows).equal(wire.ColCollName, l.path)
+	l.colls = l.b.askColls(joins).most(pageRows).equal(wire.ColCollParentName, l.path)
+	l.marks = side{id: wire.ColDataID, c: ask(l.b.zone, wire.ColMetaDataName, wire.ColMetaDataValue).most(pageRows).
 		orderBy(wire.ColDataID).equal(wire.ColCollName, l.path).where(wire.ColMetaDataName, ourMarks)}
 	start := time.Now()
 	if err := begin(ctx, l.s, l.objects, l.colls, l.marks.c); err != nil {
@@ -173,10 +183,10 @@ func (l *listing) flush(ctx context.Context) error {
 		return nil
 	})
 	if err == nil {
-		o.level, err = l.level(ctx, o.id, o.owner, func(ids string) side {
-			return side{id: wire.ColDataID, c: ask(l.b.zone, wire.ColDataAccessType).
-				orderBy(wire.ColDataID).equal(wire.ColCollName, l.path).where(wire.ColDataAccessUserID, ids)}
-		}, wire.ColDataAccessType)
+		err = l.level(ctx, o.id, &o.level, wire.ColDataAccessType, func() side {
+			c := ask(l.b.zone, wire.ColDataAccessType).most(pageRows).orderBy(wire.ColDataID)
+			return side{id: wire.ColDataID, c: l.b.ofObjects(c.equal(wire.ColCollName, l.path))}
+		})
 	}
 	if err != nil {
 		return err
@@ -188,31 +198,53 @@ func (l *listing) flush(ctx context.Context) error {
 func (l *listing) runColls(ctx context.Context) error {
 	for {
 		more, err := l.colls.next(ctx, l.s)
-		if err != nil || !more {
-			return err
-		}
-		x, err := readColl(l.colls)
 		if err != nil {
 			return err
 		}
-		dir, name := splitFull(strings.Clone(l.colls.text(wire.ColCollName)))
-		rel := remote.Join(l.rel, name)
-		if dir != l.path || !l.usable(rel) {
+		if !more {
+			return l.flushColl(ctx)
+		}
+		id, err := l.colls.number(wire.ColCollID)
+		if err != nil {
+			return err
+		}
+		if l.coll != nil && l.coll.id == id {
+			if err := l.coll.addLevel(l.colls); err != nil {
+				return err
+			}
 			continue
 		}
-		if err := l.collFacts(ctx, x); err != nil {
+		if err := l.flushColl(ctx); err != nil {
 			return err
 		}
-		if err := l.out.add(l.b.collEntry(rel, x)); err != nil {
+		if l.coll, err = readColl(l.colls); err != nil {
 			return err
 		}
+		_, l.name = splitFull(strings.Clone(l.colls.text(wire.ColCollName)))
 	}
+}
+
+// flushColl yields the collection whose levels are complete.
+func (l *listing) flushColl(ctx context.Context) error {
+	x := l.coll
+	if x == nil {
+		return nil
+	}
+	l.coll = nil
+	rel := remote.Join(l.rel, l.name)
+	if !l.usable(rel) {
+		return nil
+	}
+	if err := l.collFacts(ctx, x); err != nil {
+		return err
+	}
+	return l.out.add(l.b.collEntry(rel, x))
 }
 
 // collFacts finds marks and level of a collection.
 func (l *listing) collFacts(ctx context.Context, x *collection) error {
 	if l.marks.c == nil {
-		l.marks = side{id: wire.ColCollID, c: ask(l.b.zone, wire.ColMetaCollName, wire.ColMetaCollValue).
+		l.marks = side{id: wire.ColCollID, c: ask(l.b.zone, wire.ColMetaCollName, wire.ColMetaCollValue).most(pageRows).
 			orderBy(wire.ColCollID).equal(wire.ColCollParentName, l.path).where(wire.ColMetaCollName, ourMarks)}
 	}
 	err := l.marks.rows(ctx, l.s, x.id, func(c *cursor) error {
@@ -220,32 +252,28 @@ func (l *listing) collFacts(ctx context.Context, x *collection) error {
 		return nil
 	})
 	if err == nil {
-		x.level, err = l.level(ctx, x.id, x.owner, func(ids string) side {
-			return side{id: wire.ColCollID, c: ask(l.b.zone, wire.ColCollAccessType).
-				orderBy(wire.ColCollID).equal(wire.ColCollParentName, l.path).where(wire.ColCollAccessUserID, ids)}
-		}, wire.ColCollAccessType)
+		err = l.level(ctx, x.id, &x.level, wire.ColCollAccessType, func() side {
+			c := ask(l.b.zone, wire.ColCollAccessType).most(pageRows).orderBy(wire.ColCollID)
+			return side{id: wire.ColCollID, c: l.b.ofColls(c.equal(wire.ColCollParentName, l.path))}
+		})
 	}
 	return err
 }
 
-// level returns the highest level on a row of the user and the groups.
-func (l *listing) level(ctx context.Context, id int64, owner string, question func(ids string) side, column int) (level int, err error) {
-	if owner == l.b.ownerName() {
-		return levelOwn, nil
+// level finds out the highest level of the user and the groups, if it did not come with
+// the entry.
+func (l *listing) level(ctx context.Context, id int64, level *int, column int, question func() side) error {
+	if l.joins {
+		return nil
 	}
 	if l.levels.c == nil {
-		ids, err := l.b.idCondition(ctx, l.s)
-		if err != nil {
-			return 0, err
-		}
-		l.levels = question(ids)
+		l.levels = question()
 	}
-	err = l.levels.rows(ctx, l.s, id, func(c *cursor) error {
+	return l.levels.rows(ctx, l.s, id, func(c *cursor) error {
 		n, err := c.number(column)
-		level = max(level, int(n))
+		*level = max(*level, int(n))
 		return err
 	})
-	return level, err
 }
 
 // usable tells whether a name can be shown in the tree.
@@ -267,6 +295,15 @@ func (l *listing) mustExist(ctx context.Context) error {
 		return &remote.Error{Op: "list", Path: l.rel, Kind: remote.NotDir}
 	case f.coll == nil:
 		return &remote.Error{Op: "list", Path: l.rel, Kind: remote.NotExist}
+	}
+	return f.coll.listable(l.rel)
+}
+
+// listable tells whether the catalog has what is in a collection.
+func (x *collection) listable(rel string) error {
+	if x.special {
+		return &remote.Error{Op: "list", Path: rel, Kind: remote.Unsupported,
+			Err: errors.New("a mounted or linked collection: the catalog does not have its entries")}
 	}
 	return nil
 }

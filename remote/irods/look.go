@@ -3,6 +3,7 @@ package irods
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"time"
 
@@ -18,16 +19,17 @@ type found struct {
 
 // glance is the questions that tell what lies at a path.
 type glance struct {
+	joins                  bool
 	objects, colls         *cursor
 	objectMarks, collMarks *cursor
 }
 
-func (b *Backend) glance(path string) *glance {
+func (b *Backend) glance(path string, joins bool) *glance {
 	dir, name := splitFull(path)
 	return &glance{
-		objects: ask(b.zone, objectColumns...).orderBy(wire.ColDataID).
-			equal(wire.ColCollName, dir).equal(wire.ColDataName, name),
-		colls: ask(b.zone, append(collColumns, wire.ColCollID)...).equal(wire.ColCollName, path),
+		joins:   joins,
+		objects: b.askObjects(joins).equal(wire.ColCollName, dir).equal(wire.ColDataName, name),
+		colls:   b.askColls(joins).equal(wire.ColCollName, path),
 		objectMarks: ask(b.zone, wire.ColMetaDataName, wire.ColMetaDataValue).
 			equal(wire.ColCollName, dir).equal(wire.ColDataName, name).where(wire.ColMetaDataName, ourMarks),
 		collMarks: ask(b.zone, wire.ColMetaCollName, wire.ColMetaCollValue).
@@ -51,15 +53,29 @@ func (g *glance) result(ctx context.Context, s *session) (found, error) {
 		}
 		return found{object: o}, err
 	}
-	more, err := g.colls.next(ctx, s)
-	if err != nil || !more {
-		return found{}, err
-	}
-	x, err := readColl(g.colls)
-	if err == nil {
+	x, err := readOneColl(ctx, s, g.colls)
+	if err == nil && x != nil {
 		err = readMarks(ctx, s, g.collMarks, wire.ColMetaCollName, wire.ColMetaCollValue, &x.marks)
 	}
 	return found{coll: x}, err
+}
+
+// readOneColl reads one collection with all its levels; nil if there is none.
+func readOneColl(ctx context.Context, s *session, c *cursor) (x *collection, err error) {
+	for {
+		more, err := c.next(ctx, s)
+		switch {
+		case err != nil || !more:
+			return x, err
+		case x == nil:
+			x, err = readColl(c)
+		default:
+			err = x.addLevel(c)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
 }
 
 // readAlike reads one object with all its replicas; nil if there is none.
@@ -90,13 +106,17 @@ func readMarks(ctx context.Context, s *session, c *cursor, name, value int, into
 	}
 }
 
-// look tells what lies at each of some paths of the zone, in one round trip and, where
-// somebody else is the owner, another one for the permissions.
+// look tells what lies at each of some paths of the zone, in one round trip; for an
+// administrator, the permissions take another one for each path.
 func (b *Backend) look(ctx context.Context, s *session, paths ...string) ([]found, error) {
+	joins, err := b.joins(ctx, s)
+	if err != nil {
+		return nil, err
+	}
 	glances := make([]*glance, len(paths))
 	var all []*cursor
 	for i, p := range paths {
-		glances[i] = b.glance(p)
+		glances[i] = b.glance(p, joins)
 		all = append(all, glances[i].cursors()...)
 	}
 	start := time.Now()
@@ -110,7 +130,7 @@ func (b *Backend) look(ctx context.Context, s *session, paths ...string) ([]foun
 		if results[i], err = g.result(ctx, s); err != nil {
 			return nil, err
 		}
-		if err := b.permit(ctx, s, results[i]); err != nil {
+		if err := b.permit(ctx, s, g, results[i]); err != nil {
 			return nil, err
 		}
 	}
@@ -126,34 +146,72 @@ func (b *Backend) lookAt(ctx context.Context, s *session, path string) (found, e
 	return list[0], nil
 }
 
-// permit finds out the level of access to what was found.
-func (b *Backend) permit(ctx context.Context, s *session, f found) error {
+// unseen is the error of a look after a change that the server has made.
+type unseen struct{ err error }
+
+func (u unseen) Error() string { return "it was made, but then: " + u.err.Error() }
+
+// after makes calls that change something and then tells what lies at a path, in one
+// round trip. The first refusal of a call is the error; that of the look is unseen.
+func (b *Backend) after(ctx context.Context, s *session, path string, calls []*wire.Call) (f found, err error) {
+	joins, err := b.joins(ctx, s)
+	if err != nil {
+		return f, err
+	}
+	g := b.glance(path, joins)
+	cursors := g.cursors()
+	all := slices.Clone(calls)
+	for _, c := range cursors {
+		all = append(all, c.page())
+	}
+	results, err := s.conn.Pipeline(ctx, all)
+	for _, r := range results[:min(len(results), len(calls))] {
+		if r.Err != nil {
+			return f, r.Err
+		}
+	}
+	if err != nil {
+		return f, err
+	}
+	for i, c := range cursors {
+		if err == nil {
+			err = c.took(results[len(calls)+i].Err)
+		}
+	}
+	if err == nil {
+		f, err = g.result(ctx, s)
+	}
+	if err == nil {
+		err = b.permit(ctx, s, g, f)
+	}
+	if code(err) != 0 {
+		err = unseen{err}
+	}
+	return f, err
+}
+
+// permit finds out the level of access to what was found, if it did not come with it.
+func (b *Backend) permit(ctx context.Context, s *session, g *glance, f found) error {
 	switch {
-	case f.object != nil && f.object.owner == b.ownerName():
-		f.object.level = levelOwn
-	case f.coll != nil && f.coll.owner == b.ownerName():
-		f.coll.level = levelOwn
+	case g.joins:
 	case f.object != nil:
-		return b.askLevel(ctx, s, &f.object.level, wire.ColDataAccessType, wire.ColDataAccessUserID, wire.ColDataID, f.object.id)
+		c := ask(b.zone, wire.ColDataAccessType).equal(wire.ColDataID, strconv.FormatInt(f.object.id, 10))
+		return readLevel(ctx, s, b.ofObjects(c), wire.ColDataAccessType, &f.object.level)
 	case f.coll != nil:
-		return b.askLevel(ctx, s, &f.coll.level, wire.ColCollAccessType, wire.ColCollAccessUserID, wire.ColCollID, f.coll.id)
+		c := ask(b.zone, wire.ColCollAccessType).equal(wire.ColCollID, strconv.FormatInt(f.coll.id, 10))
+		return readLevel(ctx, s, b.ofColls(c), wire.ColCollAccessType, &f.coll.level)
 	}
 	return nil
 }
 
-// askLevel asks for the highest level that the user or a group has.
-func (b *Backend) askLevel(ctx context.Context, s *session, level *int, levelCol, userCol, idCol int, id int64) error {
-	ids, err := b.idCondition(ctx, s)
-	if err != nil {
-		return err
-	}
-	c := ask(b.zone, levelCol).equal(idCol, strconv.FormatInt(id, 10)).where(userCol, ids)
+// readLevel reads the highest level that the user or a group has.
+func readLevel(ctx context.Context, s *session, c *cursor, column int, level *int) error {
 	for {
 		more, err := c.next(ctx, s)
 		if err != nil || !more {
 			return err
 		}
-		n, err := c.number(levelCol)
+		n, err := c.number(column)
 		if err != nil {
 			return err
 		}
@@ -172,8 +230,7 @@ func (b *Backend) entry(op, rel string, f found) (remote.Entry, error) {
 	return remote.Entry{}, &remote.Error{Op: op, Path: rel, Kind: remote.NotExist}
 }
 
-// Stat implements remote.Backend. It is one round trip, and one more for what belongs
-// to somebody else.
+// Stat implements remote.Backend. It is one round trip; for an administrator it is two.
 func (b *Backend) Stat(ctx context.Context, path string) (e remote.Entry, err error) {
 	const op = "stat"
 	if err := b.check(op, path); err != nil {

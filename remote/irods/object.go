@@ -14,7 +14,6 @@ import (
 // object is a data object as the catalog describes it.
 type object struct {
 	id       int64
-	owner    string // "name#zone"
 	mode     uint32 // from the time of its making, 0 if unknown
 	replicas []replica
 	marks    marks
@@ -32,11 +31,11 @@ type replica struct {
 
 // collection is a collection as the catalog describes it.
 type collection struct {
-	id    int64
-	owner string
-	mtime int64
-	marks marks
-	level int
+	id      int64
+	mtime   int64
+	marks   marks
+	level   int
+	special bool // mounted or linked: the catalog does not have what is in it
 }
 
 // marks are the AVUs in which the adapter keeps what the catalog has no place for.
@@ -65,19 +64,20 @@ func (m *marks) bits(fallback uint32) (mode uint32, known bool) {
 	if n, err := strconv.ParseUint(m.mode, 8, 32); err == nil {
 		return uint32(n) & 0o7777, true
 	}
+	const regular = 0o100000 // as the iCommands store it
+	fallback &^= regular
 	return fallback & 0o7777, fallback != 0 && fallback <= 0o7777
 }
 
-// objectColumns are what an object is read from, one row for each replica.
+// objectColumns are what an object is read from, one row for each replica, or for each
+// replica and level of access.
 var objectColumns = []int{
 	wire.ColDataName, wire.ColReplNum, wire.ColReplStatus, wire.ColDataSize, wire.ColDataModifyTime,
-	wire.ColDataChecksum, wire.ColDataOwnerName, wire.ColDataOwnerZone, wire.ColDataMode,
+	wire.ColDataChecksum, wire.ColDataMode,
 }
 
 // collColumns are what a collection is read from.
-var collColumns = []int{
-	wire.ColCollName, wire.ColCollModifyTime, wire.ColCollOwnerName, wire.ColCollOwnerZone,
-}
+var collColumns = []int{wire.ColCollName, wire.ColCollModifyTime, wire.ColCollType}
 
 // reader reads numbers from a row and keeps the first error.
 type reader struct {
@@ -96,10 +96,7 @@ func (r *reader) number(column int) int64 {
 // readObject makes an object from the present row, with its replica.
 func readObject(c *cursor) (*object, error) {
 	r := reader{c: c}
-	o := &object{
-		id:    r.number(wire.ColDataID),
-		owner: c.text(wire.ColDataOwnerName) + "#" + c.text(wire.ColDataOwnerZone),
-	}
+	o := &object{id: r.number(wire.ColDataID)}
 	if mode, err := strconv.ParseUint(c.text(wire.ColDataMode), 10, 32); err == nil {
 		o.mode = uint32(mode)
 	}
@@ -109,11 +106,16 @@ func readObject(c *cursor) (*object, error) {
 	return o, o.addReplica(c)
 }
 
-// addReplica adds the replica of the present row.
+// addReplica adds what the present row has of an object: a replica, a level, or both.
 func (o *object) addReplica(c *cursor) error {
 	r := reader{c: c}
+	o.level = max(o.level, int(r.number(wire.ColDataAccessType)))
+	number := int(r.number(wire.ColReplNum))
+	if r.err != nil || slices.ContainsFunc(o.replicas, func(have replica) bool { return have.number == number }) {
+		return r.err
+	}
 	o.replicas = append(o.replicas, replica{
-		number:   int(r.number(wire.ColReplNum)),
+		number:   number,
 		status:   int(r.number(wire.ColReplStatus)),
 		size:     r.number(wire.ColDataSize),
 		mtime:    r.number(wire.ColDataModifyTime),
@@ -126,11 +128,21 @@ func (o *object) addReplica(c *cursor) error {
 func readColl(c *cursor) (*collection, error) {
 	r := reader{c: c}
 	x := &collection{
-		id:    r.number(wire.ColCollID),
-		owner: c.text(wire.ColCollOwnerName) + "#" + c.text(wire.ColCollOwnerZone),
-		mtime: r.number(wire.ColCollModifyTime),
+		id:      r.number(wire.ColCollID),
+		mtime:   r.number(wire.ColCollModifyTime),
+		special: c.text(wire.ColCollType) != "",
 	}
-	return x, r.err
+	if r.err != nil {
+		return nil, r.err
+	}
+	return x, x.addLevel(c)
+}
+
+// addLevel adds the level of the present row.
+func (x *collection) addLevel(c *cursor) error {
+	n, err := c.number(wire.ColCollAccessType)
+	x.level = max(x.level, int(n))
+	return err
 }
 
 // condition is what the replicas of an object come to.
@@ -160,11 +172,16 @@ func (o *object) best() (replica, condition) {
 }
 
 // version returns the validator of an object's bytes. It holds the checksum as it is,
-// so that whoever reads the whole can check the bytes without another question.
+// so that whoever reads the whole can check the bytes without another question. Next to
+// a checksum that proves the bytes the time says nothing more, and changes without them:
+// between replicas, and when an object is moved to another collection.
 func (o *object) version() string {
 	r, state := o.best()
-	v := strconv.FormatInt(o.id, 10) + "." + strconv.FormatInt(r.mtime, 10) + "." +
-		strconv.FormatInt(r.size, 10) + "." + r.checksum
+	mtime := ""
+	if !r.proved() {
+		mtime = strconv.FormatInt(r.mtime, 10)
+	}
+	v := strconv.FormatInt(o.id, 10) + "." + mtime + "." + strconv.FormatInt(r.size, 10) + "." + r.checksum
 	switch state {
 	case writing:
 		return "writing." + v
@@ -172,6 +189,12 @@ func (o *object) version() string {
 		return "torn." + v
 	}
 	return v
+}
+
+// proved tells whether the checksum is one that no other bytes have.
+func (r *replica) proved() bool {
+	h := remote.NewHash(parseChecksum(r.checksum).Algorithm)
+	return h != nil && h.Size() >= 16
 }
 
 // versionChecksum returns the checksum that a version holds, the zero value if none.
@@ -183,7 +206,9 @@ func versionChecksum(version string) remote.Checksum {
 	return parseChecksum(parts[3])
 }
 
-// Levels of access, as the catalog numbers them.
+// Levels of access, as the catalog numbers them. By the server's source, deleting takes
+// levelDelete, renaming levelOwn; what is made in a collection with inheritance has the
+// levels of the collection, and its maker no other.
 const (
 	levelRead   = 1050
 	levelModify = 1120
@@ -204,7 +229,10 @@ func access(level int, dir bool) remote.Access {
 		}
 	}
 	if level >= levelDelete {
-		a |= remote.AccessDelete | remote.AccessRename
+		a |= remote.AccessDelete
+	}
+	if level >= levelOwn {
+		a |= remote.AccessRename
 	}
 	return a
 }
@@ -212,6 +240,7 @@ func access(level int, dir bool) remote.Access {
 // objectEntry turns an object into an entry.
 func (b *Backend) objectEntry(rel string, o *object) remote.Entry {
 	r, state := o.best()
+	b.choices.note(o)
 	e := remote.Entry{
 		Path: rel, Type: remote.File, Size: r.size, MTime: time.Unix(r.mtime, 0),
 		Version: o.version(), ID: "d" + strconv.FormatInt(o.id, 10), Access: access(o.level, false),
@@ -223,7 +252,7 @@ func (b *Backend) objectEntry(rel string, o *object) remote.Entry {
 	case state == whole:
 		e.Checksum = parseChecksum(r.checksum)
 	}
-	e.Provisional = state == writing || state == whole && r.checksum == "" && b.clock.young(e.MTime)
+	e.Provisional = state != whole || !r.proved() && b.clock.young(e.MTime)
 	return e
 }
 

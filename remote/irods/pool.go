@@ -3,6 +3,7 @@ package irods
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -29,7 +30,6 @@ type pool struct {
 	waiting []*waiter             // first come, first served
 	ceiling ceiling
 	cost    time.Duration // of making a connection, the shortest seen
-	refused error         // a login refused for good
 
 	ctx   context.Context // ends with Close
 	stop  context.CancelFunc
@@ -100,7 +100,7 @@ func (p *pool) usable() error {
 	if p.closed {
 		return &remote.Error{Op: "connect", Kind: remote.BadHandle, Err: errClosed}
 	}
-	return p.refused
+	return nil
 }
 
 // patience is how long a call waits before another connection is made for it.
@@ -166,11 +166,7 @@ func (p *pool) leave(w *waiter) {
 // grow begins to make a connection if there are waiters for it and it is allowed.
 // Guarded by mu.
 func (p *pool) grow() {
-	have := p.open + p.dialing
-	if p.closed || p.refused != nil || have >= p.limit || p.dialing >= len(p.waiting) {
-		return
-	}
-	if have > 0 && have >= p.ceiling.most && time.Now().Before(p.ceiling.until) {
+	if p.closed || p.full() || p.dialing >= len(p.waiting) {
 		return
 	}
 	p.dialing++
@@ -179,39 +175,42 @@ func (p *pool) grow() {
 
 // connect makes a connection and hands it to a waiter.
 func (p *pool) connect() {
+	if s := p.establish(p.ctx); s != nil {
+		p.put(s)
+	}
+}
+
+// establish makes a connection, which dialing has counted already. nil: that failed.
+func (p *pool) establish(ctx context.Context) *session {
 	begin := time.Now()
-	s, err := p.dial(p.ctx)
+	s, err := p.dial(ctx)
 	took := time.Since(begin)
 	p.mu.Lock()
-	p.dialing--
-	if err == nil {
-		p.open++
-		if p.cost == 0 || took < p.cost {
-			p.cost = took
-		}
-		if p.open > p.ceiling.most {
-			p.ceiling = ceiling{}
-		}
-		p.mu.Unlock()
-		p.put(s)
-		return
-	}
 	defer p.mu.Unlock()
-	p.failed(err)
+	p.dialing--
+	if err != nil {
+		p.failed(err)
+		return nil
+	}
+	p.open++
+	if p.cost == 0 || took < p.cost {
+		p.cost = took
+	}
+	if p.open > p.ceiling.most {
+		p.ceiling = ceiling{}
+	}
+	return s
 }
 
 // failed settles what an attempt to connect means for those who wait. Guarded by mu.
 func (p *pool) failed(err error) {
-	if remote.KindOf(err) == remote.Auth {
-		p.refused = err
-	}
-	if p.open > 0 && p.refused == nil {
+	if p.open > 0 {
 		c := &p.ceiling
 		c.pause = min(max(2*c.pause, firstPause), longestPause)
 		c.most, c.until = p.open, time.Now().Add(c.pause)
 		return
 	}
-	if p.dialing > 0 && p.refused == nil {
+	if p.dialing > 0 {
 		return // another attempt is under way
 	}
 	for _, w := range p.waiting {
@@ -223,16 +222,24 @@ func (p *pool) failed(err error) {
 // put gives a connection back. One that is broken is dropped.
 func (p *pool) put(s *session) {
 	s.used = time.Now()
+	if p.settle(s) {
+		_ = s.conn.Close()
+	}
+}
+
+// settle finds out what becomes of a connection that is not in use any more. It tells
+// whether it is to be closed.
+func (p *pool) settle(s *session) (drop bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.busy, s)
 	switch {
 	case s.conn.Broken() || p.closed:
 		p.open--
-		_ = s.conn.Close()
 		if p.open+p.dialing == 0 {
 			p.grow()
 		}
+		return true
 	case len(p.waiting) > 0:
 		w := p.waiting[0]
 		p.waiting = p.waiting[1:]
@@ -241,28 +248,61 @@ func (p *pool) put(s *session) {
 	default:
 		p.free = append(p.free, s)
 	}
+	return false
 }
 
 // spare returns a connection only if there is one to be had without taking it from
-// calls that wait: a free one, or a new one if there is room. nil: there is none.
+// calls that wait: a free one, or a new one if there is room. nil: there is none, or ctx
+// has ended. Who calls it has a connection already, or another one like it has.
 func (p *pool) spare(ctx context.Context, object string) *session {
 	p.mu.Lock()
 	s := p.take(object)
-	have := p.open + p.dialing
-	room := !p.closed && p.refused == nil && have < p.limit && len(p.waiting) == 0 &&
-		(have < p.ceiling.most || !time.Now().Before(p.ceiling.until))
-	p.mu.Unlock()
+	room := p.usable() == nil && !p.full() && len(p.waiting) <= p.dialing
 	if s != nil || !room {
+		p.mu.Unlock()
 		return s
 	}
-	s, err := p.get(ctx, object)
-	if err != nil {
+	p.dialing++
+	made := make(chan *session)
+	p.tasks.Go(func() {
+		s := p.establish(p.ctx)
+		select {
+		case made <- s:
+		case <-ctx.Done():
+			if s != nil {
+				p.put(s)
+			}
+		}
+	})
+	p.mu.Unlock()
+	select {
+	case s = <-made:
+	case <-ctx.Done():
 		return nil
+	}
+	if s != nil {
+		p.use(s)
 	}
 	return s
 }
 
-// sweep closes connections and descriptors that nobody uses.
+// full tells whether no more connections can be made now. Guarded by mu.
+func (p *pool) full() bool {
+	have := p.open + p.dialing
+	return have >= p.limit || have > 0 && have >= p.ceiling.most && time.Now().Before(p.ceiling.until)
+}
+
+// use notes that a new connection is in use.
+func (p *pool) use(s *session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.busy[s] = struct{}{}
+	if p.closed {
+		_ = s.conn.Close() // who uses it drops it
+	}
+}
+
+// sweep closes connections that nobody uses, with what is open on them.
 func (p *pool) sweep() {
 	ticker := time.NewTicker(max(p.idle/4, 10*time.Millisecond))
 	defer ticker.Stop()
@@ -318,13 +358,11 @@ func (p *pool) close() {
 		w.got <- grant{err: &remote.Error{Op: "connect", Kind: remote.BadHandle, Err: errClosed}}
 	}
 	p.waiting = nil
-	for s := range p.busy {
-		_ = s.conn.Close() // the call under way fails, and drops it
-	}
+	busy := slices.Collect(maps.Keys(p.busy))
 	p.mu.Unlock()
 	p.stop()
-	for _, s := range free {
-		_ = s.conn.Close()
+	for _, s := range append(free, busy...) {
+		_ = s.conn.Close() // calls under way fail, and drop it
 	}
 	p.tasks.Wait()
 }

@@ -2,9 +2,10 @@ package irods
 
 import (
 	"context"
-	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/meshmount/meshmount/remote"
@@ -14,12 +15,20 @@ import (
 // An object is overwritten in place, so that it keeps its identifier, permissions and
 // AVUs. What that is worth when somebody dies:
 //
-//   - Up to oneCallSize the bytes go in one call, which the server carries out only when
+//   - Up to pieceSize the bytes go in one call, which the server carries out only when
 //     it has all of it: the death of this process or of the network leaves the old
 //     content or the new.
 //   - More than that is written piece by piece. The replica is locked meanwhile, and
 //     stale if the writer dies: readers of this package take that for torn, never for
 //     content. A new object that dies is removed again, if there is somebody to do it.
+//
+// Cond.Version is compared with the catalog before anything else, which leaves a gap
+// until the bytes are there. A large object that does not become shorter is written
+// without that gap: it is opened for writing without cutting it, which locks it, then it
+// is compared, and given back as it was if somebody has come first. (The server itself
+// reads the catalog before it locks; a writer who begins and ends in those milliseconds
+// goes unnoticed.) One that becomes shorter is cut when it is opened, and small ones
+// take one call.
 //
 // An object that this process has torn may be written again although its version is not
 // the one that the caller knows; see tears.
@@ -34,12 +43,15 @@ type upload struct {
 
 	data  []byte // the whole content, if it is small
 	small bool
+	text  string // the checksum of data, in the server's form
+	plain bool   // the server does not compare it
 	begun time.Time
 	old   *object         // what is overwritten
 	sum   remote.Checksum // of the bytes as they were sent
 	state uploadState
-	made  bool  // the server said that it has made an object for us
-	wrong int64 // identifier of an object whose bytes are not those that were sent
+	made  bool        // the server said that it has made an object for us
+	alone bool        // nothing was there when we looked
+	known *descriptor // of the object that is written, if the server was asked
 }
 
 // uploadState is how far an upload has come.
@@ -61,31 +73,42 @@ func (b *Backend) Put(ctx context.Context, path string, src remote.Source, opts 
 	if path == "/" {
 		return e, &remote.Error{Op: op, Path: path, Kind: remote.IsDir}
 	}
-	u := &upload{b: b, rel: path, path: b.full(path), src: src, opts: opts, begun: time.Now()}
-	if err := u.prepare(); err != nil {
-		return e, remote.E(op, path, remote.Other, err)
+	for {
+		u := &upload{b: b, rel: path, path: b.full(path), src: src, opts: opts, begun: time.Now(), plain: b.plain.Load()}
+		e, err := u.run(ctx)
+		if code(err) != wire.CodeHashType || u.plain {
+			return e, err
+		}
+		b.plain.Store(true)
 	}
-	err = b.do(ctx, op, path, true, func(s *session) error {
+}
+
+func (u *upload) run(ctx context.Context) (e remote.Entry, err error) {
+	const op = "put"
+	if err := u.prepare(); err != nil {
+		return e, remote.E(op, u.rel, remote.Other, err)
+	}
+	err = u.b.do(ctx, op, u.rel, true, func(s *session) error {
 		f, err := u.target(ctx, s)
 		if err == nil {
 			f, err = u.store(ctx, s, f)
 		}
 		if err == nil {
-			e, err = b.entry(op, path, f)
+			e, err = u.b.entry(op, u.rel, f)
 		}
 		return err
 	})
 	if err != nil {
 		return remote.Entry{}, u.cleanUp(ctx, err)
 	}
-	b.tears.mend(u.path)
+	u.b.tears.mend(u.path)
 	return e, nil
 }
 
 // prepare reads a small source, so that one that fails alters nothing.
 func (u *upload) prepare() error {
 	size := u.src.Size()
-	u.small = size <= oneCallSize
+	u.small = size <= int64(u.b.piece)
 	if !u.small {
 		return nil
 	}
@@ -101,21 +124,36 @@ func (u *upload) prepare() error {
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
 		err = fmt.Errorf("the source ends before %d bytes: %w", size, io.ErrUnexpectedEOF)
 	}
-	u.sum = parseChecksum(checksumOf(u.data))
+	u.text = checksumOf(u.data)
+	u.sum = parseChecksum(u.text)
 	return err
 }
 
-// target looks at what is there, unless the server can be left to refuse anything, and
-// checks the conditions.
+// expected returns the checksum that the server is to find, "" if it is not to compare.
+func (u *upload) expected() string {
+	if u.plain {
+		return ""
+	}
+	return u.text
+}
+
+// far tells whether a new object goes in one call.
+func (u *upload) far() bool { return u.small && u.b.pace.far(oneCallWrite) }
+
+// target looks at what is there, unless the server does, and checks the conditions. A
+// call that puts a whole object is refused if there is one; but the exclusive flag of
+// an open is a matter of the storage, which may be one that does not know it.
 func (u *upload) target(ctx context.Context, s *session) (found, error) {
 	cond := u.opts.Cond
-	if cond.NotExist && !u.b.tears.has(u.path) {
+	torn := u.b.tears.has(u.path)
+	if cond.NotExist && !torn && u.far() {
 		return found{}, nil
 	}
 	f, err := u.b.lookAt(ctx, s, u.path)
 	if err != nil {
 		return f, unchanged(ctx, "put", u.rel, err)
 	}
+	u.alone = f.object == nil
 	refuse := func(kind remote.Kind) (found, error) {
 		return f, &remote.Error{Op: "put", Path: u.rel, Kind: kind}
 	}
@@ -128,12 +166,22 @@ func (u *upload) target(ctx context.Context, s *session) (found, error) {
 		return refuse(remote.Conflict)
 	case f.object == nil || u.b.tears.ours(u.path, f.object, cond):
 		return f, nil
+	case u.undecided(f.object):
+		return refuse(remote.Locked)
 	case cond.NotExist:
 		return refuse(remote.Exist)
 	case cond.Version != "" && (f.object.version() != cond.Version || f.object.marks.target != ""):
 		return refuse(remote.Conflict)
 	}
 	return f, nil
+}
+
+// undecided tells whether the object is being written and may turn out to be what the
+// conditions ask for: the writer may leave it as it was, or be one of our own, which has
+// failed and whose end the server has not noticed.
+func (u *upload) undecided(o *object) bool {
+	_, state := o.best()
+	return state == writing && (u.b.tears.has(u.path) || o.version() == "writing."+u.opts.Cond.Version)
 }
 
 // store writes the bytes and sets the attributes.
@@ -149,10 +197,10 @@ func (u *upload) store(ctx context.Context, s *session, f found) (found, error) 
 		}
 		u.old = nil
 		fallthrough
-	case u.old == nil && (!u.small || !u.b.pace.far(oneCallWrite) || len(u.data) == 0):
+	case u.old == nil && !u.far():
 		last, err = u.create(ctx, s)
-	case u.old == nil || u.small && len(u.data) > 0:
-		last = u.putCall()
+	case u.small:
+		last = u.whole()
 	default:
 		last, err = u.overwrite(ctx, s)
 	}
@@ -160,10 +208,8 @@ func (u *upload) store(ctx context.Context, s *session, f found) (found, error) 
 		return f, err
 	}
 	f, err = u.finish(ctx, s, last)
-	if err != nil && u.state == making && u.made && !s.conn.Broken() {
-		if u.b.discard(ctx, s, u.path) == nil {
-			u.state = untouched
-		}
+	if err != nil && u.state != stored && last[0].API != wire.APIDataObjPut {
+		_ = s.conn.Close() // the object may still be open on it
 	}
 	return f, err
 }
@@ -176,19 +222,19 @@ func (u *upload) mode() int {
 	return 0o644
 }
 
-// putCall stores a small object in one call.
-func (u *upload) putCall() []*wire.Call {
-	in := u.b.createInput(u.path, int64(len(u.data)), u.mode())
-	in.OpenFlags, in.OprType = wire.OpenCreate|wire.OpenReadWrite, wire.OprPut
-	in.Cond.Set(wire.KwDataIncluded, "")
-	in.Cond.Set(wire.KwVerifyChecksum, checksumOf(u.data))
+// whole stores a small object in one call. It is also the only way to overwrite one with
+// nothing: after an open and a close without a byte written, the server takes the other
+// replicas, with the old bytes, for as good as before (by its source).
+func (u *upload) whole() []*wire.Call {
+	call := u.b.putCall(u.path, u.data, u.expected(), u.mode())
 	u.state = making
 	if u.old != nil {
 		u.state = altering
+		in := call.In.(*wire.DataObjInp)
 		in.Cond.Set(wire.KwForce, "")
 		u.keepResource(in)
 	}
-	return []*wire.Call{{API: wire.APIDataObjPut, In: in, Data: u.data, Out: &wire.PortalOprOut{}}}
+	return []*wire.Call{call}
 }
 
 // keepResource takes the resource for new objects out: one that exists is overwritten
@@ -204,8 +250,10 @@ func (u *upload) keepResource(in *wire.DataObjInp) {
 
 // create makes a new object and returns the calls that complete it.
 func (u *upload) create(ctx context.Context, s *session) ([]*wire.Call, error) {
+	in := u.b.createInput(u.path, u.src.Size(), u.mode())
+	expect(in, u.expected())
 	u.state = making
-	reply, err := s.conn.Call(ctx, &wire.Call{API: wire.APIDataObjCreate, In: u.b.createInput(u.path, u.src.Size(), u.mode())})
+	reply, err := s.conn.Call(ctx, &wire.Call{API: wire.APIDataObjOpen, In: in})
 	if err != nil {
 		return nil, u.refused(ctx, s, err)
 	}
@@ -213,51 +261,103 @@ func (u *upload) create(ctx context.Context, s *session) ([]*wire.Call, error) {
 	return u.write(ctx, s, reply.Status)
 }
 
-// overwrite opens an object and returns the calls that complete it.
+// overwrite opens an object for large content and returns the calls that complete it.
 func (u *upload) overwrite(ctx context.Context, s *session) ([]*wire.Call, error) {
-	if _, state := u.old.best(); state == torn && u.src.Size() == 0 {
-		// Without a byte written the server leaves it stale.
-		if err := u.b.discard(ctx, s, u.path); err != nil {
-			return nil, err
-		}
-		u.old = nil
-		return u.create(ctx, s)
-	}
 	in := u.b.createInput(u.path, u.src.Size(), u.mode())
 	in.OpenFlags = wire.OpenWriteOnly | wire.OpenTruncate
+	guarded := u.guarded()
+	if guarded {
+		in.OpenFlags = wire.OpenWriteOnly
+	}
 	u.keepResource(in)
 	u.state = altering
 	reply, err := s.conn.Call(ctx, &wire.Call{API: wire.APIDataObjOpen, In: in})
 	if err != nil {
 		return nil, u.refused(ctx, s, err)
 	}
+	if guarded {
+		if err := u.compare(ctx, s, reply.Status); err != nil {
+			return nil, err
+		}
+	}
 	return u.write(ctx, s, reply.Status)
+}
+
+// guarded tells whether the version can be compared while the object is locked.
+func (u *upload) guarded() bool {
+	old, state := u.old.best()
+	return !u.small && u.opts.Cond.Version != "" && state == whole && u.src.Size() >= old.size
+}
+
+// compare makes sure that the object that is open for writing is the one that was looked
+// at. If not, it closes it: without a byte written the server leaves everything as it
+// was, but for the checksum, which it computes anew.
+func (u *upload) compare(ctx context.Context, s *session, desc int) error {
+	same, err := u.stands(ctx, s, desc)
+	if same || s.conn.Broken() {
+		return err
+	}
+	if _, closeErr := s.conn.Call(ctx, closeCall(desc)); closeErr != nil {
+		_ = s.conn.Close() // the server takes it for torn
+		return closeErr
+	}
+	u.state = untouched
+	if err == nil {
+		err = &remote.Error{Op: "put", Path: u.rel, Kind: remote.Conflict, Err: errors.New("somebody else has written it just now")}
+	}
+	return err
+}
+
+// stands compares the object that is open with the one that was looked at. It asks
+// for the token of the other lanes in the same round trip.
+func (u *upload) stands(ctx context.Context, s *session, desc int) (bool, error) {
+	c := u.b.question(u.path)
+	calls := []*wire.Call{c.page()}
+	var answer *wire.BinBytesBuf
+	if s.tells() {
+		call, out, err := describeCall(desc)
+		if err != nil {
+			return false, err
+		}
+		calls, answer = append(calls, call), out
+	}
+	results, err := s.conn.Pipeline(ctx, calls)
+	if err == nil {
+		err = c.took(results[0].Err)
+	}
+	if err != nil {
+		return false, err
+	}
+	if answer != nil && results[1].Err == nil {
+		u.known = readDescriptor(answer)
+	}
+	o, err := readAlike(ctx, s, c)
+	return err == nil && o != nil && u.old.alike(o), err
+}
+
+// alike tells whether all replicas have the same bytes by what the catalog says of them,
+// whether or not somebody has begun to write.
+func (o *object) alike(other *object) bool {
+	o.best() // brings them into the order of their numbers
+	other.best()
+	return o.id == other.id && slices.EqualFunc(o.replicas, other.replicas, func(a, b replica) bool {
+		a.status = b.status
+		return a == b
+	})
 }
 
 // write writes the bytes to an open object and returns the calls that close it.
 func (u *upload) write(ctx context.Context, s *session, desc int) ([]*wire.Call, error) {
 	closing := closeCall(desc)
-	if u.small {
-		if len(u.data) == 0 {
-			return []*wire.Call{closing}, nil
+	switch {
+	case !u.small:
+		if err := u.send(ctx, s, desc); err != nil {
+			return nil, err
 		}
+	case len(u.data) > 0:
 		return []*wire.Call{writeCall(desc, u.data), closing}, nil
 	}
-	sum := remote.NewHash("sha256")
-	err := u.pieces(func(piece []byte) error {
-		sum.Write(piece)
-		reply, err := s.conn.Call(ctx, writeCall(desc, piece))
-		if err == nil && reply.Status != len(piece) {
-			err = fmt.Errorf("the server took %d of %d bytes", reply.Status, len(piece))
-		}
-		return err
-	})
-	u.sum = remote.Checksum{Algorithm: "sha256", Hex: hex.EncodeToString(sum.Sum(nil))}
-	if err == nil {
-		return []*wire.Call{closing}, nil
-	}
-	_ = s.conn.Close() // the server takes what is not closed for torn
-	return nil, err
+	return []*wire.Call{closing}, nil
 }
 
 func writeCall(desc int, data []byte) *wire.Call {
@@ -265,7 +365,13 @@ func writeCall(desc int, data []byte) *wire.Call {
 }
 
 // pieces calls f for one piece of the source after the other.
-func (u *upload) pieces(f func([]byte) error) (err error) {
+func (u *upload) pieces(f func([]byte) error) error {
+	buf := make([]byte, u.b.piece)
+	return u.eachPiece(func() []byte { return buf }, f)
+}
+
+// eachPiece is pieces with room from the caller for each piece.
+func (u *upload) eachPiece(room func() []byte, f func([]byte) error) (err error) {
 	r, err := u.src.Open()
 	if err != nil {
 		return err
@@ -275,9 +381,8 @@ func (u *upload) pieces(f func([]byte) error) (err error) {
 			err = closeErr
 		}
 	}()
-	buf := make([]byte, pieceSize)
 	for left := u.src.Size(); left > 0; {
-		piece := buf[:min(left, pieceSize)]
+		piece := room()[:min(left, int64(u.b.piece))]
 		if _, err := io.ReadFull(r, piece); err != nil {
 			return fmt.Errorf("the source ends or fails %d bytes before its end: %w", left, err)
 		}

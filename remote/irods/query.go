@@ -11,9 +11,15 @@ import (
 	"github.com/meshmount/meshmount/remote/irods/wire"
 )
 
-// pageRows is the most rows of one answer of the catalog. Servers honour more than
-// the 256 of their own clients (measured: 2,000 asked for gave 1,000 in one answer).
-const pageRows = 4000
+// The most rows of one answer of the catalog: of a listing, and of what is about one
+// entry. Servers honour more than the 256 of their own clients (measured: 2,000 asked for
+// gave 1,000 in one answer). But by the server's source it reserves and clears, for one
+// row and more, this number times the square of the number of columns times the longest
+// value, at least 50 bytes: 10 MB for a page of objects with short names.
+const (
+	pageRows = 2500
+	fewRows  = 50
+)
 
 // cursor is a question to the catalog, answered page by page. It belongs to one
 // connection from its first page to its last.
@@ -35,7 +41,7 @@ type exactly struct {
 // ask returns a question to the catalog of a zone for these columns.
 func ask(zone string, columns ...int) *cursor {
 	c := &cursor{row: -1}
-	c.in.MaxRows = pageRows
+	c.in.MaxRows = fewRows
 	c.in.Options = wire.NoDistinct
 	c.in.Cond.Set(wire.KwZone, zone)
 	c.in.Select(columns...)

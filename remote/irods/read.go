@@ -12,17 +12,15 @@ import (
 	"github.com/meshmount/meshmount/remote/irods/wire"
 )
 
-// Sizes, in bytes. A request for more than pieceSize costs the server more per byte
-// (measured on 5.0.2). An object of up to oneCallSize is fetched or stored whole.
-const (
-	pieceSize   = 4 << 20
-	oneCallSize = 4 << 20
-)
+// pieceSize is in bytes. A request for more costs the server more per byte (measured on
+// 5.0.2). An object of up to so much is fetched or stored whole.
+const pieceSize = 4 << 20
 
 // openFile is an object that is open for reading on a connection.
 type openFile struct {
 	object  string // path in the zone
 	version string
+	replica int // that was asked for, or anyReplica
 	desc    int
 	pos     int64
 	used    time.Time
@@ -58,13 +56,16 @@ func (b *Backend) ReadAt(ctx context.Context, ref remote.Ref, p []byte, off int6
 	if len(p) == 0 {
 		return 0, r.wantStanding(ctx)
 	}
-	err = b.doWith(ctx, op, ref.Path, false, r.path, func(s *session) error {
-		n, err = r.readAt(ctx, s, p, off)
-		if err == io.EOF {
-			return nil
+	for range 2 {
+		if len(p) > largeRead*b.piece {
+			n, err = r.readSpan(ctx, p, off)
+		} else {
+			n, err = r.readShort(ctx, p, off)
 		}
-		return err
-	})
+		if !errors.Is(err, errReplica) {
+			break
+		}
+	}
 	switch {
 	case err != nil && r.cut && ctx.Err() == nil:
 		// An object that has grown does not fit and breaks the connection.
@@ -78,6 +79,38 @@ func (b *Backend) ReadAt(ctx context.Context, ref remote.Ref, p []byte, off int6
 		return n, io.EOF
 	}
 	return n, nil
+}
+
+// largeRead is from how many pieces on several lanes may read.
+const largeRead = 2
+
+// readSpan is readShort for what may be large.
+func (r *reading) readSpan(ctx context.Context, p []byte, off int64) (int, error) {
+	if r.ref.Version == "" || r.ref.Size < 0 {
+		if err := r.wantStanding(ctx); err != nil {
+			return 0, err
+		}
+	}
+	p = p[:max(min(int64(len(p)), r.ref.Size-off), 0)]
+	if len(p) <= largeRead*r.b.piece {
+		return r.readShort(ctx, p, off)
+	}
+	if err := r.readLarge(ctx, p, off); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// readShort reads on one connection. At the end of the object it returns less.
+func (r *reading) readShort(ctx context.Context, p []byte, off int64) (n int, err error) {
+	err = r.b.doWith(ctx, "read", r.ref.Path, false, r.path, func(s *session) error {
+		n, err = r.readAt(ctx, s, p, off)
+		if err == io.EOF {
+			return nil
+		}
+		return err
+	})
+	return n, err
 }
 
 // reading is one read of one version.
@@ -106,7 +139,7 @@ func (r *reading) pin(ctx context.Context, s *session) error {
 // question asks for an object's replicas.
 func (b *Backend) question(path string) *cursor {
 	dir, name := splitFull(path)
-	return ask(b.zone, objectColumns...).orderBy(wire.ColDataID).equal(wire.ColCollName, dir).equal(wire.ColDataName, name)
+	return b.askObjects(false).equal(wire.ColCollName, dir).equal(wire.ColDataName, name)
 }
 
 // judge compares the answer to question with the version that is read.
@@ -120,15 +153,16 @@ func (r *reading) judge(ctx context.Context, s *session, c *cursor) error {
 	}
 	replica, state := o.best()
 	switch version := o.version(); {
-	case state == writing && (r.ref.Version == "" || r.replaces(o)):
+	case state == writing && (r.ref.Version == "" || r.ref.Version == version || r.replaces(o)):
 		return r.fail(remote.Locked, errors.New("somebody is writing it"))
 	case r.ref.Version != "" && version != r.ref.Version:
 		return r.fail(remote.Changed, fmt.Errorf("the version is now %s", version))
 	case state == torn:
 		return r.fail(remote.Corrupt, errTorn)
-	case r.ref.Version == "":
+	case r.ref.Version == "" || r.ref.Size < 0:
 		r.ref.Version, r.ref.Size = version, replica.size
 	}
+	r.b.choices.note(o)
 	return nil
 }
 
@@ -169,7 +203,7 @@ func (r *reading) readAt(ctx context.Context, s *session, p []byte, off int64) (
 	}
 	p = p[:min(int64(len(p)), r.ref.Size-off)]
 	whole := off == 0 && int64(len(p)) == r.ref.Size
-	if whole && len(p) <= oneCallSize && !s.has(r.path) {
+	if whole && len(p) <= r.b.piece && !s.has(r.path) {
 		if n, err := r.readWhole(ctx, s, p); err != errNotProved {
 			return n, err
 		}
@@ -179,7 +213,7 @@ func (r *reading) readAt(ctx context.Context, s *session, p []byte, off int64) (
 		return 0, err
 	}
 	for n := 0; n < len(p); {
-		part := p[n:min(n+pieceSize, len(p))]
+		part := p[n:min(n+r.b.piece, len(p))]
 		if err := r.readPart(ctx, s, f, part, off+int64(n), n+len(part) == len(p)); err != nil {
 			s.forget(ctx, f)
 			return 0, err
@@ -203,7 +237,8 @@ func (r *reading) readWhole(ctx context.Context, s *session, p []byte) (int, err
 	if r.b.pace.far(oneCallRead) {
 		get = r.getOnce
 	}
-	got, err := get(ctx, s, room)
+	replica := r.b.choices.number(r.ref.Version)
+	got, err := get(ctx, s, replica, room)
 	if code(err) != 0 {
 		return 0, r.explain(ctx, s, err)
 	}
@@ -216,20 +251,23 @@ func (r *reading) readWhole(ctx context.Context, s *session, p []byte) (int, err
 	if err := r.pin(ctx, s); err != nil {
 		return 0, err // it has changed
 	}
-	return 0, r.fail(remote.Corrupt, errors.New("the bytes do not have the checksum that the catalog has"))
+	if r.b.choices.number(r.ref.Version) != replica {
+		return 0, r.fail(remote.Unavailable, errReplica)
+	}
+	return 0, r.fail(remote.Corrupt, errChecksum)
 }
 
 // getOnce fetches an object in one call.
-func (r *reading) getOnce(ctx context.Context, s *session, p []byte) (int, error) {
-	in := &wire.DataObjInp{Path: r.path, DataSize: int64(len(p)), NumThreads: wire.NoThreading, OprType: wire.OprGet}
+func (r *reading) getOnce(ctx context.Context, s *session, replica int, p []byte) (int, error) {
+	in := choose(&wire.DataObjInp{Path: r.path, DataSize: int64(len(p)), NumThreads: wire.NoThreading, OprType: wire.OprGet}, replica)
 	reply, err := s.conn.Call(ctx, &wire.Call{API: wire.APIDataObjGet, In: in, Out: &wire.PortalOprOut{}, Into: p})
 	r.cut = err != nil && code(err) == 0
 	return reply.N, err
 }
 
 // getThrice opens, reads and closes an object.
-func (r *reading) getThrice(ctx context.Context, s *session, p []byte) (int, error) {
-	desc, err := openObject(ctx, s, r.path)
+func (r *reading) getThrice(ctx context.Context, s *session, replica int, p []byte) (int, error) {
+	desc, err := openObject(ctx, s, r.path, replica)
 	if err != nil {
 		return 0, err
 	}
@@ -240,8 +278,8 @@ func (r *reading) getThrice(ctx context.Context, s *session, p []byte) (int, err
 	return reply.N, readErr
 }
 
-func openObject(ctx context.Context, s *session, path string) (int, error) {
-	in := &wire.DataObjInp{Path: path, OpenFlags: wire.OpenReadOnly, NumThreads: wire.NoThreading}
+func openObject(ctx context.Context, s *session, path string, replica int) (int, error) {
+	in := choose(&wire.DataObjInp{Path: path, OpenFlags: wire.OpenReadOnly, NumThreads: wire.NoThreading}, replica)
 	reply, err := s.conn.Call(ctx, &wire.Call{API: wire.APIDataObjOpen, In: in})
 	return reply.Status, err
 }
@@ -253,32 +291,39 @@ func closeCall(desc int) *wire.Call {
 // explain tells why an object could not be opened. The server has one code for an
 // object that somebody writes and for one without a usable replica.
 func (r *reading) explain(ctx context.Context, s *session, err error) error {
+	if code(err) == 0 {
+		return err // the connection is lost
+	}
 	if pinErr := r.pin(ctx, s); pinErr != nil {
 		return pinErr
 	}
-	if code(err) == wire.CodeObjectNotExist {
+	switch code(err) {
+	case wire.CodeObjectNotExist:
 		return r.fail(remote.Permission, err) // the catalog shows it
+	case wire.CodeHierarchy:
+		return r.fail(remote.Unavailable, err) // nobody writes: the storage is
 	}
 	return err
 }
 
 // open returns the open object, opening it if need be.
 func (r *reading) open(ctx context.Context, s *session) (*openFile, error) {
+	replica := r.b.choices.number(r.ref.Version)
 	if i := slices.IndexFunc(s.files, func(f *openFile) bool { return f.object == r.path }); i >= 0 {
 		f := s.files[i]
 		s.files = append(slices.Delete(s.files, i, i+1), f)
-		if f.version == r.ref.Version {
+		if f.version == r.ref.Version && f.replica == replica {
 			f.used = time.Now()
 			return f, nil
 		}
 		s.forget(ctx, f)
 	}
 	s.trim(ctx)
-	desc, err := openObject(ctx, s, r.path)
+	desc, err := openObject(ctx, s, r.path, replica)
 	if err != nil {
 		return nil, r.explain(ctx, s, err)
 	}
-	f := &openFile{object: r.path, version: r.ref.Version, desc: desc, used: time.Now()}
+	f := &openFile{object: r.path, version: r.ref.Version, replica: replica, desc: desc, used: time.Now()}
 	s.files = append(s.files, f)
 	return f, nil
 }
@@ -307,6 +352,9 @@ func (r *reading) readPart(ctx context.Context, s *session, f *openFile, p []byt
 		if err := r.judge(ctx, s, proof); err != nil {
 			return err
 		}
+		if r.b.choices.number(r.ref.Version) != f.replica {
+			return r.fail(remote.Unavailable, errReplica)
+		}
 	}
 	for _, result := range results[:read+1] {
 		if result.Err != nil {
@@ -314,6 +362,11 @@ func (r *reading) readPart(ctx context.Context, s *session, f *openFile, p []byt
 		}
 	}
 	if got := results[read].N; got != len(p) {
+		if !last {
+			if err := r.pin(ctx, s); err != nil {
+				return err // it has changed
+			}
+		}
 		return r.fail(remote.Corrupt, fmt.Errorf("%d bytes came in place of %d", got, len(p)))
 	}
 	f.pos, f.used = off+int64(len(p)), time.Now()

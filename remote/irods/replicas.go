@@ -70,22 +70,31 @@ func replicaState(status int) remote.ReplicaState {
 }
 
 // Usage implements remote.Usager. What is used is not known: adding it up costs the
-// catalog too much. What is left is known only if Options.Resource tells its free space.
+// catalog too much. What is left is known if the resource of new objects tells its free
+// space: Options.Resource, or the only one that tells it.
 func (b *Backend) Usage(ctx context.Context) (remote.Usage, error) {
 	u := remote.Usage{Used: -1, Available: -1}
 	err := b.do(ctx, "usage", "/", false, func(s *session) error {
-		if b.opts.Resource == "" {
-			return nil
+		c := ask(b.zone, wire.ColRescName, wire.ColRescFreeSpace)
+		if b.opts.Resource != "" {
+			c.equal(wire.ColRescName, b.opts.Resource)
 		}
-		c := ask(b.zone, wire.ColRescFreeSpace).equal(wire.ColRescName, b.opts.Resource)
-		more, err := c.next(ctx, s)
-		if err != nil || !more {
-			return err
-		}
-		if n, err := c.number(wire.ColRescFreeSpace); err == nil && n > 0 {
+		known := 0
+		for {
+			more, err := c.next(ctx, s)
+			if err != nil || !more {
+				return err
+			}
+			n, err := c.number(wire.ColRescFreeSpace)
+			if err != nil || n <= 0 {
+				continue // administrators write there what they like
+			}
+			if known++; known > 1 {
+				u.Available = -1
+				continue
+			}
 			u.Available = n
 		}
-		return nil
 	})
 	return u, err
 }

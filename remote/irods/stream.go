@@ -2,14 +2,17 @@ package irods
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
+	"hash"
 	"io"
 
 	"github.com/meshmount/meshmount/remote"
 )
 
-// Open implements remote.Opener. The last byte comes only after the version has been
-// proved: by the checksum of all bytes, or by a question after each piece.
+// Open implements remote.Opener. Pieces are read ahead, one for each lane and one more.
+// The last byte comes only after the version has been proved: by the checksum of all
+// bytes, or by a question after each piece.
 func (b *Backend) Open(ctx context.Context, ref remote.Ref) (io.ReadCloser, error) {
 	const op = "open"
 	if err := b.check(op, ref.Path); err != nil {
@@ -21,16 +24,24 @@ func (b *Backend) Open(ctx context.Context, ref remote.Ref) (io.ReadCloser, erro
 			return nil, err
 		}
 	}
-	return &stream{ctx: ctx, r: r}, nil
+	if r.ref.Size <= int64(b.piece) {
+		return &stream{path: ref.Path, pieces: &single{ctx: ctx, r: r}}, nil
+	}
+	return &stream{path: ref.Path, pieces: r.readAhead(ctx)}, nil
 }
 
-// stream reads an object piece by piece. It is for one goroutine.
+// pieces is where a stream comes from. A piece is nil at the end, and good until the
+// next one is asked for.
+type pieces interface {
+	piece() ([]byte, error)
+	close()
+}
+
+// stream reads an object. It is for one goroutine.
 type stream struct {
-	ctx    context.Context
-	r      *reading
-	buf    []byte // what is read and not yet given out
-	room   []byte
-	off    int64 // of the end of buf
+	path   string
+	pieces pieces
+	buf    []byte // what is left of the last piece
 	err    error
 	closed bool
 }
@@ -38,13 +49,16 @@ type stream struct {
 // Read implements io.Reader.
 func (t *stream) Read(p []byte) (int, error) {
 	if t.closed {
-		return 0, &remote.Error{Op: "open", Path: t.r.ref.Path, Kind: remote.BadHandle, Err: errors.New("the stream is closed")}
+		return 0, &remote.Error{Op: "open", Path: t.path, Kind: remote.BadHandle, Err: errors.New("the stream is closed")}
 	}
 	if len(p) == 0 {
 		return 0, nil
 	}
 	if len(t.buf) == 0 && t.err == nil {
-		t.fill()
+		t.buf, t.err = t.pieces.piece()
+		if t.err == nil && len(t.buf) == 0 {
+			t.err = io.EOF
+		}
 	}
 	if len(t.buf) == 0 {
 		return 0, t.err
@@ -54,24 +68,107 @@ func (t *stream) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func (t *stream) fill() {
-	if t.off >= t.r.ref.Size {
-		t.err = io.EOF
-		return
+// Close implements io.Closer. It ends the reading ahead and waits for its end.
+func (t *stream) Close() error {
+	if !t.closed {
+		t.closed = true
+		t.pieces.close()
 	}
-	if t.room == nil {
-		t.room = make([]byte, min(t.r.ref.Size, pieceSize))
+	return nil
+}
+
+// single is an object of one piece.
+type single struct {
+	ctx  context.Context
+	r    *reading
+	done bool
+}
+
+func (o *single) piece() ([]byte, error) {
+	if o.done || o.r.ref.Size == 0 {
+		return nil, nil
 	}
-	n, err := t.r.b.ReadAt(t.ctx, t.r.ref, t.room, t.off)
-	t.buf = t.room[:n]
-	t.off += int64(n)
-	if err != nil && err != io.EOF {
-		t.err = err
+	o.done = true
+	p := make([]byte, o.r.ref.Size)
+	_, err := o.r.b.ReadAt(o.ctx, o.r.ref, p, 0)
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func (o *single) close() {}
+
+// ahead is an object that is read ahead.
+type ahead struct {
+	f     *fetch
+	want  remote.Checksum
+	sum   hash.Hash // of what was handed out; nil: the pieces are proved already
+	off   int64     // of the next piece
+	given bool      // the last piece is still in use
+	watch func() bool
+}
+
+// readAhead begins to read the whole object.
+func (r *reading) readAhead(ctx context.Context) *ahead {
+	a := &ahead{want: versionChecksum(r.ref.Version)}
+	how := proofEach
+	if a.sum = remote.NewHash(a.want.Algorithm); a.sum != nil {
+		how = proofSum
+	}
+	f := r.newFetch(ctx, how, nil, 0, r.ref.Size)
+	a.f = f
+	f.crew.hire = func() { f.launch(f.help) }
+	a.watch = context.AfterFunc(f.ctx, f.wake)
+	f.launch(f.lead)
+	return a
+}
+
+// launch runs a lane in a goroutine that ends with the branch at the latest.
+func (f *fetch) launch(lane func()) {
+	closed := func() {
+		f.fail(&remote.Error{Op: "read", Path: f.r.ref.Path, Kind: remote.BadHandle, Err: errClosed})
+	}
+	f.tasks.Add(1)
+	started := f.r.b.pool.launch(func(life context.Context) {
+		defer f.tasks.Done()
+		stop := context.AfterFunc(life, closed)
+		defer stop()
+		lane()
+	})
+	if !started {
+		closed()
+		f.tasks.Done()
 	}
 }
 
-// Close implements io.Closer.
-func (t *stream) Close() error {
-	t.closed = true
-	return nil
+func (a *ahead) piece() ([]byte, error) {
+	if a.given {
+		a.f.release()
+		a.given = false
+	}
+	p, err := a.f.next()
+	if err != nil || p == nil {
+		return nil, err
+	}
+	a.given = true
+	a.off += int64(len(p))
+	if a.sum == nil {
+		return p, nil
+	}
+	a.sum.Write(p)
+	if a.off == a.f.end && hex.EncodeToString(a.sum.Sum(nil)) != a.want.Hex {
+		if err := a.f.r.wantStanding(a.f.ctx); err != nil {
+			return nil, err
+		}
+		return nil, a.f.r.fail(remote.Corrupt, errChecksum)
+	}
+	return p, nil
+}
+
+func (a *ahead) close() {
+	a.f.stop()
+	a.f.tasks.Wait()
+	a.watch()
+	a.f.crew.disband()
 }

@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"github.com/meshmount/meshmount/remote"
@@ -40,6 +41,10 @@ func ask(ctx context.Context, question string) (remote.Secret, error) {
 	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
+	defer func() { _ = term.Restore(int(tty.Fd()), before) }()
+	if err := silence(int(tty.Fd())); err != nil {
+		return remote.Secret{}, err
+	}
 	if _, err := fmt.Fprint(tty, question); err != nil {
 		return remote.Secret{}, err
 	}
@@ -62,4 +67,15 @@ func ask(ctx context.Context, question string) (remote.Secret, error) {
 		_, _ = fmt.Fprintln(tty)
 		return remote.Secret{}, err
 	}
+}
+
+// silence turns the echo off. That comes before the question: what is pasted or typed
+// at once must not show either.
+func silence(fd int) error {
+	t, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	if err != nil {
+		return err
+	}
+	t.Lflag &^= unix.ECHO
+	return unix.IoctlSetTermios(fd, unix.TCSETS, t)
 }

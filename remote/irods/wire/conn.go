@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -99,14 +98,14 @@ func (c *Conn) call(ctx context.Context, call *Call) (Reply, error) {
 	err := c.guard(ctx, func() error {
 		err := c.send(call)
 		if err != nil {
-			return err
+			// A source may read from another zone: its *Error is no refusal of this server.
+			return fmt.Errorf("sending: %w", err)
 		}
 		sent = true
 		reply, err = c.receive(call)
 		return err
 	})
-	var refused *Error
-	if err == nil || errors.As(err, &refused) {
+	if _, refused := err.(*Error); err == nil || refused {
 		return reply, err
 	}
 	return reply, &BrokenError{API: call.API, Sent: sent, Err: err}
@@ -129,8 +128,7 @@ func (c *Conn) guard(ctx context.Context, do func() error) error {
 	if !stop() {
 		c.broken.Store(true)
 	}
-	var refused *Error
-	if err == nil || errors.As(err, &refused) {
+	if _, refused := err.(*Error); err == nil || refused {
 		return err
 	}
 	c.abort()
