@@ -34,7 +34,7 @@ type zoneVictim struct {
 func zoneVictims() []*zoneVictim {
 	return []*zoneVictim{
 		{name: "small", least: 16, most: 1 << 20, atomic: true},
-		{name: "large", least: 9 << 19, most: 7 << 20},
+		{name: "large", least: 9 << 19, most: 11 << 19},
 	}
 }
 
@@ -184,7 +184,7 @@ const zoneRounds = 50
 func TestZoneKill(t *testing.T) {
 	k := newZoneKill(t)
 	for range zoneRounds {
-		m := harness.Mounting(t, k.env, k.args...)
+		m := harness.MountingProgram(t, harness.StaticProgram(t), k.env, k.args...)
 		k.round(t, m.Dir, func() func() { m.Kill(); return func() {} })
 		if t.Failed() {
 			return
@@ -199,7 +199,7 @@ func TestZoneKill(t *testing.T) {
 func TestZoneKilledAgents(t *testing.T) {
 	t.Parallel()
 	k := newZoneKill(t)
-	m := harness.Mounting(t, k.env, k.args...)
+	m := harness.MountingProgram(t, harness.StaticProgram(t), k.env, k.args...)
 	disasters := []func() func(){
 		func() func() { k.z.KillAgents(); return func() {} },
 		func() func() { k.z.KillAgents(); return func() {} },
