@@ -1,0 +1,146 @@
+package prefetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/meshmount/meshmount/remote"
+)
+
+// Defaults of Options.
+const (
+	DefaultStreams     = 8
+	DefaultMaxRequest  = 4 << 20
+	DefaultStartWindow = 1 << 20
+	DefaultMaxWindow   = 32 << 20
+)
+
+// Bounds of a single request.
+const (
+	// minPiece is the least that is fetched ahead by one request, in bytes, except at
+	// the end of what is wanted.
+	minPiece = 128 << 10
+	// page is what a request that somebody waits for is rounded to, in bytes.
+	page = 4 << 10
+)
+
+// Source is where bytes come from: a remote.Backend, or a cache before one. ReadAt
+// keeps the contract of remote.Backend.
+type Source interface {
+	ReadAt(ctx context.Context, ref remote.Ref, p []byte, off int64) (int, error)
+}
+
+// Options of a Prefetcher. All but Budget may be zero, which means the default.
+type Options struct {
+	// Budget is the memory, shared with the other branches.
+	Budget *Budget
+	// Streams is how many requests may be on the way ahead, over all readers.
+	// Default DefaultStreams.
+	Streams int
+	// MaxRequest is the longest request in bytes, 128 KiB to 8 MiB. Default
+	// DefaultMaxRequest.
+	MaxRequest int64
+	// StartWindow and MaxWindow bound how many bytes one reader is ahead. Defaults
+	// DefaultStartWindow, DefaultMaxWindow.
+	StartWindow, MaxWindow int64
+}
+
+// Validate fills in the defaults and returns all faults at once.
+func (o *Options) Validate() error {
+	fill(&o.Streams, DefaultStreams)
+	fill(&o.MaxRequest, DefaultMaxRequest)
+	fill(&o.MaxWindow, DefaultMaxWindow)
+	fill(&o.StartWindow, min(DefaultStartWindow, o.MaxWindow))
+	var faults []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			faults = append(faults, fmt.Errorf("prefetch: "+format, args...))
+		}
+	}
+	check(o.Budget != nil, "no budget")
+	check(o.Streams > 0, "%d streams", o.Streams)
+	check(o.MaxRequest >= minPiece && o.MaxRequest <= largest,
+		"requests of %d bytes, not %d to %d", o.MaxRequest, minPiece, largest)
+	check(o.StartWindow > 0 && o.StartWindow <= o.MaxWindow,
+		"a window that starts with %d bytes and ends with %d", o.StartWindow, o.MaxWindow)
+	return errors.Join(faults...)
+}
+
+// fill gives a field that is zero its default.
+func fill[T int | int64](field *T, value T) {
+	if *field == 0 {
+		*field = value
+	}
+}
+
+// Prefetcher opens the readers of one branch. Its methods may be called from many
+// goroutines.
+type Prefetcher struct {
+	opts  Options
+	lanes *Lanes
+
+	mu      sync.Mutex // guards everything below
+	closed  bool
+	readers map[*Reader]struct{}
+}
+
+// New returns a Prefetcher for one branch.
+func New(opts Options) (*Prefetcher, error) {
+	if err := opts.Validate(); err != nil {
+		return nil, err
+	}
+	return &Prefetcher{opts: opts, lanes: NewLanes(opts.Streams), readers: map[*Reader]struct{}{}}, nil
+}
+
+// Lanes returns the branch's lanes, for others who fetch from it.
+func (p *Prefetcher) Lanes() *Lanes { return p.lanes }
+
+// Open returns a reader of the version ref of a file of size bytes, -1 if unknown. It
+// costs no request and no memory to speak of. The reader must be closed.
+func (p *Prefetcher) Open(src Source, ref remote.Ref, size int64) *Reader {
+	size = max(size, -1)
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &Reader{
+		p: p, src: src, ref: ref, ctx: ctx, cancel: cancel, size: size,
+		window: newWindow(size, p.opts.StartWindow, p.opts.MaxWindow),
+		climb:  newClimber(p.opts.Streams),
+	}
+	r.account = p.opts.Budget.join(r.spare)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		r.closed = true
+		r.account.leave()
+		cancel()
+		return r
+	}
+	p.readers[r] = struct{}{}
+	return r
+}
+
+// Close closes all readers and waits for their goroutines. Readers that are opened
+// later are closed already.
+func (p *Prefetcher) Close() error {
+	p.mu.Lock()
+	p.closed = true
+	open := make([]*Reader, 0, len(p.readers))
+	for r := range p.readers {
+		open = append(open, r)
+	}
+	p.mu.Unlock()
+	for _, r := range open {
+		r.cancel()
+	}
+	for _, r := range open {
+		_ = r.Close() // never fails
+	}
+	return nil
+}
+
+func (p *Prefetcher) forget(r *Reader) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.readers, r)
+}
