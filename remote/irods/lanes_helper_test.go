@@ -98,13 +98,6 @@ func (g *gate) open(n int) {
 	g.changed()
 }
 
-// hold takes the calls that were not made back.
-func (g *gate) hold() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.free = 0
-}
-
 // await waits until n calls are blocked.
 func (g *gate) await(t testing.TB, n int) {
 	t.Helper()
