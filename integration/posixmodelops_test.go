@@ -5,6 +5,7 @@ import (
 	"hash/crc32"
 	"math/rand/v2"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -37,10 +38,12 @@ func (g *generator) operation() operation {
 	panic("unreachable")
 }
 
+// allNames are all paths.
+var allNames = []string{"a", "b", "c", "d1", "d1/a", "d1/b", "d2", "d2/a", "d1/d3", "d1/d3/a", "l"}
+
 // name draws a path of which few exist at a time, so that operations meet.
 func (g *generator) name() string {
-	list := []string{"a", "b", "c", "d1", "d1/a", "d1/b", "d2", "d2/a", "d1/d3", "d1/d3/a", "l"}
-	return list[g.IntN(len(list))]
+	return allNames[g.IntN(len(allNames))]
 }
 
 // file draws a name that is mostly a file's.
@@ -296,10 +299,17 @@ func (g *generator) symlink() operation {
 	}}
 }
 
+// readlink tries all names, as links are few.
 func (g *generator) readlink() operation {
-	name := g.name()
-	return operation{fmt.Sprintf("readlink %s", name), func(s *side) string {
-		text, err := os.Readlink(s.path(name))
-		return result(err, "%s", text)
+	return operation{"readlink all", func(s *side) string {
+		texts, failed := make([]string, 0, len(allNames)), error(unix.EINVAL)
+		for _, name := range allNames {
+			text, err := os.Readlink(s.path(name))
+			if err == nil {
+				failed = nil
+			}
+			texts = append(texts, result(err, "%s", text))
+		}
+		return result(failed, "links:") + strings.Join(texts, " ")
 	}}
 }

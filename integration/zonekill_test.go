@@ -166,6 +166,18 @@ func (k *zoneKill) round(t *testing.T, mount string, disaster func() (over func(
 	}
 }
 
+// settle waits until the zone has carried out what the dead program had sent: an agent
+// goes on with a request that has arrived whole, and would else end it after the next
+// program has written.
+func (k *zoneKill) settle(t *testing.T) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); k.proxy.Stats().Open > 0; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("agents of a dead program are still there: %+v", k.proxy.Stats())
+		}
+	}
+}
+
 func (k *zoneKill) report(t *testing.T) {
 	t.Helper()
 	for _, v := range k.victims {
@@ -185,7 +197,7 @@ func TestZoneKill(t *testing.T) {
 	k := newZoneKill(t)
 	for range zoneRounds {
 		m := harness.MountingProgram(t, harness.StaticProgram(t), k.env, k.args...)
-		k.round(t, m.Dir, func() func() { m.Kill(); return func() {} })
+		k.round(t, m.Dir, func() func() { m.Kill(); return func() { k.settle(t) } })
 		if t.Failed() {
 			return
 		}
