@@ -77,3 +77,27 @@ type TreeRemover interface {
 	// anything else, Invalid for "/".
 	RemoveTree(ctx context.Context, path string) error
 }
+
+// Tracker is the ability to tell what has changed in a tree since a moment, in a request
+// or two whatever its size.
+type Tracker interface {
+	// Changed tells in which directories at or below dir something has changed since
+	// the call that returned mark. With the mark "" it only takes a mark. A change that
+	// was complete before a call begins is told by that call, unless its mark is from
+	// after the change; one change may be told more than once, and a directory in which
+	// nothing has changed may be told. Errors: NotExist if dir is gone.
+	Changed(ctx context.Context, dir, mark string) (Changes, error)
+}
+
+// Changes is the answer of a Tracker.
+type Changes struct {
+	// Dirs are the directories whose names or whose children's attributes may be
+	// others now, in no order. A directory that is gone is told by its parent.
+	Dirs []string
+	// All tells that there is more than Dirs: nothing that is known of the tree can be
+	// relied on. So it is if too much has changed, or if mark is of no use any more.
+	All bool
+	// Mark is for the next call. It is text without a meaning, good over restarts of
+	// the program.
+	Mark string
+}

@@ -29,13 +29,14 @@ const (
 	OpRemoveXattr Op = "removexattr"
 	OpReplicas    Op = "replicas"
 	OpRemoveTree  Op = "removetree"
+	OpChanged     Op = "changed"
 )
 
 // Ops returns all operations, for tables that must be complete.
 func Ops() []Op {
 	return []Op{OpStat, OpList, OpRead, OpPut, OpMkdir, OpRemove, OpRename,
 		OpSetAttr, OpSymlink, OpUsage, OpOpen, OpStream,
-		OpXattrs, OpSetXattr, OpRemoveXattr, OpReplicas, OpRemoveTree}
+		OpXattrs, OpSetXattr, OpRemoveXattr, OpReplicas, OpRemoveTree, OpChanged}
 }
 
 // Mutates tells whether the operation changes the remote tree.
@@ -70,6 +71,7 @@ type Call struct {
 	Name      string            // setxattr, removexattr
 	Value     []byte            // setxattr
 	XattrMode XattrMode         // setxattr
+	Mark      string            // changed
 
 	// Results of next.
 	Entry    Entry             // stat, put, mkdir, symlink, setattr
@@ -80,6 +82,7 @@ type Call struct {
 	Halt     error             // list: the caller's yield returned this; next returned nil
 	Xattrs   map[string][]byte // xattrs
 	Replicas []Replica         // replicas
+	Changes  Changes           // changed
 
 	// Away, if set before next, is called whenever the call goes out into its
 	// caller's code (List's yield, the Source's readers), and what it returns is

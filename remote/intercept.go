@@ -39,6 +39,7 @@ var _ interface {
 	Xattrer
 	Replicator
 	TreeRemover
+	Tracker
 	Unwrapper
 } = (*decorator)(nil)
 
@@ -267,6 +268,23 @@ func (d *decorator) RemoveTree(ctx context.Context, path string) error {
 		return c.Fail(Unsupported, errNoAbility)
 	}
 	return d.run(ctx, c, func(ctx context.Context) error { return inner.RemoveTree(ctx, c.Path) })
+}
+
+// Changed implements Tracker.
+func (d *decorator) Changed(ctx context.Context, dir, mark string) (Changes, error) {
+	c := &Call{Op: OpChanged, Path: dir, Mark: mark}
+	inner, ok := As[Tracker](d.inner)
+	if !ok {
+		return Changes{}, c.Fail(Unsupported, errNoAbility)
+	}
+	err := d.run(ctx, c, func(ctx context.Context) (err error) {
+		c.Changes, err = inner.Changed(ctx, c.Path, c.Mark)
+		return err
+	})
+	if err != nil {
+		return Changes{}, err
+	}
+	return c.Changes, nil
 }
 
 // Open implements Opener.
