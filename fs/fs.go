@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/meshmount/meshmount/cache"
+	"github.com/meshmount/meshmount/prefetch"
 	"github.com/meshmount/meshmount/remote"
 )
 
@@ -56,6 +58,14 @@ type Branch struct {
 	// server at each open and lookup. DirTTL is the same for the names in a
 	// directory, NegTTL for the absence of a name.
 	AttrTTL, DirTTL, NegTTL time.Duration
+	// Blocks is Backend if that serves reads from a block cache, else nil.
+	Blocks *cache.Cached
+	// Ahead reads ahead for the files of this branch; nil reads what is asked for and
+	// no more. The caller closes it after Close and before Backend.
+	Ahead *prefetch.Prefetcher
+	// SmallAhead is how many small files of a directory that is being read in order are
+	// fetched ahead, 0 for none.
+	SmallAhead int
 }
 
 // branch is a Branch at work.
