@@ -245,6 +245,15 @@ func (s *Store) BlockSize() int { return s.opts.BlockSize }
 // number of bytes. ok is false if the block is not here whole and sound; then p may
 // have been written to. A block that ends at or before off is here with n 0.
 func (s *Store) Get(k Key, off int64, p []byte) (n int, ok bool) {
+	n, ok = s.peek(k, off, p)
+	if !ok && off >= 0 && s.serves() {
+		s.count.misses.Add(1)
+	}
+	return n, ok
+}
+
+// peek is Get for who will ask again after a miss: it does not count that.
+func (s *Store) peek(k Key, off int64, p []byte) (n int, ok bool) {
 	s.running.RLock()
 	defer s.running.RUnlock()
 	if !s.serves() || off < 0 {
@@ -254,8 +263,6 @@ func (s *Store) Get(k Key, off int64, p []byte) (n int, ok bool) {
 	if ok {
 		s.count.hits.Add(1)
 		s.count.hitBytes.Add(int64(n))
-	} else {
-		s.count.misses.Add(1)
 	}
 	return n, ok
 }

@@ -248,8 +248,9 @@ func (x *file) resize(size int64) error {
 	return nil
 }
 
-// readAt reads up to len(p) bytes; fewer only at the end of the file.
-func (x *file) readAt(ctx context.Context, p []byte, off int64) (int, error) {
+// readAt reads up to len(p) bytes; fewer only at the end of the file. What is on the
+// server comes through base.
+func (x *file) readAt(ctx context.Context, base *baseReader, p []byte, off int64) (int, error) {
 	if err := x.wantStage(ctx); err != nil {
 		return 0, err
 	}
@@ -262,7 +263,7 @@ func (x *file) readAt(ctx context.Context, p []byte, off int64) (int, error) {
 		}
 		p = p[:min(int64(len(p)), size-off)]
 		if st == nil {
-			n, err := x.b.Backend.ReadAt(ctx, ref, p, off)
+			n, err := base.readAt(ctx, x.b, ref, p, off)
 			if x.movedSince(ctx, ref, err) {
 				continue
 			}

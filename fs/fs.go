@@ -75,6 +75,7 @@ type branch struct {
 	caps   func() remote.Caps
 	meta   *metaCache
 	usage  usageCache
+	ahead  *dirAheads // nil if nothing is fetched ahead
 
 	fetchMu sync.Mutex
 	fetches map[string]*dirFetch // guarded by fetchMu; listings under way
@@ -134,8 +135,10 @@ func New(opts Options, branches []Branch) (*FS, error) {
 	f.closing, f.stop = context.WithCancel(context.Background())
 	var list []*branch
 	for _, b := range branches {
-		list = append(list, &branch{Branch: b, prefix: b.Prefix, caps: b.Backend.Caps, meta: newMetaCache(b, f.now, f.detach),
-			fetches: map[string]*dirFetch{}})
+		x := &branch{Branch: b, prefix: b.Prefix, caps: b.Backend.Caps, meta: newMetaCache(b, f.now, f.detach),
+			fetches: map[string]*dirFetch{}}
+		x.ahead = newDirAheads(x, f.now, f.detach)
+		list = append(list, x)
 	}
 	var err error
 	if f.ns, err = newNamespace(list); err != nil {

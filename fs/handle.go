@@ -12,6 +12,7 @@ type Handle struct {
 	x                *file
 	read, write, end bool // access mode; end: O_APPEND
 	keep, direct     bool
+	base             baseReader
 }
 
 func newHandle(x *file, flags int) *Handle {
@@ -44,7 +45,7 @@ func (h *Handle) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 		return 0, fail("read", h.path(), remote.Invalid, nil)
 	}
 	h.x.used.Store(true)
-	return h.x.readAt(ctx, p, off)
+	return h.x.readAt(ctx, &h.base, p, off)
 }
 
 // WriteAt writes all of p into the staging file, at off or at the end for handles
@@ -101,6 +102,7 @@ func (h *Handle) Fsync(ctx context.Context) error {
 
 // Release ends the handle. What could not be put by then is put now, or parked.
 func (h *Handle) Release() {
+	h.base.close()
 	x, f := h.x, h.x.fs
 	f.mu.Lock()
 	if h.write {

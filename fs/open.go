@@ -166,6 +166,9 @@ func (f *FS) attach(ctx context.Context, h *Handle, b *branch, rel, path string,
 	f.take(h, x)
 	f.mu.Unlock()
 	f.tellLost(path, lost)
+	if content && h.read {
+		b.ahead.opened(ctx, e)
+	}
 	return nil
 }
 

@@ -79,6 +79,18 @@ func (d *DirAhead) Open(name string, stalled bool) []File {
 	return d.next(best)
 }
 
+// Expect says that the directory will probably be read in order, as others just were, with
+// the given number of files ahead: the first open is proof enough then.
+func (d *DirAhead) Expect(batch int) {
+	for i := range d.orders {
+		o := &d.orders[i]
+		o.run, o.batch = max(o.run, dirProof-1), max(o.batch, min(batch, d.most))
+	}
+}
+
+// Batch returns how many files are to be ahead.
+func (d *DirAhead) Batch() int { return max(d.orders[0].batch, d.orders[1].batch) }
+
 // Active tells whether the opens follow an order at present.
 func (d *DirAhead) Active() bool {
 	return d.orders[0].run >= dirProof || d.orders[1].run >= dirProof

@@ -200,6 +200,9 @@ func (r *Reader) pump(granted bool) (short int64) {
 		if n == 0 {
 			return 0
 		}
+		if r.isHere(off, n) {
+			continue
+		}
 		buf := r.account.get(n, true)
 		if buf == nil {
 			return n
@@ -215,6 +218,20 @@ func (r *Reader) pump(granted bool) (short int64) {
 		r.start(&piece{off: off, n: n, buf: buf, ahead: true})
 	}
 	return 0
+}
+
+// isHere notes what the Local has of a stretch that is to be fetched, and tells whether it
+// has the beginning.
+func (r *Reader) isHere(off, n int64) bool {
+	if r.local == nil {
+		return false
+	}
+	have := min(r.local.HasLocal(r.ref, off, n), n)
+	if have <= 0 {
+		return false
+	}
+	r.pieces.insert(&piece{off: off, n: have, got: have, here: true})
+	return true
 }
 
 // came counts the pieces on the way ahead.

@@ -19,12 +19,16 @@ type piece struct {
 	cancel context.CancelFunc // ends the fetch
 	refs   int                // the fetch, and those who wait or read
 	listed bool               // among Reader.pieces
+	here   bool               // no piece but a note: the Local has these bytes
 }
 
 func (p *piece) end() int64 { return p.off + p.n }
 
 // arrived tells whether the fetch is over.
 func (p *piece) arrived() bool {
+	if p.here {
+		return true
+	}
 	select {
 	case <-p.done:
 		return true

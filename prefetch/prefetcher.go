@@ -32,6 +32,19 @@ type Source interface {
 	ReadAt(ctx context.Context, ref remote.Ref, p []byte, off int64) (int, error)
 }
 
+// Local is a Source that has some of the bytes at hand, such as a cache. What is at hand
+// is read from there without a piece of memory, and never fetched ahead.
+type Local interface {
+	Source
+	// ReadLocal fills p, or as much of it as the file has from off, if that takes
+	// neither a request nor a wait for one. Else ok is false and p may have been
+	// written to.
+	ReadLocal(ref remote.Ref, p []byte, off int64) (n int, ok bool)
+	// HasLocal returns how many of the n bytes from off on are at hand, up to the
+	// first that is not. It is a guess: they may be gone when they are read.
+	HasLocal(ref remote.Ref, off, n int64) int64
+}
+
 // Options of a Prefetcher. All but Budget may be zero, which means the default.
 type Options struct {
 	// Budget is the memory, shared with the other branches.
@@ -107,6 +120,7 @@ func (p *Prefetcher) Open(src Source, ref remote.Ref, size int64) *Reader {
 		window: newWindow(size, p.opts.StartWindow, p.opts.MaxWindow),
 		climb:  newClimber(p.opts.Streams),
 	}
+	r.local, _ = src.(Local)
 	r.account = p.opts.Budget.join(r.spare)
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -19,6 +19,7 @@ var ErrNoMemory = errors.New("prefetch: memory budget is used up")
 type Reader struct {
 	p       *Prefetcher
 	src     Source
+	local   Local // src, if it is one
 	ref     remote.Ref
 	account *account
 	ctx     context.Context // ends with Close
@@ -43,6 +44,7 @@ type Reader struct {
 type Stats struct {
 	Reads    int64 // calls of ReadAt and View
 	Waits    int64 // of these, calls that found something missing
+	Local    int64 // of these, calls that a Local served
 	Demanded int64 // bytes asked for because a read waited
 	Ahead    int64 // bytes asked for ahead
 	Requests int64 // to the Source
@@ -62,6 +64,9 @@ func (r *Reader) Stats() Stats {
 // Source; remote.Changed, from then on for all that is not fetched yet;
 // remote.BadHandle after Close.
 func (r *Reader) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	if n, ok := r.readLocal(p, off); ok {
+		return n, eofIf(n < len(p))
+	}
 	h, err := r.hold(off, int64(len(p)))
 	if err != nil {
 		return 0, err
@@ -171,6 +176,47 @@ func (r *Reader) hold(off, n int64) (held, error) {
 	return h, nil
 }
 
+// readLocal serves a read from what is at hand, unless its bytes are in memory or on the
+// way to it.
+func (r *Reader) readLocal(p []byte, off int64) (int, bool) {
+	if r.local == nil || off < 0 || len(p) == 0 {
+		return 0, false
+	}
+	r.mu.Lock()
+	pc, _ := r.pieces.at(off, off+int64(len(p)))
+	skip := r.closed || pc != nil && !pc.here || r.size >= 0 && off >= r.size
+	r.mu.Unlock()
+	if skip {
+		return 0, false
+	}
+	n, ok := r.local.ReadLocal(r.ref, p, off)
+	if !ok {
+		return 0, false
+	}
+	r.account.touch()
+	share := r.account.share()
+	r.mu.Lock()
+	r.stats.Reads++
+	r.stats.Local++
+	r.observe(off, int64(n), share, nil)
+	short := r.pump(false)
+	r.mu.Unlock()
+	r.refill(short)
+	return n, true
+}
+
+// forgetHere removes the notes about bytes that are at hand from a range: who comes here
+// has found that they are not.
+func (r *Reader) forgetHere(off, end int64) {
+	for i := r.pieces.from(off); i < len(r.pieces) && r.pieces[i].off < end; {
+		if r.pieces[i].here {
+			r.pieces.remove(r.pieces[i])
+		} else {
+			i++
+		}
+	}
+}
+
 // clip cuts a read at the end of the file.
 func (r *Reader) clip(off, n int64) (int64, bool) {
 	if r.size < 0 || off+n <= r.size {
@@ -183,6 +229,7 @@ func (r *Reader) clip(off, n int64) (int64, bool) {
 // what has none.
 func (r *Reader) cover(off, n int64) []part {
 	parts := make([]part, 0, 2)
+	r.forgetHere(off, off+n)
 	for end := off + n; off < end; {
 		pc, until := r.pieces.at(off, end)
 		own := pc == nil

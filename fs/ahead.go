@@ -1,0 +1,127 @@
+package fs
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/meshmount/meshmount/prefetch"
+	"github.com/meshmount/meshmount/remote"
+)
+
+// Bounds of reading small files ahead.
+const (
+	maxAheadFiles = 50_000           // in the directories that are watched
+	aheadMemory   = 10 * time.Second // how long a directory read in order speaks for the next
+)
+
+// dirAheads watches in which order the small files of a branch's directories are opened,
+// and brings those that come next into the block cache. Safe for concurrent use.
+type dirAheads struct {
+	b     *branch
+	now   func() time.Time
+	run   detacher
+	slots chan struct{} // a token for each file on the way
+
+	mu     sync.Mutex
+	dirs   generations[string, *dirAhead] // guarded by mu
+	proven time.Time                      // guarded by mu; when a directory was last read in order
+	batch  int                            // guarded by mu; files that were ahead then
+}
+
+// dirAhead is one directory.
+type dirAhead struct {
+	*prefetch.DirAhead
+	files int
+}
+
+// newDirAheads returns nil if nothing is to be fetched ahead.
+func newDirAheads(b *branch, now func() time.Time, run detacher) *dirAheads {
+	if b.Blocks == nil || b.SmallAhead <= 0 {
+		return nil
+	}
+	d := &dirAheads{b: b, now: now, run: run, slots: make(chan struct{}, b.SmallAhead),
+		dirs: newGenerations[string, *dirAhead](maxAheadFiles)}
+	d.dirs.cost = func(a *dirAhead) int { return a.files + 1 }
+	return d
+}
+
+// listed tells the order in which a program has been shown the entries of a directory.
+func (d *dirAheads) listed(dir string, entries []remote.Entry) {
+	if d == nil {
+		return
+	}
+	a := d.watch(entries)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.dirs.put(dir, a)
+}
+
+// watch begins to watch a directory.
+func (d *dirAheads) watch(entries []remote.Entry) *dirAhead {
+	files := make([]prefetch.File, 0, len(entries))
+	for _, e := range entries {
+		if e.Type == remote.File {
+			_, name := remote.Split(e.Path)
+			files = append(files, prefetch.File{Name: strings.Clone(name), Size: e.Size})
+		}
+	}
+	return &dirAhead{prefetch.NewDirAhead(files, int64(d.b.Blocks.BlockSize()), d.b.SmallAhead), len(files)}
+}
+
+// opened takes note that a file is opened for reading and fetches what probably comes
+// next. It does not wait.
+func (d *dirAheads) opened(ctx context.Context, e remote.Entry) {
+	if d == nil || e.Size <= 0 || !d.b.small(e.Size) {
+		return
+	}
+	dir, name := remote.Split(e.Path)
+	for _, f := range d.next(dir, name, !d.here(e)) {
+		k, _, ok := d.b.meta.lookup(remote.Join(dir, f.Name))
+		if ok && !k.absent && k.e.Type == remote.File && !k.e.Provisional && d.b.small(k.e.Size) && !d.here(k.e) {
+			d.run(ctx, func(ctx context.Context) { d.fetch(ctx, k.e) })
+		}
+	}
+}
+
+// here tells whether a small file is in the block cache.
+func (d *dirAheads) here(e remote.Entry) bool {
+	return d.b.Blocks.HasLocal(remote.Ref{Path: e.Path, Version: e.Version, Size: e.Size}, 0, e.Size) >= e.Size
+}
+
+// fetch brings a small file into the block cache.
+func (d *dirAheads) fetch(ctx context.Context, e remote.Entry) {
+	select {
+	case d.slots <- struct{}{}:
+	case <-ctx.Done():
+		return
+	}
+	defer func() { <-d.slots }()
+	// Who opens the file asks again, and hears of an error then.
+	_ = d.b.Blocks.Warm(ctx, remote.Ref{Path: e.Path, Version: e.Version, Size: e.Size}, 0, e.Size)
+}
+
+// next returns the files to fetch.
+func (d *dirAheads) next(dir, name string, stalled bool) []prefetch.File {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	a, ok := d.dirs.get(dir)
+	if !ok {
+		entries, _, known := d.b.meta.listed(dir)
+		if !known {
+			return nil
+		}
+		a = d.watch(slices.Clip(entries))
+		d.dirs.put(dir, a)
+	}
+	if !a.Active() && d.now().Sub(d.proven) < aheadMemory {
+		a.Expect(d.batch)
+	}
+	files := a.Open(name, stalled)
+	if a.Active() {
+		d.proven, d.batch = d.now(), a.Batch()
+	}
+	return files
+}

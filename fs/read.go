@@ -1,0 +1,72 @@
+package fs
+
+import (
+	"context"
+	"sync"
+
+	"github.com/meshmount/meshmount/prefetch"
+	"github.com/meshmount/meshmount/remote"
+)
+
+// baseReader is a handle's way to the bytes on the server: it reads ahead for as long as
+// they are of one version under one name. The zero value is ready for use. Safe for
+// concurrent use.
+type baseReader struct {
+	mu     sync.Mutex
+	closed bool             // guarded by mu
+	ref    remote.Ref       // guarded by mu; what reader reads
+	reader *prefetch.Reader // guarded by mu; nil before the first read
+}
+
+// readAt reads as remote.Backend.ReadAt does.
+func (r *baseReader) readAt(ctx context.Context, b *branch, ref remote.Ref, p []byte, off int64) (int, error) {
+	if reader := r.of(b, ref); reader != nil {
+		return reader.ReadAt(ctx, p, off)
+	}
+	return b.Backend.ReadAt(ctx, ref, p, off)
+}
+
+// of returns the reader of a version, or nil if it is read without: where nothing can
+// tell that two requests were of one content, and where one request fetches all.
+func (r *baseReader) of(b *branch, ref remote.Ref) *prefetch.Reader {
+	if b.Ahead == nil || ref.Version == "" || b.small(ref.Size) {
+		return nil
+	}
+	r.mu.Lock()
+	if r.reader != nil && r.ref == ref || r.closed {
+		defer r.mu.Unlock()
+		return r.reader
+	}
+	old := r.reader
+	r.ref, r.reader = ref, b.Ahead.Open(b.source(), ref, ref.Size)
+	reader := r.reader
+	r.mu.Unlock()
+	if old != nil {
+		_ = old.Close() // never fails
+	}
+	return reader
+}
+
+// close ends the reading ahead.
+func (r *baseReader) close() {
+	r.mu.Lock()
+	r.closed = true
+	reader := r.reader
+	r.mu.Unlock()
+	if reader != nil {
+		_ = reader.Close() // never fails
+	}
+}
+
+// source returns where readers get bytes from.
+func (b *branch) source() prefetch.Source {
+	if b.Blocks != nil {
+		return b.Blocks
+	}
+	return b.Backend
+}
+
+// small tells whether a file of that size comes with one request, and stays.
+func (b *branch) small(size int64) bool {
+	return b.Blocks != nil && size >= 0 && size <= b.Blocks.BlockSize()
+}
