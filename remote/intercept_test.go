@@ -79,7 +79,8 @@ func callAll(t *testing.T, b remote.Backend) []remote.Op {
 	callXattrs(t, b)
 	return []remote.Op{remote.OpPut, remote.OpStat, remote.OpList, remote.OpRead, remote.OpMkdir, remote.OpRename,
 		remote.OpRemove, remote.OpSetAttr, remote.OpSymlink, remote.OpUsage, remote.OpOpen, remote.OpStream, remote.OpStream,
-		remote.OpSetXattr, remote.OpXattrs, remote.OpRemoveXattr, remote.OpReplicas, remote.OpMkdir, remote.OpRemoveTree}
+		remote.OpSetXattr, remote.OpXattrs, remote.OpRemoveXattr, remote.OpReplicas, remote.OpMkdir, remote.OpRemoveTree,
+		remote.OpChanged, remote.OpChanged}
 }
 
 // callXattrs is the part of callAll about attributes, replicas and trees.
@@ -106,6 +107,14 @@ func callXattrs(t *testing.T, b remote.Backend) {
 	trees, _ := remote.As[remote.TreeRemover](b)
 	if err := trees.RemoveTree(t.Context(), "/t"); err != nil {
 		t.Error(err)
+	}
+	tracker, _ := remote.As[remote.Tracker](b)
+	first, err := tracker.Changed(t.Context(), "/", "")
+	if err != nil || first.Mark == "" {
+		t.Errorf("the first mark is %+v, %v", first, err)
+	}
+	if c, err := tracker.Changed(t.Context(), "/", first.Mark); err != nil || c.All || len(c.Dirs) > 0 {
+		t.Errorf("without a change, the changes are %+v, %v", c, err)
 	}
 }
 
@@ -200,6 +209,7 @@ type attributed interface {
 	remote.Xattrer
 	remote.Replicator
 	remote.TreeRemover
+	remote.Tracker
 }
 
 // wantUnsupported calls abilities that are not there.
@@ -215,4 +225,6 @@ func wantUnsupported(t *testing.T, b attributed) {
 	_, err = b.Replicas(t.Context(), "/f")
 	wantKind(t, err, remote.Unsupported)
 	wantKind(t, b.RemoveTree(t.Context(), "/d"), remote.Unsupported)
+	_, err = b.Changed(t.Context(), "/", "")
+	wantKind(t, err, remote.Unsupported)
 }

@@ -4,10 +4,12 @@
 // the ways real servers are weaker.
 //
 // It has all optional abilities: remote.AttrSetter, Symlinker, Opener, Usager,
-// Locator, Xattrer, Replicator and TreeRemover. To get a backend without them, embed it: struct{ remote.Backend }.
+// Locator, Xattrer, Replicator, TreeRemover and Tracker. To get a backend without
+// them, embed it: struct{ remote.Backend }.
 package memory
 
 import (
+	"crypto/rand"
 	"errors"
 	"net/url"
 	"sync"
@@ -55,6 +57,8 @@ type Options struct {
 	Access remote.Access
 	// RefuseXattr, if set, tells which extended attributes are Invalid.
 	RefuseXattr func(name string, value []byte) bool
+	// Journal is the number of changes that Changed can look back on, 0 for 65,536.
+	Journal int
 	// Clock tells the time, time.Now if nil.
 	Clock func() time.Time
 }
@@ -69,6 +73,7 @@ type Backend struct {
 	used     int64  // bytes in all files
 	readOnly bool
 	closed   bool
+	journal  journal
 }
 
 var _ interface {
@@ -81,6 +86,7 @@ var _ interface {
 	remote.Xattrer
 	remote.Replicator
 	remote.TreeRemover
+	remote.Tracker
 } = (*Backend)(nil)
 
 // New returns a backend that holds an empty root directory.
@@ -88,7 +94,11 @@ func New(opts Options) *Backend {
 	if opts.Clock == nil {
 		opts.Clock = time.Now
 	}
+	if opts.Journal == 0 {
+		opts.Journal = defaultJournal
+	}
 	b := &Backend{opts: opts, readOnly: opts.ReadOnly}
+	b.journal = journal{owner: rand.Text(), most: opts.Journal}
 	b.root = b.newNode(remote.Dir)
 	return b
 }

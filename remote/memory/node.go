@@ -16,6 +16,7 @@ import (
 type node struct {
 	kind      remote.Type
 	parent    *node
+	name      string           // in parent
 	children  map[string]*node // of a directory
 	data      []byte           // of a file
 	sum       string           // of data, if checksums are shown
@@ -52,6 +53,7 @@ func (b *Backend) renew(n *node) {
 // touch tells the directories above a change of it. With childrenChanged the
 // nearest one has another set of children.
 func (b *Backend) touch(dir *node, childrenChanged bool) {
+	b.track(dir)
 	if dir != nil && childrenChanged {
 		b.renew(dir)
 		dir = dir.parent
@@ -115,9 +117,10 @@ func (b *Backend) place(op, path string) (place, error) {
 
 // put hangs n at the place, in the stead of what was there.
 func (b *Backend) put(at place, n *node) {
-	n.parent = at.dir
+	n.parent, n.name = at.dir, at.name
 	at.dir.children[at.name] = n
 	b.touch(at.dir, true)
+	b.trackTree(n)
 }
 
 // drop takes away what is at the place, with all below it.

@@ -48,7 +48,7 @@ type Factory func(t *testing.T) Target
 func Run(t *testing.T, f Factory) {
 	for _, group := range [][]check{
 		treeChecks, readChecks, putChecks, condChecks, removeChecks, renameChecks,
-		nameChecks, listChecks, abilityChecks, xattrChecks, treeRemovalChecks, lifeChecks,
+		nameChecks, listChecks, abilityChecks, xattrChecks, treeRemovalChecks, trackChecks, lifeChecks,
 	} {
 		for _, c := range group {
 			t.Run(c.name, func(t *testing.T) { c.run(newEnv(t, f)) })

@@ -3,6 +3,7 @@ package remotetest_test
 import (
 	"bytes"
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/meshmount/meshmount/remote"
@@ -68,6 +69,18 @@ func (b greedy) RemoveTree(ctx context.Context, path string) error {
 	return b.Backend.RemoveTree(ctx, path)
 }
 
+// stuck takes each mark for one of just now.
+type stuck struct{ *memory.Backend }
+
+// Changed implements remote.Tracker.
+func (b stuck) Changed(ctx context.Context, dir, mark string) (remote.Changes, error) {
+	now, err := b.Backend.Changed(ctx, dir, "")
+	if mark == "" || err != nil {
+		return now, err
+	}
+	return b.Backend.Changed(ctx, dir, now.Mark)
+}
+
 var attributeMutants = map[string]mutant{
 	"forgets attributes":           {"Xattrs", on(remote.OpSetXattr, func(context.Context, *remote.Call, remote.Next) error { return nil })},
 	"keeps attributes":             {"Xattrs", on(remote.OpRemoveXattr, func(context.Context, *remote.Call, remote.Next) error { return nil })},
@@ -112,6 +125,26 @@ var attributeMutants = map[string]mutant{
 	"removes without progress": {"RemoveTreeLarge", on(remote.OpRemoveTree, func(ctx context.Context, _ *remote.Call, next remote.Next) error {
 		return next(remote.WithProgress(ctx, func() {}))
 	})},
+	"misses changes": {"Changed", spoil(remote.OpChanged, func(c *remote.Call) { c.Changes.Dirs = nil })},
+	"misses the top": {"Changed", spoil(remote.OpChanged, func(c *remote.Call) {
+		c.Changes.Dirs = slices.DeleteFunc(c.Changes.Dirs, func(dir string) bool { return dir == "/" })
+	})},
+	"tells changes elsewhere": {"ChangedBelow", edit(remote.OpChanged, func(c *remote.Call) { c.Path = "/" })},
+	"misses replaced trees": {"ChangedReplaced", around(func(ctx context.Context, c *remote.Call, next remote.Next) error {
+		err := next(ctx)
+		c.Entry.ID = ""
+		c.Changes.Dirs = slices.DeleteFunc(c.Changes.Dirs, func(dir string) bool { return dir == "/c/b" })
+		return err
+	})},
+	"looks back too late": {"Changed", func() remote.Backend { return stuck{memory.New(memory.Options{})} }},
+	"trusts any mark": {"ChangedMarks", edit(remote.OpChanged, func(c *remote.Call) {
+		if strings.HasPrefix(c.Mark, "no") {
+			c.Mark = ""
+		}
+	})},
+	"has no marks":              {"ChangedMarks", spoil(remote.OpChanged, func(c *remote.Call) { c.Changes.Mark = "" })},
+	"tells of what is gone":     {"ChangedErrors", forgiving(remote.OpChanged, remote.NotExist)},
+	"tells of what is not dirs": {"ChangedErrors", forgiving(remote.OpChanged, remote.NotDir)},
 	"removes late": {"EndedContext", on(remote.OpRemoveTree, func(ctx context.Context, _ *remote.Call, next remote.Next) error {
 		return next(context.WithoutCancel(ctx))
 	})},
