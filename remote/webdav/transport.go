@@ -1,6 +1,7 @@
 package webdav
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -9,6 +10,10 @@ import (
 	"os"
 	"time"
 )
+
+// readBuffer is the size of the buffer before each connection, in bytes. Bodies of known
+// length are read past it once more than that is wanted.
+const readBuffer = 64 << 10
 
 // newClient returns the HTTP client of one backend: pooled, HTTP/2 where the server
 // offers it, proxies from the environment, time-outs on everything but bodies.
@@ -20,8 +25,14 @@ func newClient(o Options) (*http.Client, error) {
 	}
 	dialer := &net.Dialer{Timeout: o.ConnectTimeout, KeepAlive: 30 * time.Second}
 	transport := &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            dialer.DialContext,
+		Proxy: http.ProxyFromEnvironment,
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := dialer.DialContext(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			return newBulkConn(conn), nil
+		},
 		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:    o.ConnectTimeout,
 		ForceAttemptHTTP2:      true,
@@ -33,7 +44,7 @@ func newClient(o Options) (*http.Client, error) {
 		ResponseHeaderTimeout:  o.AnswerTimeout,
 		ExpectContinueTimeout:  time.Second,
 		MaxResponseHeaderBytes: 1 << 20,
-		ReadBufferSize:         64 << 10,
+		ReadBufferSize:         readBuffer,
 		WriteBufferSize:        64 << 10,
 	}
 	return &http.Client{
