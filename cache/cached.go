@@ -369,14 +369,23 @@ func (c *Cached) Prime(ref remote.Ref, r io.ReaderAt, size int64) error {
 // Invalidate forgets all that is cached of a file, in all its versions. What is being
 // fetched of it reaches those who wait for it, and is not kept.
 func (c *Cached) Invalidate(path string) {
+	var flying []*fetch
 	c.mu.Lock()
 	for u, f := range c.flights {
 		if u.key.Object == path {
 			f.unwanted.Store(true)
+			flying = append(flying, f)
 			delete(c.flights, u)
 		}
 	}
 	c.sparse.forget(path)
 	c.mu.Unlock()
+	for _, f := range flying {
+		select {
+		case <-f.done:
+			<-f.stored // it may be on its way to the disk
+		default: // it will find itself unwanted
+		}
+	}
 	c.store.Drop(c.policy.Branch, path)
 }

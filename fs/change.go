@@ -184,6 +184,7 @@ func (f *FS) vanished(b *branch, path string, t remote.Type) {
 		x.gone = true
 		x.mu.Unlock()
 	}
+	b.forgetBlocks(b.rel(path), t)
 	b.meta.gone(b.rel(path), t)
 	b.touchParent(b.rel(path))
 	f.inos.gone(path)
@@ -354,6 +355,8 @@ func (f *FS) moved(b *branch, e remote.Entry, from, to string) {
 	}
 	f.inos.rename(from, to)
 	f.mu.Unlock()
+	b.forgetBlocks(b.rel(from), e.Type)
+	b.forgetBlocks(b.rel(to), e.Type)
 	b.meta.renamed(b.rel(from), b.rel(to))
 	b.meta.gone(b.rel(from), e.Type)
 	b.meta.forget(b.rel(to), e.Type)

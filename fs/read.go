@@ -70,3 +70,11 @@ func (b *branch) source() prefetch.Source {
 func (b *branch) small(size int64) bool {
 	return b.Blocks != nil && size >= 0 && size <= b.Blocks.BlockSize()
 }
+
+// forgetBlocks drops what is cached of a file that has left its name: the next one under
+// that name may have the same version, where versions are made of size and time.
+func (b *branch) forgetBlocks(rel string, t remote.Type) {
+	if b.Blocks != nil && t == remote.File {
+		b.Blocks.Invalidate(rel)
+	}
+}
