@@ -1,17 +1,21 @@
 package integration_test
 
 import (
+	"errors"
 	"maps"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/posixtest"
 
+	"github.com/meshmount/meshmount/cache"
 	"github.com/meshmount/meshmount/fs"
 	"github.com/meshmount/meshmount/integration/efss"
+	"github.com/meshmount/meshmount/prefetch"
 	"github.com/meshmount/meshmount/remote"
 	"github.com/meshmount/meshmount/remote/memory"
 )
@@ -35,6 +39,27 @@ func rootBranch(b remote.Backend, ttl time.Duration) fs.Branch {
 	return fs.Branch{Prefix: "/", Backend: b, AttrTTL: ttl, DirTTL: ttl, NegTTL: ttl}
 }
 
+// cached puts a block cache and read-ahead before a branch.
+func cached(t *testing.T, b fs.Branch) fs.Branch {
+	t.Helper()
+	store, err := cache.Open(filepath.Join(t.TempDir(), "blocks"), cache.Options{Size: 128 << 20, BlockSize: cache.MinBlockSize})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ahead, err := prefetch.New(prefetch.Options{Budget: prefetch.NewBudget(8 << 20)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Blocks = store.Wrap(b.Backend, cache.Policy{Branch: "posix"})
+	b.Backend, b.Ahead, b.SmallAhead = b.Blocks, ahead, 16
+	t.Cleanup(func() {
+		if err := errors.Join(ahead.Close(), store.Close()); err != nil { // whoever made the backend closes it
+			t.Error(err)
+		}
+	})
+	return b
+}
+
 // TestPosixSuite runs go-fuse's POSIX suite on mounts.
 func TestPosixSuite(t *testing.T) {
 	t.Run("memory", func(t *testing.T) {
@@ -42,6 +67,9 @@ func TestPosixSuite(t *testing.T) {
 	})
 	t.Run("memory-without-cache", func(t *testing.T) {
 		posixSuite(t, func(*testing.T) fs.Branch { return memoryBranch(0) })
+	})
+	t.Run("memory-with-blocks", func(t *testing.T) {
+		posixSuite(t, func(t *testing.T) fs.Branch { return cached(t, memoryBranch(time.Minute)) })
 	})
 	for _, dialect := range []efss.Dialect{efss.Nextcloud, efss.OpenCloud, efss.ModDAV} {
 		t.Run(dialect.String(), func(t *testing.T) {

@@ -37,6 +37,8 @@ func TestPosixModel(t *testing.T) {
 	}{
 		{"memory", 100_000, func(*testing.T) fs.Branch { return memoryBranch(time.Minute) }},
 		{"memory-without-cache", 5_000, func(*testing.T) fs.Branch { return memoryBranch(0) }},
+		{"memory-with-blocks", 20_000, func(t *testing.T) fs.Branch { return cached(t, memoryBranch(time.Minute)) }},
+		{"moddav-with-blocks", 3_000, func(t *testing.T) fs.Branch { return cached(t, davBranch(t, efss.ModDAV, time.Minute)) }},
 		{"nextcloud", 4_000, func(t *testing.T) fs.Branch { return davBranch(t, efss.Nextcloud, time.Minute) }},
 		{"zone", 4_000, func(t *testing.T) fs.Branch { return zoneBranch(t, time.Minute) }},
 		{"moddav", 4_000, func(t *testing.T) fs.Branch { return davBranch(t, efss.ModDAV, time.Minute) }},
