@@ -191,19 +191,19 @@ func (p *Program) serve(planFD, readyFD int, signals chan os.Signal) error {
 	// A reader of the log that goes away must not take the mount with it.
 	signal.Ignore(syscall.SIGPIPE)
 	isolate()
-	tell := func(err error) {
+	tell := func(warnings []string, err error) {
 		if background {
-			serve.Tell(readyFD, err)
+			serve.Tell(readyFD, warnings, err)
 			background = false
 		}
 	}
 	plan, err := serve.Receive(planFD)
 	if err != nil {
-		tell(err)
+		tell(nil, err)
 		return err
 	}
-	if err := p.servePlan(plan, signals, func() { tell(nil) }); err != nil {
-		tell(err)
+	if err := p.servePlan(plan, signals, func(warnings []string) { tell(warnings, nil) }); err != nil {
+		tell(nil, err)
 		if readyFD >= 0 {
 			return exit.Told(err) // stderr is the log, which has it
 		}
@@ -221,7 +221,7 @@ func isolate() {
 
 // servePlan runs a mount. An error is written to the log unless that is the stderr
 // on which it will be told anyway.
-func (p *Program) servePlan(plan *serve.Plan, signals <-chan os.Signal, ready func()) error {
+func (p *Program) servePlan(plan *serve.Plan, signals <-chan os.Signal, ready func(warnings []string)) error {
 	out, toStderr := p.Stderr, true
 	if plan.Config.Foreground && plan.Config.LogFile != "" {
 		file, err := serve.OpenLog(string(plan.Config.LogFile))
@@ -230,6 +230,7 @@ func (p *Program) servePlan(plan *serve.Plan, signals <-chan os.Signal, ready fu
 		}
 		defer func() { _ = file.Close() }()
 		out, toStderr = file, false
+		ready = p.warn
 	}
 	log := serve.NewLogger(out, &plan.Config.Settings)
 	r := serve.Runner{Plan: plan, Log: log, Signals: signals, Ready: ready}

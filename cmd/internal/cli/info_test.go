@@ -51,7 +51,7 @@ func TestConfigShowsOrigins(t *testing.T) {
 	w.succeeds(r)
 	for _, want := range []string{
 		`umask = "077"  # environment MESHMOUNT_UMASK`, `attr-ttl = "9s"  # config ` + config + ":1", `dir-ttl = "1m"  # command line --dir-ttl`,
-		"read-only = true  # command line -o ro", `password-env = "MESHMOUNT_PASSWORD_A"  # environment MESHMOUNT_PASSWORD_A`, "max-connections = 16  # default",
+		"read-only = true  # command line -o ro", `password-env = "MESHMOUNT_PASSWORD_A"  # environment MESHMOUNT_PASSWORD_A`, "max-connections = 64  # default",
 	} {
 		if !strings.Contains(r.out, want) {
 			t.Errorf("%q is not in\n%s", want, r.out)

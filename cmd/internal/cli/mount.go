@@ -2,18 +2,21 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"os/signal"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
+	"github.com/meshmount/meshmount/cmd/internal/assemble"
 	"github.com/meshmount/meshmount/cmd/internal/exit"
 	"github.com/meshmount/meshmount/cmd/internal/fusecheck"
 	"github.com/meshmount/meshmount/cmd/internal/secret"
 	"github.com/meshmount/meshmount/cmd/internal/serve"
 	"github.com/meshmount/meshmount/cmd/internal/settings"
 	"github.com/meshmount/meshmount/cmd/internal/state"
+	"github.com/meshmount/meshmount/prefetch"
 	"github.com/meshmount/meshmount/remote"
 	"github.com/meshmount/meshmount/remote/irods"
 )
@@ -112,6 +115,9 @@ func (p *Program) mount(ctx context.Context, req mountRequest) error {
 	if err := prepare(plan, settings.Absolute(req.point, p.Dir)); err != nil {
 		return err
 	}
+	if err := p.shareMemory(plan); err != nil {
+		return err
+	}
 	if req.fake {
 		return nil
 	}
@@ -121,7 +127,16 @@ func (p *Program) mount(ctx context.Context, req mountRequest) error {
 	if config.Foreground {
 		return serve.Foreground(plan, p.Environ)
 	}
-	return serve.Background(ctx, plan, p.Environ)
+	warnings, err := serve.Background(ctx, plan, p.Environ)
+	p.warn(warnings)
+	return err
+}
+
+// warn prints what is not as it should be, a line each.
+func (p *Program) warn(warnings []string) {
+	for _, w := range warnings {
+		_, _ = fmt.Fprintln(p.Stderr, "meshmount: warning:", w)
+	}
 }
 
 func (p *Program) resolve(given []settings.Given, branches []string) (*settings.Config, error) {
@@ -152,6 +167,17 @@ func prepare(plan *serve.Plan, point string) error {
 		}
 	}
 	return state.Private(plan.CacheDir)
+}
+
+// shareMemory shares out the process's memory under the limit of the control group, in
+// which the serving process will be, too.
+func (p *Program) shareMemory(plan *serve.Plan) error {
+	limit, err := prefetch.CgroupLimit(prefetch.SelfCgroup, prefetch.CgroupRoot)
+	if err != nil {
+		p.warn([]string{"the memory limit of the control group is not known: " + exit.OneLine(err.Error())})
+	}
+	plan.Memory, err = assemble.FitMemory(&plan.Config, limit)
+	return err
 }
 
 // cacheDir returns the directory that was given, or the one for this combination of

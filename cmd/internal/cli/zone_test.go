@@ -256,7 +256,7 @@ func TestDoctorOfZones(t *testing.T) {
 	for _, want := range []string{
 		"WARN  a: certificate: of localhost, valid until ", "it expires in 4 days",
 		"OK    a: server: iRODS 5.0.2, /tempZone/home/me as me#tempZone", "OK    a: tls: TLS 1.3", "OK    a: credentials: accepted (native)",
-		"OK    a: connections: ", "up to 4 at a time", "a: promises: ", "OK    a: access: reading and writing",
+		"OK    a: connections: ", "up to 8 at a time", "a: promises: ", "OK    a: access: reading and writing",
 		"FAIL  b: server: the zone has no collection /tempZone/home/me that you#tempZone may see",
 	} {
 		if !strings.Contains(r.out, want) {
@@ -281,7 +281,7 @@ func TestConfigOfZones(t *testing.T) {
 	w.succeeds(r)
 	file := filepath.Join(w.dir, ".irods/irods_environment.json")
 	for _, want := range []string{
-		`url = "irods://` + z.Addr() + `/tempZone/home/me"  # command line argument`, `user = "me"  # iRODS environment ` + file, "max-connections = 4  # default",
+		`url = "irods://` + z.Addr() + `/tempZone/home/me"  # command line argument`, `user = "me"  # iRODS environment ` + file, "max-connections = 8  # default",
 		"irods-trash = true  # command line --irods-trash", `irods-auth-file = "` + w.dir + `/.irods/.irodsA"  # iRODS environment`,
 	} {
 		if !strings.Contains(r.out, want) {

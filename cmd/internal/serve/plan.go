@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/meshmount/meshmount/cmd/internal/assemble"
 	"github.com/meshmount/meshmount/cmd/internal/settings"
 	"github.com/meshmount/meshmount/remote"
 )
@@ -24,6 +25,7 @@ type Plan struct {
 	CacheDir string
 	Kernel   []string // further mount options
 	Version  string   // of the program, for servers and log
+	Memory   assemble.Memory
 	// Secrets are the passwords and tokens that were fetched, by branch.
 	Secrets Secrets `json:"-"`
 }

@@ -12,7 +12,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/meshmount/meshmount/cmd/internal/assemble"
 	"github.com/meshmount/meshmount/cmd/internal/exit"
 	"github.com/meshmount/meshmount/cmd/internal/fusecheck"
 	"github.com/meshmount/meshmount/cmd/internal/secret"
@@ -31,10 +30,12 @@ type Runner struct {
 	// mount is in use; the second detaches the mount from the tree whoever uses it;
 	// the third, while written data is being put to servers, parks it instead.
 	Signals <-chan os.Signal
-	// Ready is called once, when the mount answers.
-	Ready func()
+	// Ready is called once, when the mount answers, with what is not as it should be.
+	Ready func(warnings []string)
 
 	undo       closers
+	parts      parts
+	warnings   []string     // for Ready
 	unregister func() error // set once the mount is registered
 	result     error        // what Run returns
 }
@@ -80,7 +81,7 @@ func (r *Runner) mountAndServe(holder state.Holder) error {
 		r.Log.Warn("unmount will have to ask the mount itself for its process", "err", err)
 	}
 	r.Log.Info("mounted", "mountpoint", r.Plan.Point, "pid", os.Getpid(), "version", r.Plan.Version)
-	r.Ready()
+	r.Ready(r.warnings)
 	r.serve(server)
 	r.tidy(server)
 	r.Log.Info("unmounted", "mountpoint", r.Plan.Point)
@@ -153,50 +154,6 @@ func (r *Runner) mount(ctx context.Context) (*mount.Server, error) {
 	return server, nil
 }
 
-// core dials all servers and builds the file system over them.
-func (r *Runner) core(ctx context.Context) (*fs.FS, error) {
-	config := &r.Plan.Config
-	dialer := assemble.Dialer{Secrets: r.secrets, Log: r.Log, Agent: "meshmount/" + r.Plan.Version}
-	adapters, err := dialer.DialAll(ctx, config.Branches)
-	if err != nil {
-		return nil, err
-	}
-	var branches []fs.Branch
-	for i := range config.Branches {
-		b := &config.Branches[i]
-		log := r.Log.With("branch", b.Name)
-		log.Info("connected", assemble.Describe(adapters[i])...)
-		stack := assemble.Stack(adapters[i], b, log)
-		r.undo.add("branch "+b.Name, closeTime, func(context.Context) error { return stack.Close() })
-		branches = append(branches, fs.Branch{
-			Prefix: "/" + b.Name, Backend: stack, ReadOnly: b.ReadOnly,
-			AttrTTL: b.AttrTTL, DirTTL: b.DirTTL, NegTTL: b.NegativeTTL,
-		})
-	}
-	return r.build(branches)
-}
-
-// build makes the core and has it closed before the branches.
-func (r *Runner) build(branches []fs.Branch) (*fs.FS, error) {
-	config := &r.Plan.Config
-	opts := fs.Options{
-		UID: uint32(config.UID), GID: uint32(config.GID), Umask: uint32(config.Umask),
-		StageDir: filepath.Join(r.Plan.CacheDir, "stage"), ParkDir: r.parkDir(),
-		Hostname: hostName(), Logger: r.Log,
-	}
-	for _, dir := range []string{opts.StageDir, opts.ParkDir} {
-		if err := state.Private(dir); err != nil {
-			return nil, err
-		}
-	}
-	core, err := fs.New(opts, branches)
-	if err != nil {
-		return nil, exit.New(exit.Failed, "", "cannot build the file system: %w", err)
-	}
-	r.undo.add("written data", config.DrainTimeout, r.drain(core))
-	return core, nil
-}
-
 // drain closes the core. A signal ends the wait for the servers.
 func (r *Runner) drain(core *fs.FS) func(context.Context) error {
 	return func(ctx context.Context) error {
@@ -212,6 +169,12 @@ func (r *Runner) drain(core *fs.FS) func(context.Context) error {
 func (r *Runner) secrets(b *settings.Branch) remote.SecretSource {
 	f := secret.Fetcher{Environ: os.Environ(), Timeout: r.Plan.Config.SecretTimeout}
 	return f.Source(b, r.Plan.Secrets[b.Name])
+}
+
+// warn tells something that the mount can do without, in the log and to whoever mounts.
+func (r *Runner) warn(what error) {
+	r.Log.Warn(what.Error())
+	r.warnings = append(r.warnings, exit.OneLine(what.Error()))
 }
 
 func (r *Runner) mountOptions() mount.Options {

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/meshmount/meshmount/cmd/internal/assemble"
 	"github.com/meshmount/meshmount/cmd/internal/exit"
 	"github.com/meshmount/meshmount/cmd/internal/settings"
 	"github.com/meshmount/meshmount/remote"
@@ -24,7 +25,7 @@ func TestPlanIsHandedOverWhole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Plan{Config: *config, Point: "/mnt", CacheDir: "/c", Kernel: []string{"noexec"}, Version: "1", Secrets: Secrets{"a": remote.NewSecret("hunter2"), "": {}}}
+	p := &Plan{Config: *config, Point: "/mnt", CacheDir: "/c", Kernel: []string{"noexec"}, Version: "1", Memory: assemble.Split(1<<28, 0, 1<<20), Secrets: Secrets{"a": remote.NewSecret("hunter2"), "": {}}}
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -56,9 +57,9 @@ func TestReports(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = w.Close()
-		Tell(fd, sent)
+		Tell(fd, []string{"odd"}, sent)
 		got, err := await(r)
-		if err != nil || got.Code != exit.CodeOf(sent) || sent != nil && got.Message != "bad thing; do this" {
+		if err != nil || got.Code != exit.CodeOf(sent) || !slices.Equal(got.Warnings, []string{"odd"}) || sent != nil && got.Message != "bad thing; do this" {
 			t.Errorf("%+v, %v", got, err)
 		}
 		if n, err := r.Read(make([]byte, 1)); n != 0 || err == nil {

@@ -28,8 +28,9 @@ const (
 
 // report is what the serving process tells its parent once.
 type report struct {
-	Code    exit.Code `json:"code"` // OK: the mount answers
-	Message string    `json:"message,omitempty"`
+	Code     exit.Code `json:"code"` // OK: the mount answers
+	Message  string    `json:"message,omitempty"`
+	Warnings []string  `json:"warnings,omitempty"`
 }
 
 // arguments makes the command line of a serving process. The mount point is there
@@ -71,12 +72,12 @@ func Foreground(p *Plan, environ []string) error {
 const answerTime = 30 * time.Second
 
 // Background starts a serving process in a session of its own and returns when its
-// mount answers. On an error, which is an *exit.Error, nothing is mounted and no
-// process is left. The end of ctx gives the mount up.
-func Background(ctx context.Context, p *Plan, environ []string) error {
+// mount answers, with what is not as it should be, a line each. On an error, which is an
+// *exit.Error, nothing is mounted and no process is left. The end of ctx gives the mount up.
+func Background(ctx context.Context, p *Plan, environ []string) (warnings []string, err error) {
 	child, ready, err := launch(p, environ)
 	if err != nil {
-		return exit.New(exit.Failed, "", "cannot start the serving process: %w", err)
+		return nil, exit.New(exit.Failed, "", "cannot start the serving process: %w", err)
 	}
 	defer func() { _ = ready.Close() }()
 	stop := context.AfterFunc(ctx, func() { _ = child.Process.Signal(syscall.SIGTERM) })
@@ -84,18 +85,18 @@ func Background(ctx context.Context, p *Plan, environ []string) error {
 	answer, err := await(ready)
 	if err != nil {
 		end := child.Wait()
-		return exit.New(exit.Failed, "see "+logName(p), "the serving process ended before the mount answered (%v)", ending(end))
+		return nil, exit.New(exit.Failed, "see "+logName(p), "the serving process ended before the mount answered (%v)", ending(end))
 	}
 	if answer.Code != exit.OK {
 		_ = child.Wait()
-		return &exit.Error{Code: answer.Code, What: answer.Message}
+		return nil, &exit.Error{Code: answer.Code, What: answer.Message}
 	}
 	if err := confirm(p); err != nil {
 		_ = child.Process.Signal(syscall.SIGTERM)
 		_ = child.Wait()
-		return err
+		return nil, err
 	}
-	return child.Process.Release()
+	return answer.Warnings, child.Process.Release()
 }
 
 // launch starts the process and hands it the plan.
@@ -155,12 +156,12 @@ func ending(err error) string {
 
 // Tell sends the report through a descriptor that Background has passed and closes
 // it. Nobody may be there to hear it any more.
-func Tell(fd int, err error) {
+func Tell(fd int, warnings []string, err error) {
 	file := os.NewFile(uintptr(fd), "ready")
 	if file == nil {
 		return
 	}
-	r := report{Code: exit.CodeOf(err)}
+	r := report{Code: exit.CodeOf(err), Warnings: warnings}
 	if err != nil {
 		r.Message = exit.OneLine(err.Error())
 	}

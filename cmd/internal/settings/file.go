@@ -268,7 +268,7 @@ func (o *Option) fromTOML(value any) (string, error) {
 			return strconv.FormatBool(v), nil
 		}
 	case int64:
-		if kind == "number" || kind == "duration" {
+		if kind == "number" || kind == "duration" || kind == "size" {
 			return strconv.FormatInt(v, 10), nil
 		}
 	}
@@ -279,6 +279,8 @@ func (o *Option) fromTOML(value any) (string, error) {
 		return "", errors.New("write a whole number, without quotes")
 	case "duration":
 		return "", errors.New(`write a duration such as "90s", or a number of seconds`)
+	case "size":
+		return "", errors.New(`write a size such as "64MiB", or a number of bytes`)
 	}
 	return "", errors.New("write the value in quotes")
 }

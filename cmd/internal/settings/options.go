@@ -20,7 +20,12 @@ type Settings struct {
 	GID           GroupID
 	Umask         Octal
 	Write         string
+	Cache         string // "on", "off"
 	CacheDir      Path
+	CacheSize     Size
+	CacheReserve  Size
+	BlockSize     Size
+	Memory        Size
 	DrainTimeout  time.Duration
 	NoPrompt      bool
 	SecretTimeout time.Duration
@@ -43,6 +48,10 @@ type Branch struct {
 	IOTimeout      time.Duration
 	RetryTime      time.Duration
 	MaxConnections int
+	Streams        int
+	MaxRequest     Size
+	ReadAhead      Size
+	SmallAhead     int
 	CAFile         Path
 	AllowPlainHTTP bool
 	Credential     Credential
@@ -154,13 +163,14 @@ const (
 	GroupServers Group = "Servers"
 	GroupZones   Group = "iRODS zones"
 	GroupSecrets Group = "Credentials"
+	GroupReads   Group = "Reading ahead"
 	GroupCache   Group = "Cache"
 	GroupLogging Group = "Logging"
 )
 
 // Groups returns the groups in order.
 func Groups() []Group {
-	return []Group{GroupMount, GroupFresh, GroupServers, GroupZones, GroupSecrets, GroupCache, GroupLogging}
+	return []Group{GroupMount, GroupFresh, GroupServers, GroupZones, GroupSecrets, GroupReads, GroupCache, GroupLogging}
 }
 
 // Option is one line of the table of options.
@@ -178,6 +188,10 @@ type Option struct {
 	Closed      Where
 	Choices     []string // the only values, if not empty
 	Min         int      // least value of a number
+	// Least and Most bound a size; Most 0 is no bound. ZeroToo allows 0 besides.
+	Least, Most Size
+	ZeroToo     bool
+	PowerOfTwo  bool // a size must be one
 
 	whole      func(*Settings) any
 	branch     func(*Branch) any

@@ -79,7 +79,7 @@ func (c *Config) OriginOf(branch, option string) Origin { return c.Origins[branc
 // *exit.Error and name the place of the fault.
 func Resolve(in Input) (*Config, error) {
 	r := resolver{in: in, config: &Config{Origins: map[string]Origin{}}, env: environMap(in.Environ)}
-	for _, step := range []func() error{r.readFile, r.nameBranches, r.collect, r.zones, r.apply, r.checkURLs, r.credentials} {
+	for _, step := range []func() error{r.readFile, r.nameBranches, r.collect, r.zones, r.apply, r.tune, r.checkURLs, r.credentials} {
 		if err := step(); err != nil {
 			return nil, err
 		}

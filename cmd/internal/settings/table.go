@@ -10,6 +10,7 @@ func Options() []*Option {
 		inGroup(GroupServers, serverOptions()),
 		inGroup(GroupZones, zoneOptions()),
 		inGroup(GroupSecrets, credentialOptions()),
+		inGroup(GroupReads, readOptions()),
 		inGroup(GroupCache, cacheOptions()),
 		inGroup(GroupLogging, loggingOptions()))
 }
@@ -87,8 +88,8 @@ func serverOptions() []*Option {
 		{Name: "retry-time", Unit: "DURATION", Default: "60s", Scope: PerBranch,
 			Help:   "how long failed requests are tried again; 0 = never",
 			branch: func(b *Branch) any { return &b.RetryTime }},
-		{Name: "max-connections", Unit: "NUMBER", Default: "16", ZoneDefault: "4", Scope: PerBranch, Min: 1,
-			Help:   "connections to the server at a time; each to a zone is a process and a database connection there",
+		{Name: "max-connections", Unit: "NUMBER", Default: "64", ZoneDefault: "8", Scope: PerBranch, Min: 1,
+			Help:   "requests to the server at a time, each on a connection of its own with HTTP/1 and with zones; each connection to a zone is a process and a database connection there",
 			branch: func(b *Branch) any { return &b.MaxConnections }},
 		{Name: "ca-file", Unit: "FILE", Default: "", Scope: PerBranch,
 			Help:   "PEM file of certificate authorities to trust besides the system's",
@@ -168,17 +169,6 @@ func credentialOption(name, unit string, kind CredentialKind, from CredentialFro
 		o.Closed = NotInEnv | NotAsFlag
 	}
 	return o
-}
-
-func cacheOptions() []*Option {
-	return []*Option{
-		{Name: "cache-dir", Unit: "DIR", Default: "",
-			Help:  "private directory for staged files and the log; empty = one per mount point and branches below $XDG_CACHE_HOME/meshmount",
-			whole: func(s *Settings) any { return &s.CacheDir }},
-		{Name: "drain-timeout", Unit: "DURATION", Default: "5m",
-			Help:  "how long written data may take to reach the server after the unmount; 0 = for ever",
-			whole: func(s *Settings) any { return &s.DrainTimeout }},
-	}
 }
 
 func loggingOptions() []*Option {

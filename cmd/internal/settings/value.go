@@ -53,6 +53,8 @@ func (o *Option) parse(ptr any, text, dir string) error {
 		*p, err = parseInt(text, o.Min)
 	case *time.Duration:
 		*p, err = ParseDuration(text)
+	case *Size:
+		*p, err = o.parseSize(text)
 	case *Octal:
 		*p, err = parseOctal(text)
 	case *Path:
@@ -78,6 +80,8 @@ func (o *Option) Type() string {
 		return "number"
 	case *time.Duration:
 		return "duration"
+	case *Size:
+		return "size"
 	case *Octal:
 		return "octal"
 	case *Path:
@@ -228,6 +232,8 @@ func text(ptr any) string {
 		return strconv.Itoa(*p)
 	case *time.Duration:
 		return shortDuration(*p)
+	case *Size:
+		return p.String()
 	case *Octal:
 		return fmt.Sprintf("%03o", uint32(*p))
 	case *Path:

@@ -48,13 +48,13 @@ func TestZoneByURLAlone(t *testing.T) {
 	c := resolve(t, Input{Branches: []string{"z=irods://alice@Data.Example.org/tempZone/home/alice/", "s=davs://h/p"}, Dir: "/"})
 	want := Branch{
 		URL: "irods://data.example.org:1247/tempZone/home/alice", User: "alice", Zone: "tempZone", Auth: "native", TLS: "request",
-		Verify: "hostname", Encryption: standardEncryption, MaxConnections: 4, Credential: Credential{Kind: Password, From: FromPrompt},
+		Verify: "hostname", Encryption: standardEncryption, MaxConnections: 8, Credential: Credential{Kind: Password, From: FromPrompt},
 	}
 	if got := zonePart(c.Branches[0]); got != want {
 		t.Errorf("%+v\nwant %+v", got, want)
 	}
 	share := zonePart(c.Branches[1])
-	if share != (Branch{URL: "davs://h/p", MaxConnections: 16}) {
+	if share != (Branch{URL: "davs://h/p", MaxConnections: 64}) {
 		t.Errorf("the share got %+v", share)
 	}
 }
@@ -92,7 +92,7 @@ func TestZoneFromEnvironment(t *testing.T) {
 	full := Branch{
 		URL: "irods://data.example.org:1300/tempZone/home/lab", User: "alice", Zone: "tempZone", Auth: "pam", TLS: "require", Verify: "cert",
 		CAFile: "/base/ca.pem", CADir: "/etc/ca.d", Encryption: wire.Encryption{Algorithm: "AES-256-CBC", KeySize: 64, SaltSize: 16, Rounds: 32},
-		Resource: "fast", MaxConnections: 4, Credential: stored,
+		Resource: "fast", MaxConnections: 8, Credential: stored,
 	}
 	change := func(f func(*Branch)) Branch {
 		b := full

@@ -1,0 +1,98 @@
+package assemble
+
+import (
+	"github.com/meshmount/meshmount/cmd/internal/exit"
+	"github.com/meshmount/meshmount/cmd/internal/settings"
+	"github.com/meshmount/meshmount/prefetch"
+)
+
+// Memory is how the memory of a mount's process is shared out. All but Whole and GC are
+// bounds of what lives on Go's heap.
+type Memory struct {
+	// Whole is what the process may take, in bytes, and GC the part of it that Go's
+	// runtime tries to keep to; the rest is for the program's text, stacks and mapped files.
+	Whole, GC int64
+	// Limited tells that the control group allows less than was asked for.
+	Limited bool
+	// Ahead is for what is read ahead: a quarter. As much again may be on its way from
+	// the servers at the same time.
+	Ahead int64
+	// Pieces is for pieces of blocks: a sixteenth, shared evenly by the branches.
+	Pieces int64
+	// Request bounds one request and one block: an eighth of Ahead.
+	Request settings.Size
+	// SmallFiles bounds how many small files are fetched ahead at a time, each of up to
+	// a block: a quarter.
+	SmallFiles int
+}
+
+// leastProcess is the least that a process needs, in bytes, whatever its control group says.
+const leastProcess = 32 << 20
+
+// Split shares out want bytes, or half of limit if that is less: the other half is for
+// the job beside this process. A limit of 0 is none.
+func Split(want, limit int64, blockSize settings.Size) Memory {
+	m := Memory{Whole: want}
+	if limit > 0 && limit/2 < want {
+		m.Whole, m.Limited = max(limit/2, leastProcess), true
+	}
+	m.GC = m.Whole - max(m.Whole/8, 16<<20)
+	m.Ahead = max(m.Whole/4, prefetch.MinBudget)
+	m.Pieces = m.Whole / 16
+	m.Request = powerBelow(settings.Size(m.Ahead / 8))
+	m.SmallFiles = int(max(m.Whole/4/int64(blockSize), 1))
+	return m
+}
+
+func powerBelow(n settings.Size) settings.Size {
+	p := settings.Size(1)
+	for 2*p <= n {
+		p *= 2
+	}
+	return p
+}
+
+// FitMemory shares out the memory of a mount whose process is under a control group's
+// limit (0 for none), and fits the options of config into that: defaults give way, and
+// what was given and does not fit is an *exit.Error.
+func FitMemory(config *settings.Config, limit int64) (Memory, error) {
+	m := Split(int64(config.Memory), limit, config.BlockSize)
+	if config.Cache == settings.CacheOn && config.BlockSize > m.Request {
+		return m, m.tooLarge(config, nil, "block-size", config.BlockSize, m.Request, 32)
+	}
+	for i := range config.Branches {
+		b := &config.Branches[i]
+		if b.MaxRequest > m.Request {
+			if config.Given(b.Name, "max-request") {
+				return m, m.tooLarge(config, b, "max-request", b.MaxRequest, m.Request, 32)
+			}
+			b.MaxRequest = m.Request
+		}
+		if ahead := settings.Size(m.Ahead); b.ReadAhead > ahead {
+			if config.Given(b.Name, "read-ahead") {
+				return m, m.tooLarge(config, b, "read-ahead", b.ReadAhead, ahead, 4)
+			}
+			b.ReadAhead = ahead
+		}
+		b.SmallAhead = min(b.SmallAhead, m.SmallFiles)
+	}
+	return m, nil
+}
+
+// tooLarge is the error of an option, of a branch unless b is nil, that takes more than
+// its part of the memory.
+func (m *Memory) tooLarge(config *settings.Config, b *settings.Branch, option string, have, fits settings.Size, parts int64) error {
+	code, title, origin := exit.Config, "", config.Origins[option]
+	if b != nil {
+		title, origin = b.Title()+": ", config.OriginOf(b.Name, option)
+	}
+	if origin.Level == settings.ByFlag || config.Origins["memory"].Level == settings.ByFlag {
+		code = exit.Usage
+	}
+	why, remedy := "memory is "+settings.Size(m.Whole).String(), "give --memory="+settings.Size(int64(have)*parts).String()+" or more, or --"+option+"="+fits.String()
+	if m.Limited {
+		why = "the control group leaves " + settings.Size(m.Whole).String() + " of memory"
+		remedy = "give --" + option + "=" + fits.String() + " or less, or ask for more memory for the job"
+	}
+	return exit.New(code, remedy, "%s%s %s is too large: %s", title, option, have, why)
+}

@@ -1,0 +1,130 @@
+package serve
+
+import (
+	"context"
+	"path/filepath"
+	"runtime/debug"
+
+	"github.com/meshmount/meshmount/cache"
+	"github.com/meshmount/meshmount/cmd/internal/assemble"
+	"github.com/meshmount/meshmount/cmd/internal/exit"
+	"github.com/meshmount/meshmount/cmd/internal/settings"
+	"github.com/meshmount/meshmount/cmd/internal/state"
+	"github.com/meshmount/meshmount/fs"
+	"github.com/meshmount/meshmount/prefetch"
+	"github.com/meshmount/meshmount/remote"
+)
+
+// parts are what a mount's file system is made of. They are closed in the order of the
+// file system, read-ahead, branches, cache.
+type parts struct {
+	store    *cache.Store // nil without a cache
+	budget   *prefetch.Budget
+	branches []fs.Branch
+	stacks   []remote.Backend // of the branches, without the cache
+}
+
+// core dials all servers and builds the file system over them.
+func (r *Runner) core(ctx context.Context) (*fs.FS, error) {
+	config := &r.Plan.Config
+	r.boundMemory()
+	if err := r.openCache(); err != nil {
+		return nil, err
+	}
+	dialer := assemble.Dialer{Secrets: r.secrets, Log: r.Log, Agent: "meshmount/" + r.Plan.Version}
+	adapters, err := dialer.DialAll(ctx, config.Branches)
+	if err != nil {
+		return nil, err
+	}
+	r.parts.budget = prefetch.NewBudget(r.Plan.Memory.Ahead)
+	for i := range config.Branches {
+		b := &config.Branches[i]
+		log := r.Log.With("branch", b.Name)
+		log.Info("connected", assemble.Describe(adapters[i])...)
+		r.addBranch(b, assemble.Stack(adapters[i], b, log))
+	}
+	if err := r.addReadAhead(); err != nil {
+		return nil, err
+	}
+	return r.build()
+}
+
+// boundMemory tells Go's runtime how much memory there is.
+func (r *Runner) boundMemory() {
+	m := &r.Plan.Memory
+	debug.SetMemoryLimit(m.GC)
+	r.Log.Debug("memory", "bytes", m.Whole, "read_ahead", m.Ahead, "bounded_by_cgroup", m.Limited)
+}
+
+// openCache opens the block cache, if there is to be one and it can be had.
+func (r *Runner) openCache() error {
+	store, warning, err := assemble.OpenCache(&r.Plan.Config, r.Plan.CacheDir, r.Log)
+	if err != nil {
+		return err
+	}
+	if warning != nil {
+		r.warn(warning)
+	}
+	if store != nil {
+		r.parts.store = store
+		r.undo.add("block cache", closeTime, func(context.Context) error { return store.Close() })
+	}
+	return nil
+}
+
+// addBranch makes a branch of the file system from a stack of decorators.
+func (r *Runner) addBranch(b *settings.Branch, stack remote.Backend) {
+	branch := fs.Branch{
+		Prefix: "/" + b.Name, Backend: stack, ReadOnly: b.ReadOnly,
+		AttrTTL: b.AttrTTL, DirTTL: b.DirTTL, NegTTL: b.NegativeTTL,
+		SmallAhead: b.SmallAhead,
+	}
+	if store := r.parts.store; store != nil {
+		size := int64(store.Stats().MaxSlots) * int64(store.BlockSize())
+		branch.Blocks = store.Wrap(stack, assemble.CachePolicy(b, r.Plan.Memory, len(r.Plan.Config.Branches), size))
+		branch.Backend = branch.Blocks
+	}
+	r.undo.add("branch "+b.Name, closeTime, func(context.Context) error { return branch.Backend.Close() })
+	r.parts.branches = append(r.parts.branches, branch)
+	r.parts.stacks = append(r.parts.stacks, stack)
+}
+
+// addReadAhead gives each branch that wants it a reader ahead.
+func (r *Runner) addReadAhead() error {
+	for i := range r.parts.branches {
+		b := &r.Plan.Config.Branches[i]
+		if b.ReadAhead == 0 {
+			continue
+		}
+		ahead, err := prefetch.New(prefetch.Options{
+			Budget: r.parts.budget, Streams: b.Streams, MaxRequest: int64(b.MaxRequest), MaxWindow: int64(b.ReadAhead),
+		})
+		if err != nil {
+			return exit.New(exit.Failed, "", "%s: %w", b.Title(), err)
+		}
+		r.undo.add("read-ahead of "+b.Name, closeTime, func(context.Context) error { return ahead.Close() })
+		r.parts.branches[i].Ahead = ahead
+	}
+	return nil
+}
+
+// build makes the core and has it closed before all that it uses.
+func (r *Runner) build() (*fs.FS, error) {
+	config := &r.Plan.Config
+	opts := fs.Options{
+		UID: uint32(config.UID), GID: uint32(config.GID), Umask: uint32(config.Umask),
+		StageDir: filepath.Join(r.Plan.CacheDir, "stage"), ParkDir: r.parkDir(),
+		Hostname: hostName(), Logger: r.Log,
+	}
+	for _, dir := range []string{opts.StageDir, opts.ParkDir} {
+		if err := state.Private(dir); err != nil {
+			return nil, err
+		}
+	}
+	core, err := fs.New(opts, r.parts.branches)
+	if err != nil {
+		return nil, exit.New(exit.Failed, "", "cannot build the file system: %w", err)
+	}
+	r.undo.add("written data", config.DrainTimeout, r.drain(core))
+	return core, nil
+}
