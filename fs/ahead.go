@@ -48,15 +48,22 @@ func newDirAheads(b *branch, now func() time.Time, run detacher) *dirAheads {
 	return d
 }
 
-// listed tells the order in which a program has been shown the entries of a directory.
-func (d *dirAheads) listed(dir string, entries []remote.Entry) {
+// listed tells the order in which a program is shown the entries of a directory. If it
+// has just read the small files of another one, the first ones here are fetched. It does
+// not wait.
+func (d *dirAheads) listed(ctx context.Context, dir string, entries []remote.Entry) {
 	if d == nil {
 		return
 	}
 	a := d.watch(entries)
 	d.mu.Lock()
-	defer d.mu.Unlock()
+	var files []prefetch.File
+	if d.now().Sub(d.proven) < aheadMemory {
+		files = a.Begin(d.batch)
+	}
 	d.dirs.put(dir, a)
+	d.mu.Unlock()
+	d.start(ctx, dir, files)
 }
 
 // watch begins to watch a directory.
@@ -78,7 +85,12 @@ func (d *dirAheads) opened(ctx context.Context, e remote.Entry) {
 		return
 	}
 	dir, name := remote.Split(e.Path)
-	for _, f := range d.next(dir, name, !d.here(e)) {
+	d.start(ctx, dir, d.next(dir, name, !d.here(e)))
+}
+
+// start fetches files of a directory, as far as it is known what they are.
+func (d *dirAheads) start(ctx context.Context, dir string, files []prefetch.File) {
+	for _, f := range files {
 		k, _, ok := d.b.meta.lookup(remote.Join(dir, f.Name))
 		if ok && !k.absent && k.e.Type == remote.File && !k.e.Provisional && d.b.small(k.e.Size) && !d.here(k.e) {
 			d.run(ctx, func(ctx context.Context) { d.fetch(ctx, k.e) })

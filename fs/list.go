@@ -109,7 +109,7 @@ func (d *dirFetch) run(ctx context.Context, f *FS, b *branch, rel string) {
 	defer d.mu.Unlock()
 	if d.done, d.err = true, err; err == nil && d.spool == nil {
 		b.meta.setListing(rel, d.entries, d.mark, d.at)
-		b.ahead.listed(rel, d.entries)
+		b.ahead.listed(ctx, rel, d.entries)
 	}
 	if d.readers == 0 && d.spool != nil {
 		_ = d.spool.Close()

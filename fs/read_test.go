@@ -251,6 +251,37 @@ func TestSmallFilesComeAhead(t *testing.T) {
 	}
 }
 
+// TestTreeOfSmallFiles reads tree after tree of small files as tar does: after the first
+// directory, the first file of the next one is there already when it is opened.
+func TestTreeOfSmallFiles(t *testing.T) {
+	w := newFastWorld(t, 20*time.Millisecond)
+	const dirs, files = 12, 10
+	for d := range dirs {
+		w.must(errOf(w.a.Mkdir(t.Context(), fmt.Sprintf("/d%02d", d))))
+		for i := range files {
+			w.elsewhere(fmt.Sprintf("/d%02d/f%d", d, i), fmt.Sprintf("content %d of %d", i, d))
+		}
+	}
+	w.list("/a")
+	for d := range dirs {
+		dir := fmt.Sprintf("/a/d%02d", d)
+		w.list(dir)
+		time.Sleep(50 * time.Millisecond)
+		before := w.reads()
+		for i := range files {
+			if got := w.read(fmt.Sprintf("%s/f%d", dir, i)); got != fmt.Sprintf("content %d of %d", i, d) {
+				t.Fatalf("file %d of %s holds %q", i, dir, got)
+			}
+		}
+		if n := w.reads() - before; d > 0 && n > files/2 {
+			t.Errorf("%s: %d of %d files were fetched only when they were opened, or later", dir, n, files)
+		}
+	}
+	if n := w.reads(); n != dirs*files {
+		t.Errorf("%d requests for %d files", n, dirs*files)
+	}
+}
+
 func errOf(_ remote.Entry, err error) error { return err }
 
 func (w *fastWorld) list(dir string) {

@@ -7,9 +7,11 @@ import (
 
 // Bounds of DirAhead's judgement.
 const (
-	dirProof = 3  // opens in order that prove the pattern
-	dirSkip  = 16 // files that an open may leave out, or come late by
-	dirBatch = 4  // files ahead at first
+	dirProof = 3        // opens in order that prove the pattern
+	dirSkip  = 16       // files that an open may leave out, or come late by
+	dirBatch = 8        // files ahead at first
+	dirBytes = 16 << 20 // bytes ahead at most, one file aside
+	dirEarly = 1 << 20  // bytes before the first open
 )
 
 // File is a file of a directory as a listing shows it.
@@ -88,6 +90,24 @@ func (d *DirAhead) Expect(batch int) {
 	}
 }
 
+// Begin returns what to fetch before the first open, if the directory will probably be
+// read as others just were: files in the order of the listing, batch of them at most.
+func (d *DirAhead) Begin(batch int) []File {
+	d.Expect(batch)
+	o := &d.orders[0]
+	found := d.next(o)
+	for i, bytes := 0, int64(0); i < len(found); i++ {
+		if bytes += found[i].Size; bytes > dirEarly {
+			for _, f := range found[i:] {
+				delete(d.issued, f.Name)
+			}
+			o.front = o.at[found[i].Name]
+			return found[:i]
+		}
+	}
+	return found
+}
+
 // Batch returns how many files are to be ahead.
 func (d *DirAhead) Batch() int { return max(d.orders[0].batch, d.orders[1].batch) }
 
@@ -135,14 +155,15 @@ func (d *DirAhead) adapt(o *dirOrder, stalled bool) {
 
 // next returns the small files that are not farther ahead than the batch.
 func (d *DirAhead) next(o *dirOrder) []File {
-	ahead := 0
+	ahead, bytes := 0, int64(0)
 	for _, f := range o.files[o.high+1 : o.front] {
 		if opened, ok := d.issued[f.Name]; ok && !opened {
 			ahead++
+			bytes += f.Size
 		}
 	}
 	var found []File
-	for ; o.front < len(o.files) && ahead < min(o.batch, d.most); o.front++ {
+	for ; o.front < len(o.files) && ahead < min(o.batch, d.most) && bytes < dirBytes; o.front++ {
 		f := o.files[o.front]
 		if _, ok := d.issued[f.Name]; ok || f.Size > d.small || f.Size <= 0 {
 			continue
@@ -150,6 +171,7 @@ func (d *DirAhead) next(o *dirOrder) []File {
 		d.issued[f.Name] = false
 		found = append(found, f)
 		ahead++
+		bytes += f.Size
 	}
 	return found
 }
