@@ -57,10 +57,8 @@ func (a *agent) setCollAccess(x *coll, text, name string, admin bool) error {
 		return code(wire.CodeNoAccess)
 	}
 	switch text {
-	case "inherit":
-		x.Inherit = true
-	case "noinherit":
-		x.Inherit = false
+	case "inherit", "noinherit": // alone among these it changes the time
+		x.Inherit, x.Modify = text == "inherit", a.z.now()
 	default:
 		if err := a.grant(x.Access, text, name); err != nil {
 			return err

@@ -150,12 +150,12 @@ func (a *agent) checkAVU(b *bearer, name, value, units string) error {
 	return nil
 }
 
-// setAVU makes the metadata the only one of its name. It keeps the id if there was one;
-// otherwise it needs to remove those that were there.
+// setAVU makes the metadata the only one of its name. It keeps the id if there was one
+// that nothing else has; otherwise it needs to remove those that were there.
 func (a *agent) setAVU(b *bearer, name, value, units string) error {
 	named := func(m avu) bool { return m.Name == name }
 	i := slices.IndexFunc(*b.avus, named)
-	if i >= 0 && !slices.ContainsFunc((*b.avus)[i+1:], named) {
+	if i >= 0 && !slices.ContainsFunc((*b.avus)[i+1:], named) && !a.z.cat.shared((*b.avus)[i].ID) {
 		m := &(*b.avus)[i]
 		m.Value, m.Units, m.Time = value, units, a.z.now()
 		return nil
@@ -192,8 +192,68 @@ func (a *agent) addAVU(b *bearer, name, value, units string) bool {
 			return false
 		}
 	}
-	*b.avus = append(*b.avus, avu{a.z.cat.newID(), name, value, units, a.z.now()})
+	*b.avus = append(*b.avus, a.z.cat.newAVU(name, value, units, a.z.now()))
 	return true
+}
+
+// newAVU returns metadata with the id and the time of what is the same elsewhere: the
+// catalog holds each triple once, and who has it.
+func (c *catalog) newAVU(name, value, units string, now int64) avu {
+	m := avu{0, name, value, units, now}
+	c.eachAVU(func(other *avu) bool {
+		if other.Name == name && other.Value == value && other.Units == units {
+			m.ID, m.Time = other.ID, other.Time
+		}
+		return m.ID == 0
+	})
+	if m.ID == 0 {
+		m.ID = c.newID()
+	}
+	return m
+}
+
+// shared tells whether two entities or more have the metadata.
+func (c *catalog) shared(id int64) bool {
+	n := 0
+	c.eachAVU(func(m *avu) bool {
+		if m.ID == id {
+			n++
+		}
+		return n < 2
+	})
+	return n > 1
+}
+
+// eachAVU calls yield until it returns false.
+func (c *catalog) eachAVU(yield func(*avu) bool) {
+	all := func(list []avu) bool {
+		for i := range list {
+			if !yield(&list[i]) {
+				return false
+			}
+		}
+		return true
+	}
+	for _, x := range c.objs {
+		if !all(x.AVUs) {
+			return
+		}
+	}
+	for _, x := range c.colls {
+		if !all(x.AVUs) {
+			return
+		}
+	}
+	for _, x := range c.users {
+		if !all(x.AVUs) {
+			return
+		}
+	}
+	for _, x := range c.resources {
+		if !all(x.AVUs) {
+			return
+		}
+	}
 }
 
 func removeAVUs(b *bearer, match func(avu) bool) bool {
@@ -214,19 +274,21 @@ func (a *agent) changeAVU(b *bearer, name, value string, rest []string) error {
 		if m.Name != name || m.Value != value || m.Units != units {
 			continue
 		}
+		changed := *m
 		for _, change := range rest {
 			if len(change) < 2 || change[1] != ':' {
 				continue
 			}
 			switch change[0] {
 			case 'n':
-				m.Name = change[2:]
+				changed.Name = change[2:]
 			case 'v':
-				m.Value = change[2:]
+				changed.Value = change[2:]
 			case 'u':
-				m.Units = change[2:]
+				changed.Units = change[2:]
 			}
 		}
+		*m = a.z.cat.newAVU(changed.Name, changed.Value, changed.Units, a.z.now())
 		return nil
 	}
 	return code(wire.CodeSuccessNoInfo)

@@ -42,6 +42,7 @@ func (a *agent) put(in *wire.DataObjInp, r *wire.Request) (answer, error) {
 	}
 	d.wrote = max(d.wrote, 1) // no data is an overwrite too
 	a.z.finish(d, sum)
+	a.z.cat.touchColl(d.obj.coll, a.z.now()) // an overwrite too
 	return answer{}, nil
 }
 

@@ -187,8 +187,7 @@ func (a *agent) register(in *wire.StructFileExtAndRegInp, resc *resource, m memb
 		return errnoCode(wire.CodeUnixRename, err)
 	}
 	a.z.cat.save(record{Object: o})
-	a.z.cat.touchColl(parent, now)
-	return nil
+	return nil // the registration of an archive's members leaves the collection's time alone
 }
 
 // bundle is call 666: makes an archive of a collection.
