@@ -35,6 +35,7 @@ type Backend struct {
 
 	lessons lessons // of large transfers
 	piece   int     // bytes of a piece of those, and the most of what is small: pieceSize, less in tests
+	tree    int     // the most collections of a tree that is not large: mostColls, less in tests
 	seen    struct {
 		sync.Mutex
 		version wire.Version
@@ -50,6 +51,7 @@ var _ interface {
 	remote.Opener
 	remote.Usager
 	remote.Locator
+	remote.Tracker
 } = (*Backend)(nil)
 
 // oldest is the first release whose servers lock replicas while they are written and
@@ -67,7 +69,7 @@ func Dial(ctx context.Context, opts Options) (*Backend, error) {
 	if err != nil {
 		return nil, remote.E("connect", "", remote.Invalid, err)
 	}
-	b := &Backend{opts: opts, zone: zoneOf(opts.Root), piece: pieceSize}
+	b := &Backend{opts: opts, zone: zoneOf(opts.Root), piece: pieceSize, tree: mostColls}
 	b.login.source, b.login.pause = opts.Password, askPause
 	if b.trust, err = trust(opts.CAFile, opts.CADir); err != nil {
 		return nil, remote.E("connect", "", remote.Invalid, err)

@@ -54,6 +54,13 @@ func (c *cursor) orderBy(column int) *cursor {
 	return c
 }
 
+// fold selects columns of which a function of all rows is wanted.
+func (c *cursor) fold(function int, columns ...int) {
+	for _, column := range columns {
+		c.in.Selects = append(c.in.Selects, wire.Select{Column: column, Option: function})
+	}
+}
+
 // most bounds the rows of an answer.
 func (c *cursor) most(rows int) *cursor {
 	c.in.MaxRows = rows
@@ -168,7 +175,10 @@ func (c *cursor) text(column int) string { return c.out.Value(column, c.row) }
 
 // number returns a column of the present row as a number. An empty one is 0.
 func (c *cursor) number(column int) (int64, error) {
-	text := c.text(column)
+	return parseNumber(column, c.text(column))
+}
+
+func parseNumber(column int, text string) (int64, error) {
 	if text == "" {
 		return 0, nil
 	}
