@@ -18,9 +18,9 @@ import (
 )
 
 func TestOptionsValidate(t *testing.T) {
-	bad := Options{MaxWrite: 100, MaxReadAhead: -1, MaxBackground: 70000, Options: []string{"a,b", "", "auto_unmount"}}
+	bad := Options{MaxWrite: 100, ReadAheadKB: -1, MaxBackground: 70000, DirectIO: 9, Options: []string{"a,b", "", "auto_unmount"}}
 	err := bad.Validate()
-	if err == nil || strings.Count(err.Error(), "\n") != 5 {
+	if err == nil || strings.Count(err.Error(), "\n") != 6 {
 		t.Errorf("not all faults are told: %v", err)
 	}
 	good := Options{}.withDefaults()

@@ -80,35 +80,23 @@ func (r *raw) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, out *fus
 // opened gives the handle to the kernel, with what it may cache.
 func (r *raw) opened(f *openFile, flags uint32, out *fuse.OpenOut) {
 	out.Fh = r.files.add(f)
+	readOnly := flags&syscall.O_ACCMODE == syscall.O_RDONLY
 	switch {
 	case f.DirectIO():
 		out.OpenFlags |= fuse.FOPEN_DIRECT_IO
 	case f.KeepCache():
 		out.OpenFlags |= fuse.FOPEN_KEEP_CACHE
 	}
-	if flags&syscall.O_ACCMODE == syscall.O_RDONLY {
+	if r.direct.wants(f.Handle, readOnly) {
+		out.OpenFlags |= fuse.FOPEN_DIRECT_IO // the pages that others have read may stay
+	}
+	if readOnly {
 		out.OpenFlags |= fuse.FOPEN_NOFLUSH // a close has nothing to report
 	}
 	if !f.KeepCache() {
 		// It is another version than last time: size and times must be, too.
 		r.tell.attributesNow(f.node.id)
 	}
-}
-
-// Read reads.
-func (r *raw) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
-	f := r.files.file(in.Fh)
-	if f == nil {
-		return nil, r.status("read", "", syscall.EBADF, false)
-	}
-	ctx := r.patient(cancel, &in.InHeader)
-	ctx.patience = readPatience
-	defer ctx.end()
-	n, err := f.ReadAt(ctx, buf, int64(in.Offset))
-	if err != nil {
-		return nil, r.status("read", r.name(f.node), err, ctx.interrupted.Load())
-	}
-	return fuse.ReadResultData(buf[:n]), fuse.OK
 }
 
 // Write writes. For O_APPEND the end of the file counts and not what the kernel

@@ -37,20 +37,26 @@ func Mount(ctx context.Context, core *fs.FS, mountpoint string, opts Options) (*
 		return nil, err
 	}
 	opts = opts.withDefaults()
-	ch, err := open(mountpoint, &opts)
+	r := newRaw(ctx, core, opts.Logger)
+	r.direct = newDirectRule(opts.DirectIO)
+	return r.mount(r, mountpoint, &opts)
+}
+
+// mount makes the mount and lets front, which is r or passes on to it, answer.
+func (r *raw) mount(front fuse.RawFileSystem, mountpoint string, opts *Options) (*Server, error) {
+	ch, err := open(mountpoint, opts)
 	if err != nil {
 		return nil, fmt.Errorf("cannot mount %s: %w", mountpoint, err)
 	}
-	r := newRaw(ctx, core, opts.Logger)
 	// go-fuse takes over the descriptor; how it came about is our business.
-	f, err := fuse.NewServer(r, "/dev/fd/"+strconv.Itoa(ch.fd), r.settings(&opts))
+	f, err := fuse.NewServer(front, "/dev/fd/"+strconv.Itoa(ch.fd), r.settings(opts))
 	if err != nil {
 		if ch.point != "" {
 			err = errors.Join(err, ch.unmount(true))
 		}
 		return nil, fmt.Errorf("cannot serve %s: %w", mountpoint, err)
 	}
-	core.OnInvalidate(r.tell.note)
+	r.fs.OnInvalidate(r.tell.note)
 	s := &Server{channel: ch, fuse: f}
 	s.over.Go(f.Serve)
 	if err := s.answers(); err != nil {
@@ -58,8 +64,8 @@ func Mount(ctx context.Context, core *fs.FS, mountpoint string, opts Options) (*
 		s.over.Wait()
 		return nil, fmt.Errorf("the mount at %s does not answer: %w", mountpoint, err)
 	}
-	if opts.MaxReadAhead > kernelReadAhead && ch.point != "" {
-		raiseReadAhead(ch.point, opts.MaxReadAhead, opts.Logger)
+	if opts.ReadAheadKB > kernelReadAheadKB && ch.point != "" {
+		raiseReadAhead(ch.point, opts.ReadAheadKB, opts.Logger)
 	}
 	return s, nil
 }
@@ -72,7 +78,7 @@ func (r *raw) settings(o *Options) *fuse.MountOptions {
 	}
 	return &fuse.MountOptions{
 		Name: fsType, FsName: o.FSName,
-		MaxWrite: o.MaxWrite, MaxReadAhead: o.MaxReadAhead, MaxBackground: o.MaxBackground,
+		MaxWrite: o.MaxWrite, MaxReadAhead: o.ReadAheadKB << 10, MaxBackground: o.MaxBackground,
 		// Nobody stores these, and the kernel asks often.
 		IgnoreSecurityLabels: true,
 		DisableSplice:        true, // answers are in memory
@@ -130,19 +136,16 @@ func noAnswer(err error) error {
 	return nil
 }
 
-// kernelReadAhead is what the kernel grants every mount.
-const kernelReadAhead = 128 << 10
-
-// raiseReadAhead asks for more, which root may.
-func raiseReadAhead(point string, bytes int, log *slog.Logger) {
+// raiseReadAhead asks for more than every mount gets, which root may.
+func raiseReadAhead(point string, kb int, log *slog.Logger) {
 	var st unix.Stat_t
 	err := unix.Stat(point, &st)
 	if err == nil {
 		knob := fmt.Sprintf("/sys/class/bdi/%d:%d/read_ahead_kb", unix.Major(st.Dev), unix.Minor(st.Dev))
-		err = os.WriteFile(knob, []byte(strconv.Itoa(bytes>>10)), 0)
+		err = os.WriteFile(knob, []byte(strconv.Itoa(kb)), 0)
 	}
 	if err != nil {
-		log.Info("the kernel's read-ahead stays at its default", "wanted", bytes, "err", err)
+		log.Debug("the kernel's read-ahead stays at its default", "wanted_kib", kb, "error", err)
 	}
 }
 

@@ -140,7 +140,7 @@ func TestUnmountBusy(t *testing.T) {
 
 // Root gets the read-ahead that was asked for.
 func TestReadAhead(t *testing.T) {
-	_, dir, _ := mountAt(t, Options{DirectMount: true, MaxReadAhead: 4 << 20})
+	_, dir, _ := mountAt(t, Options{DirectMount: true, ReadAheadKB: 4096})
 	var st unix.Stat_t
 	if err := unix.Stat(dir, &st); err != nil {
 		t.Fatal(err)

@@ -21,11 +21,16 @@ type raw struct {
 	files handles
 	tell  *notifier
 
+	replies replies
+	view    viewer // nil: all bytes are copied
+	direct  *directRule
+
 	plusLimit int
 }
 
 func newRaw(ctx context.Context, core *fs.FS, log *slog.Logger) *raw {
-	r := &raw{fs: core, log: log, ctx: context.WithoutCancel(ctx), tree: newTree(fs.RootIno), plusLimit: plusLimit}
+	r := &raw{fs: core, log: log, ctx: context.WithoutCancel(ctx), tree: newTree(fs.RootIno),
+		direct: newDirectRule(DirectNever), plusLimit: plusLimit}
 	r.files.open = map[uint64]closer{}
 	r.tell = newNotifier(r.tree)
 	return r
