@@ -27,13 +27,15 @@ type fetch struct {
 	// unwanted keeps the bytes out of the Store.
 	unwanted atomic.Bool
 
-	waiters int // guarded by Cached.mu: parts that refer to it
+	waiters int  // guarded by Cached.mu: parts that refer to it
+	kept    bool // guarded by Cached.mu: run is over
 	dead    bool
 
 	done   chan struct{} // closed when data and err are there
 	stored chan struct{} // closed when the Store has them too
 	data   []byte
 	err    error
+	buf    []byte // of data; guarded by Cached.mu once run is over
 }
 
 var errShortFile = errors.New("the file ends before its size")
@@ -114,10 +116,13 @@ func (c *Cached) run(ctx context.Context, f *fetch) {
 				delete(c.flights, part.unit)
 			}
 		}
+		f.kept = true
+		c.recycle(f)
 		c.mu.Unlock()
 		close(f.stored)
 	}()
-	buf := make([]byte, f.end()-f.units[0].at)
+	f.buf = c.store.buffers.get(int(f.end() - f.units[0].at))
+	buf := f.buf
 	n, err := c.inner.ReadAt(ctx, f.ref, buf, f.units[0].at)
 	f.data = buf[:n]
 	switch {
@@ -129,6 +134,15 @@ func (c *Cached) run(ctx context.Context, f *fetch) {
 	close(f.done)
 	if f.err == nil {
 		c.keep(f)
+	}
+}
+
+// recycle gives the memory of a fetch back once nobody looks at it any more. Called with
+// Cached.mu held.
+func (c *Cached) recycle(f *fetch) {
+	if f.kept && f.waiters == 0 && f.buf != nil {
+		c.store.buffers.put(f.buf)
+		f.buf, f.data = nil, nil
 	}
 }
 
@@ -192,6 +206,7 @@ func (c *Cached) leave(parts []*part) {
 		if f.waiters--; f.waiters > 0 {
 			continue
 		}
+		c.recycle(f)
 		select {
 		case <-f.done: // has come: it is being kept
 		default:

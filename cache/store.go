@@ -33,6 +33,7 @@ type Store struct {
 	dir     string
 	opts    Options
 	log     *slog.Logger
+	buffers buffers
 	session uint64 // separates provisional blocks from those of other Opens
 	serial  atomic.Uint64
 	lock    *os.File
