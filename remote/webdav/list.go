@@ -6,6 +6,7 @@ import (
 	"hash/maphash"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/meshmount/meshmount/remote"
 )
@@ -34,8 +35,9 @@ type listing struct {
 
 	seed  maphash.Seed
 	names map[uint64]struct{}
-	self  found // the directory itself, once seen
-	halt  error // from yield
+	self  found     // the directory itself, once seen
+	now   time.Time // on the server's clock, once an answer is there
+	halt  error     // from yield
 }
 
 // run reads the listing to its end.
@@ -55,23 +57,26 @@ func (l *listing) run(ctx context.Context) error {
 
 // one takes up one response.
 func (l *listing) one(r *response, head http.Header) error {
+	if l.now.IsZero() {
+		l.now = l.c.b.serverTime(head)
+	}
 	name, err := l.h.resolve(r.href)
 	if err != nil {
 		l.refuse(r.href, err)
 		return nil
 	}
 	if name == "" {
-		return l.itself(r, head)
+		return l.itself(r)
 	}
-	return l.child(name, r, head)
+	return l.child(name, r)
 }
 
 // itself takes up the response about the directory.
-func (l *listing) itself(r *response, head http.Header) error {
+func (l *listing) itself(r *response) error {
 	if r.status >= 400 {
 		return l.c.fail(kindOf(r.status), &statusError{method: "PROPFIND", status: r.status})
 	}
-	f, err := l.c.b.view(l.c.path, r, l.c.b.serverTime(head))
+	f, err := l.c.b.view(l.c.path, r, l.now)
 	if err != nil {
 		return l.c.fail(remote.Corrupt, err)
 	}
@@ -83,7 +88,7 @@ func (l *listing) itself(r *response, head http.Header) error {
 }
 
 // child takes up the response about a child.
-func (l *listing) child(name string, r *response, head http.Header) error {
+func (l *listing) child(name string, r *response) error {
 	switch {
 	case isTemp(name) && l.temps == nil:
 		return nil
@@ -97,7 +102,7 @@ func (l *listing) child(name string, r *response, head http.Header) error {
 		l.refuse(r.href, errDuplicate)
 		return nil
 	}
-	f, err := l.c.b.view(remote.Join(l.c.path, name), r, l.c.b.serverTime(head))
+	f, err := l.c.b.view(remote.Join(l.c.path, name), r, l.now)
 	if err != nil {
 		l.refuse(r.href, err)
 		return nil

@@ -1,6 +1,7 @@
 package webdav
 
 import (
+	"bytes"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -63,7 +64,8 @@ type response struct {
 
 // parser reads a multistatus document token by token.
 type parser struct {
-	d      *xml.Decoder
+	s      *scanner
+	t      token // the last one read
 	budget *budgetReader
 	depth  int
 	cur    response
@@ -98,7 +100,7 @@ func (b *budgetReader) Read(p []byte) (int, error) {
 // and is returned as it is.
 func parseMultistatus(r io.Reader, each func(*response) error) error {
 	budget := &budgetReader{r, maxResponse}
-	p := &parser{d: xml.NewDecoder(budget), budget: budget}
+	p := &parser{s: newScanner(budget), budget: budget}
 	if err := p.root(); err != nil {
 		return err
 	}
@@ -119,48 +121,33 @@ func parseMultistatus(r io.Reader, each func(*response) error) error {
 	}
 }
 
-// token returns the next token, with the faults of the document told apart.
-func (p *parser) token() (xml.Token, error) {
-	tok, err := p.d.Token()
-	if err != nil {
-		return nil, documentError(err)
+// next reads the next token into t.
+func (p *parser) next() error {
+	if err := p.s.token(&p.t); err != nil {
+		return err
 	}
-	switch tok.(type) {
-	case xml.StartElement:
+	switch p.t.kind {
+	case tokenStart:
 		if p.depth++; p.depth > maxDepth {
-			return nil, errDeep
+			return errDeep
 		}
-	case xml.EndElement:
+	case tokenEnd:
 		p.depth--
-	case xml.Directive:
-		return nil, errNotStatus // a document type: nobody who means well sends one
 	}
-	return tok, nil
-}
-
-// documentError turns the ends that a decoder reports into errCut.
-func documentError(err error) error {
-	var syntax *xml.SyntaxError
-	switch {
-	case err == io.EOF, errors.Is(err, io.ErrUnexpectedEOF):
-		return errCut
-	case errors.As(err, &syntax) && syntax.Msg == "unexpected EOF":
-		return errCut
-	}
-	return err
+	return nil
 }
 
 // root reads up to the start of the multistatus element.
 func (p *parser) root() error {
 	for {
-		tok, err := p.token()
-		if err != nil {
-			return err
-		}
-		if start, ok := tok.(xml.StartElement); ok {
-			if start.Name.Space != nsDAV || start.Name.Local != "multistatus" {
-				return fmt.Errorf("%w but <%s>", errNotStatus, bounded(start.Name.Local, 40))
-			}
+		err := p.next()
+		switch name := p.t.name; {
+		case err != nil:
+			return cut(err)
+		case p.t.kind != tokenStart:
+		case name.Space != nsDAV || name.Local != "multistatus":
+			return fmt.Errorf("%w but <%s>", errNotStatus, bounded(name.Local, 40))
+		default:
 			return nil
 		}
 	}
@@ -169,18 +156,14 @@ func (p *parser) root() error {
 // epilogue reads to the end of the input. Only blanks and comments may follow.
 func (p *parser) epilogue() error {
 	for {
-		tok, err := p.d.Token()
-		switch t := tok.(type) {
-		case nil:
-			if err == io.EOF {
-				return nil
-			}
-			return documentError(err)
-		case xml.CharData:
-			if strings.TrimSpace(string(t)) != "" {
-				return errTrailing
-			}
-		case xml.Comment, xml.ProcInst:
+		err := p.next()
+		switch {
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return err
+		case p.t.kind == tokenOther:
+		case p.t.kind == tokenText && len(bytes.TrimSpace(p.t.text)) == 0:
 		default:
 			return errTrailing
 		}
@@ -191,15 +174,14 @@ func (p *parser) epilogue() error {
 func (p *parser) response() (more bool, err error) {
 	for {
 		p.budget.left = maxResponse
-		tok, err := p.token()
-		if err != nil {
+		if err := p.next(); err != nil {
 			return false, err
 		}
-		switch t := tok.(type) {
-		case xml.EndElement:
+		switch p.t.kind {
+		case tokenEnd:
 			return false, nil
-		case xml.StartElement:
-			if t.Name.Space != nsDAV || t.Name.Local != "response" {
+		case tokenStart:
+			if p.t.name.Space != nsDAV || p.t.name.Local != "response" {
 				if err := p.skip(); err != nil {
 					return false, err
 				}
@@ -215,15 +197,14 @@ func (p *parser) response() (more bool, err error) {
 // read to its end.
 func (p *parser) children(child func(xml.Name) error) error {
 	for {
-		tok, err := p.token()
-		if err != nil {
+		if err := p.next(); err != nil {
 			return err
 		}
-		switch t := tok.(type) {
-		case xml.EndElement:
+		switch p.t.kind {
+		case tokenEnd:
 			return nil
-		case xml.StartElement:
-			if err := child(t.Name); err != nil {
+		case tokenStart:
+			if err := child(p.t.name); err != nil {
 				return err
 			}
 		}
@@ -338,31 +319,29 @@ func (p *parser) value(dst *string) error {
 // text reads the text inside the element just begun, that of nested elements
 // included (oc:checksums nests one). One that is too long counts as overlong.
 func (p *parser) text() (string, error) {
-	var only string
+	var only string // a value comes in one piece, as a rule
 	var b strings.Builder
 	for depth := 0; ; {
-		tok, err := p.token()
-		if err != nil {
+		if err := p.next(); err != nil {
 			return "", err
 		}
-		switch t := tok.(type) {
-		case xml.StartElement:
+		switch p.t.kind {
+		case tokenStart:
 			depth++
-		case xml.EndElement:
+		case tokenEnd:
 			if depth == 0 {
 				return only + b.String(), nil
 			}
 			depth--
-		case xml.CharData:
-			if len(only)+b.Len()+len(t) > maxValue {
+		case tokenText:
+			switch {
+			case len(only)+b.Len()+len(p.t.text) > maxValue:
 				p.cur.overlong = true
-				continue
+			case only == "" && b.Len() == 0:
+				only = string(p.t.text)
+			default:
+				b.Write(p.t.text)
 			}
-			if only == "" && b.Len() == 0 {
-				only = string(t)
-				continue
-			}
-			b.Write(t)
 		}
 	}
 }

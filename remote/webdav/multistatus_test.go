@@ -213,3 +213,18 @@ func TestPropstatStatuses(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkMultistatus reads a listing of 2,000 files of the least that a server writes.
+func BenchmarkMultistatus(b *testing.B) {
+	var doc strings.Builder
+	if err := writeListing(&doc, 2000); err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(int64(doc.Len()))
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := parseMultistatus(strings.NewReader(doc.String()), func(*response) error { return nil }); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
