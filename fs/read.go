@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"github.com/meshmount/meshmount/prefetch"
@@ -24,6 +25,19 @@ func (r *baseReader) readAt(ctx context.Context, b *branch, ref remote.Ref, p []
 		return reader.ReadAt(ctx, p, off)
 	}
 	return b.Backend.ReadAt(ctx, ref, p, off)
+}
+
+// lend returns bytes of the version where they are in memory; ok is false if they are not
+// in one place there.
+func (r *baseReader) lend(ctx context.Context, ref remote.Ref, off, n int64) (data []byte, release func(), ok bool) {
+	r.mu.Lock()
+	reader := r.reader
+	ok = reader != nil && r.ref == ref && !r.closed
+	r.mu.Unlock()
+	if !ok {
+		return nil, nil, false
+	}
+	return reader.Lend(ctx, off, n)
 }
 
 // of returns the reader of a version, or nil if it is read without: where nothing can
@@ -56,6 +70,28 @@ func (r *baseReader) close() {
 	if reader != nil {
 		_ = reader.Close() // never fails
 	}
+}
+
+// ErrNoView is the error of View if the bytes are not in memory in one place.
+var ErrNoView = errors.New("fs: the bytes are not in memory in one place")
+
+// View is ReadAt without a copy, where the bytes are in memory or on their way there: n
+// of them, or fewer at the end of the file. They stay as they are until release is
+// called, once. Else the error is ErrNoView, and ReadAt is to be used.
+func (h *Handle) View(ctx context.Context, off int64, n int) (data []byte, release func(), err error) {
+	x := h.x
+	x.mu.Lock()
+	staged, size, ref := x.stage != nil || x.base.Provisional, x.size, x.ref()
+	x.mu.Unlock()
+	if staged || off < 0 || off >= size {
+		return nil, nil, ErrNoView
+	}
+	data, release, ok := h.base.lend(ctx, ref, off, int64(n))
+	if !ok {
+		return nil, nil, ErrNoView
+	}
+	x.used.Store(true)
+	return data, release, nil
 }
 
 // source returns where readers get bytes from.

@@ -3,6 +3,7 @@ package fs
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -27,6 +28,7 @@ type fastWorld struct {
 	seen   *remote.Observed
 	store  *cache.Store
 	blocks *cache.Cached
+	views  int // reads without a copy
 }
 
 func newFastWorld(t *testing.T, latency time.Duration, change ...func(*Branch)) *fastWorld {
@@ -88,8 +90,18 @@ func (w *fastWorld) readRange(h *Handle, off, n int64) []byte {
 	w.t.Helper()
 	p := make([]byte, n)
 	for at := int64(0); at < n; {
-		m, err := h.ReadAt(w.t.Context(), p[at:min(at+128<<10, n)], off+at)
-		w.must(err)
+		want := p[at:min(at+128<<10, n)]
+		m := 0
+		data, release, err := h.View(w.t.Context(), off+at, len(want))
+		if errors.Is(err, ErrNoView) {
+			m, err = h.ReadAt(w.t.Context(), want, off+at)
+			w.must(err)
+		} else {
+			w.must(err)
+			m = copy(want, data)
+			release()
+			w.views++
+		}
 		if m == 0 {
 			return p[:at]
 		}
@@ -115,6 +127,9 @@ func TestReadsAreServedOnce(t *testing.T) {
 	}
 	if one := h.base.reader.Stats(); one.Ahead < int64(len(data))/2 {
 		t.Errorf("hardly anything was read ahead: %+v", one)
+	}
+	if w.views == 0 {
+		t.Error("every read was copied")
 	}
 	h.Release()
 	before := w.reads()

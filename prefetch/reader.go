@@ -119,6 +119,32 @@ func (r *Reader) View(ctx context.Context, off, n int64) (data []byte, release f
 	}
 }
 
+// Lend is View for a read whose bytes one piece has, or has on its way: all n of them, or
+// those up to the end of the file. Else ok is false and nothing has happened: ReadAt is
+// the better way.
+func (r *Reader) Lend(ctx context.Context, off, n int64) (data []byte, release func(), ok bool) {
+	r.mu.Lock()
+	end := off + n
+	if r.size >= 0 {
+		end = min(end, r.size)
+	}
+	ok = false
+	if off >= 0 && off < end {
+		pc, until := r.pieces.at(off, end)
+		ok = pc != nil && !pc.here && until == end
+	}
+	r.mu.Unlock()
+	if !ok {
+		return nil, nil, false
+	}
+	data, release, err := r.View(ctx, off, n)
+	if err != nil || int64(len(data)) < end-off {
+		release() // ReadAt gives the error, or the rest
+		return nil, nil, false
+	}
+	return data, release, true
+}
+
 // gone returns the error that says so when the version is gone, or nil.
 func (r *Reader) gone() error {
 	r.mu.Lock()
