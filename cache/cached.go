@@ -164,6 +164,10 @@ func (c *Cached) saw(e remote.Entry, err error) (remote.Entry, error) {
 	return e, err
 }
 
+// Note tells of an entry that did not come through this Cached, for example from a
+// Tree: whether its version is proven decides under which keys its blocks are.
+func (c *Cached) Note(e remote.Entry) { c.note(e) }
+
 // note learns whether the version of a file is proven.
 func (c *Cached) note(e remote.Entry) {
 	if e.Type != remote.File || e.Version == "" {

@@ -281,3 +281,31 @@ func TestInspect(t *testing.T) {
 		t.Errorf("%d blocks are served after Clear", got)
 	}
 }
+
+// TestVerifyMetadata wants listings to be counted, and broken ones to be found.
+func TestVerifyMetadata(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "c")
+	s := openStore(t, dir, testOptions())
+	for i := range 20 {
+		save(s.Tree("b"), listing(fmt.Sprint("/", i), 10, i))
+	}
+	closeStore(t, s)
+	if r, err := Verify(t.Context(), dir, false); err != nil || r.Listings != 20 || r.BrokenListings != 0 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	path := segmentPath(filepath.Join(dir, metaDirName), 1)
+	p, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p[metaHead+recordHead+30] ^= 1
+	if err := os.WriteFile(path, p, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := Verify(t.Context(), dir, false); err != nil || r.Listings != 20 || r.BrokenListings != 1 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if r, err := Inspect(t.Context(), dir); err != nil || r.Listings != 20 || r.BrokenListings != 0 {
+		t.Errorf("%+v, %v", r, err)
+	}
+}

@@ -21,6 +21,7 @@ const (
 	indexName   = "index"
 	sumsName    = "sums"
 	segmentExt  = ".slab"
+	metaDirName = "meta"
 
 	formatWord    = "meshmount-blocks"
 	formatVersion = 1
@@ -162,7 +163,10 @@ func replace(path string, text []byte) error {
 // wipe deletes what a Store has made in dir, but for the lock and the format. The
 // index goes first: without it, no slot is found.
 func wipe(dir string) error {
-	err := errors.Join(os.RemoveAll(filepath.Join(dir, indexName)), os.RemoveAll(filepath.Join(dir, indexName+asideExt)))
+	var err error
+	for _, name := range []string{indexName, indexName + asideExt, metaDirName} {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, name)))
+	}
 	for _, name := range []string{sumsName, sumsName + ".new", ballastName} {
 		if e := os.Remove(filepath.Join(dir, name)); !errors.Is(e, os.ErrNotExist) {
 			err = errors.Join(err, e)

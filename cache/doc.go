@@ -36,6 +36,14 @@
 // withstand scans. The kernel reads a block in pieces, so that what counts as reading
 // again is defined with care: see queue.touch.
 //
+// # Metadata
+//
+// A Tree remembers the listings of a branch beside the blocks: in a log of segments, the
+// oldest of which goes when there are too many, with an index in memory (metaLog).
+// Measured with 1,000,000 entries in 10,000 directories: 84 MB on the disk, opened in
+// 3 ms, a listing of 100 entries loaded in 25 µs. Listings of a Store that was not
+// closed come back without an age: they have to be proven by the server's word.
+//
 // # Badger and full disks
 //
 // Badger writes through memory maps: where the file system has no block to give, the

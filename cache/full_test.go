@@ -158,8 +158,7 @@ func TestRemoved(t *testing.T) {
 				put(t, s, k)
 				checkGet(t, s, k, 0, testBlock)
 				if user == 0 && n == 50 {
-					if err := os.RemoveAll(dir); err != nil {
-						t.Error(err)
+					for os.RemoveAll(dir) != nil { // others make files in it meanwhile
 					}
 				}
 			}

@@ -17,6 +17,9 @@ type Report struct {
 	Broken    int   // slots that fail a check
 	Bytes     int64 // in the blocks
 	DiskBytes int64 // that the directory takes on the disk
+	// Listings is the number of records of metadata; those that were replaced since are
+	// counted as well, until their segment goes. BrokenListings fail a check.
+	Listings, BrokenListings int
 	// Objects is what the blocks belong to. A name may have been cut.
 	Objects map[ObjectName]ObjectReport
 }
@@ -34,7 +37,11 @@ type ObjectReport struct {
 // so that it may look at a Store in use; what changes meanwhile may be missed. Blocks
 // whose index entry is gone are counted as well.
 func Inspect(ctx context.Context, dir string) (Report, error) {
-	return survey(ctx, dir, func(place, *header) error { return nil })
+	r, err := survey(ctx, dir, func(place, *header) error { return nil })
+	if err == nil {
+		err = r.metadata(ctx, filepath.Join(dir, metaDirName), func(*os.File, record) error { return nil })
+	}
+	return r, err
 }
 
 // Verify reads all blocks in dir and checks them. It takes the lock, so that no Store
@@ -49,7 +56,7 @@ func Verify(ctx context.Context, dir string, repair bool) (r Report, err error) 
 		return Report{}, err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
-	return survey(ctx, dir, func(p place, h *header) error {
+	r, err = survey(ctx, dir, func(p place, h *header) error {
 		if h == nil {
 			if repair {
 				return p.mark(slotFree, 0)
@@ -62,6 +69,47 @@ func Verify(ctx context.Context, dir string, repair bool) (r Report, err error) 
 		}
 		return err
 	})
+	if err == nil {
+		err = r.metadata(ctx, filepath.Join(dir, metaDirName), func(file *os.File, at record) error {
+			_, _, err := readRecord(file, at.off, int(at.size()))
+			return err
+		})
+	}
+	return r, err
+}
+
+// metadata calls check for each record with a body and counts.
+func (r *Report) metadata(ctx context.Context, dir string, check func(*os.File, record) error) error {
+	numbers, err := segmentNumbers(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	for _, n := range numbers {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+		var all []record
+		s, _, openErr := openSegment(dir, n, func(at record) { all = append(all, at) })
+		if errors.Is(openErr, os.ErrNotExist) || errors.Is(openErr, errDamaged) {
+			continue // it has just gone, or is of no use
+		} else if openErr != nil {
+			return openErr
+		}
+		for _, at := range all {
+			if at.length == 0 {
+				continue
+			}
+			r.Listings++
+			if check(s.file, at) != nil {
+				r.BrokenListings++
+			}
+		}
+		err = s.file.Close()
+	}
+	return err
 }
 
 // Clear deletes everything in dir but the lock, and forgets its format. It takes the

@@ -16,8 +16,9 @@ const (
 
 // Options of a Store.
 type Options struct {
-	// Size is the most that the directory takes on the disk, in bytes, index and
-	// reserved space included. At least MinSize, and room for 8 blocks.
+	// Size is the most that the directory takes on the disk, in bytes, index, metadata
+	// (a 32nd, from 1 to 256 MiB) and reserved space included. At least MinSize, and
+	// room for 8 blocks.
 	Size int64
 	// Reserve is what stays free on the file system, in bytes. The store gives
 	// space back when others take it below that.
@@ -56,6 +57,7 @@ type layout struct {
 	slots     int   // at most, a multiple of segSlots
 	table     int64 // Badger's table in memory
 	index     int64 // bytes for the index with its ballast
+	meta      int64 // bytes for metadata
 }
 
 const (
@@ -72,7 +74,8 @@ func plan(size int64, blockSize int) layout {
 	guess := size / l.slotSize()
 	l.table = min(max(guess*256, 1<<20), 16<<20)
 	l.index = 8*l.table + 10<<20 + guess*indexEntry
-	slots := max(size-l.index-smallFiles, 0) / l.slotSize()
+	l.meta = metaShare(size)
+	slots := max(size-l.index-l.meta-smallFiles, 0) / l.slotSize()
 	l.segSlots = int(min(max(slots/16, 1), 1024))
 	l.slots = int(slots) / l.segSlots * l.segSlots
 	return l
@@ -110,4 +113,5 @@ type Stats struct {
 	Refused               int64 // not admitted
 	Evicted               int64
 	Corrupt               int64 // slots that failed a check and were not served
+	Meta                  MetaStats
 }

@@ -40,6 +40,7 @@ type Store struct {
 	made    os.FileInfo // of the format file
 	index   *index      // nil if the store was off from the start
 	slab    *slab
+	meta    *metaLog // nil if it cannot be opened
 
 	running sync.RWMutex // held for reading by calls, for writing by Close
 	state   atomic.Pointer[condition]
@@ -118,7 +119,10 @@ func (s *Store) start() error {
 	}
 	if diskTrouble(err) {
 		s.turnOff(err)
-		return nil
+		err = nil
+	}
+	if err == nil {
+		s.startMeta()
 	}
 	return err
 }
@@ -179,7 +183,11 @@ func (s *Store) checkReserve() error {
 	if err != nil {
 		return err
 	}
-	has := max(all-int64(len(s.slab.files))*s.slab.segmentSize(), 0)
+	meta, err := taken(filepath.Join(s.dir, metaDirName))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	has := max(all-meta-int64(len(s.slab.files))*s.slab.segmentSize(), 0)
 	lacks := s.opts.Reserve + max(s.slab.index-has, 0) - free
 	if lacks > int64(len(s.slab.files))*s.slab.segmentSize() {
 		return fmt.Errorf("%w: %d bytes are free, %d must stay", errNoSpace, free, s.opts.Reserve)

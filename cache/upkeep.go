@@ -134,7 +134,7 @@ func (s *Store) Stats() Stats {
 		State: now.state, MaxSlots: s.slab.slots,
 		Hits: c.hits.Load(), Misses: c.misses.Load(), HitBytes: c.hitBytes.Load(),
 		Puts: c.puts.Load(), PutBytes: c.putBytes.Load(), Refused: c.refused.Load(),
-		Evicted: c.evicted.Load(), Corrupt: c.corrupt.Load(),
+		Evicted: c.evicted.Load(), Corrupt: c.corrupt.Load(), Meta: s.meta.stats(),
 	}
 	if now.reason != nil {
 		st.Reason = now.reason.Error()
@@ -154,6 +154,9 @@ func (s *Store) Close() error {
 	before := s.state.Swap(&condition{state: StateClosed})
 	if before.state == StateClosed {
 		return nil
+	}
+	if s.meta != nil {
+		s.meta.close()
 	}
 	var err error
 	if s.index != nil {
