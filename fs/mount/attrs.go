@@ -160,8 +160,19 @@ func (r *raw) still(n *node, path string) error {
 	return nil
 }
 
+// foreign tells whether an attribute is of a kind that nobody stores: security labels,
+// capabilities and access lists. That they are not supported is what programs
+// remember of a file system; that one file has none they ask of each file. For ls -l
+// (coreutils 9.1) of 10,000 files that makes 20,000 requests or none.
+func foreign(attr string) bool {
+	return strings.HasPrefix(attr, "security.") || strings.HasPrefix(attr, "system.")
+}
+
 // GetXAttr reads an extended attribute.
 func (r *raw) GetXAttr(cancel <-chan struct{}, in *fuse.InHeader, attr string, dest []byte) (size uint32, st fuse.Status) {
+	if foreign(attr) {
+		return 0, fuse.Status(syscall.ENOTSUP)
+	}
 	st = r.look(cancel, in, "getxattr", "", func(ctx context.Context, n *node, path string) error {
 		if err := r.still(n, path); err != nil {
 			return err

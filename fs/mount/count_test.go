@@ -21,9 +21,9 @@ import (
 // gate is set it is called at each lookup and at each listing.
 type counter struct {
 	*raw
-	lookups, getattrs, opens, reads, listings, plain atomic.Int64
-	largest                                          atomic.Int64 // read, in bytes
-	gate                                             func(what string)
+	lookups, getattrs, opens, reads, listings, plain, xattrs atomic.Int64
+	largest                                                  atomic.Int64 // read, in bytes
+	gate                                                     func(what string)
 }
 
 func (c *counter) pass(what string) {
@@ -62,6 +62,11 @@ func (c *counter) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse
 	c.listings.Add(1)
 	c.pass("list")
 	return c.raw.ReadDirPlus(cancel, in, out)
+}
+
+func (c *counter) GetXAttr(cancel <-chan struct{}, in *fuse.InHeader, attr string, dest []byte) (uint32, fuse.Status) {
+	c.xattrs.Add(1)
+	return c.raw.GetXAttr(cancel, in, attr, dest)
 }
 
 func (c *counter) ReadDir(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {

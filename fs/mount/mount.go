@@ -79,9 +79,7 @@ func (r *raw) settings(o *Options) *fuse.MountOptions {
 	return &fuse.MountOptions{
 		Name: fsType, FsName: o.FSName,
 		MaxWrite: o.MaxWrite, MaxReadAhead: o.ReadAheadKB << 10, MaxBackground: o.MaxBackground,
-		// Nobody stores these, and the kernel asks often.
-		IgnoreSecurityLabels: true,
-		DisableSplice:        true, // answers are in memory
+		DisableSplice: true, // answers are in memory
 		// Truncation comes with the open, so that no old version is fetched for it;
 		// the kernel asks no security label before each write, and says instead when
 		// set-uid bits must go; files read past the page cache can be mapped.

@@ -1,10 +1,13 @@
 package mount
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -192,5 +195,29 @@ func use(t *testing.T, dir string, files, first int, want string, over <-chan st
 			t.Errorf("%d names, %v", len(names), err)
 			return
 		}
+	}
+}
+
+// Programs that ask each file for security labels and access lists are told that
+// there are none anywhere, so that ls -l asks once and not for each file.
+func TestForeignXattrs(t *testing.T) {
+	c := mountCounted(t, time.Minute, Options{}, nil)
+	for i := range 20 {
+		c.put(t, fmt.Sprint("/f", i), "x")
+	}
+	for _, name := range []string{"security.selinux", "security.capability", "system.posix_acl_access", "system.posix_acl_default"} {
+		if _, err := getX(c.dir+"/f1", name); !errors.Is(err, syscall.ENOTSUP) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := getX(c.dir+"/f1", "user.nothing"); !errors.Is(err, syscall.ENODATA) {
+		t.Errorf("an attribute that a file could have: %v", err)
+	}
+	c.xattrs.Store(0)
+	if out, err := exec.Command("ls", "-l", c.dir).CombinedOutput(); err != nil || strings.Count(string(out), "\n") < 20 {
+		t.Errorf("ls: %v\n%s", err, out)
+	}
+	if n := c.xattrs.Load(); n >= 20 {
+		t.Errorf("ls -l of 20 files asks for %d attributes", n)
 	}
 }
