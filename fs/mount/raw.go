@@ -22,7 +22,7 @@ type raw struct {
 	tell  *notifier
 
 	replies replies
-	view    viewer // nil: all bytes are copied
+	view    viewer
 	direct  *directRule
 
 	plusLimit int
@@ -30,7 +30,7 @@ type raw struct {
 
 func newRaw(ctx context.Context, core *fs.FS, log *slog.Logger) *raw {
 	r := &raw{fs: core, log: log, ctx: context.WithoutCancel(ctx), tree: newTree(fs.RootIno),
-		direct: newDirectRule(DirectNever), plusLimit: plusLimit}
+		view: view, direct: newDirectRule(DirectNever), plusLimit: plusLimit}
 	r.files.open = map[uint64]closer{}
 	r.tell = newNotifier(r.tree)
 	return r

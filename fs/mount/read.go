@@ -29,16 +29,14 @@ func (r *raw) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.Re
 }
 
 func (r *raw) read(ctx context.Context, f *openFile, buf []byte, off int64) (fuse.ReadResult, error) {
-	if r.view != nil {
-		data, release, err := r.view(ctx, f.Handle, off, len(buf))
-		switch {
-		case err == nil && f.reaches(off, data, len(buf)):
-			return r.replies.of(data, release), nil
-		case err == nil:
-			release()
-		case !errors.Is(err, errNoView):
-			return nil, err
-		}
+	data, release, err := r.view(ctx, f.Handle, off, len(buf))
+	switch {
+	case err == nil && f.reaches(off, data, len(buf)):
+		return r.replies.of(data, release), nil
+	case err == nil:
+		release()
+	case !errors.Is(err, fs.ErrNoView):
+		return nil, err
 	}
 	n, err := f.ReadAt(ctx, buf, off)
 	if err != nil {
@@ -47,12 +45,12 @@ func (r *raw) read(ctx context.Context, f *openFile, buf []byte, off int64) (fus
 	return r.replies.of(buf[:n], nil), nil
 }
 
-// viewer shows n bytes of a file at off where they are in memory. They are there, and
-// do not change, until release. Fewer come only at the end of the file. The error is
-// errNoView if the bytes are not in one place in memory.
+// viewer is Handle.View, or a test's.
 type viewer func(ctx context.Context, h *fs.Handle, off int64, n int) (data []byte, release func(), err error)
 
-var errNoView = errors.New("the bytes are not in memory in one place")
+func view(ctx context.Context, h *fs.Handle, off int64, n int) (data []byte, release func(), err error) {
+	return h.View(ctx, off, n)
+}
 
 // reaches tells whether data, which is at off, is all of the want bytes or ends with
 // the file. The kernel takes a short answer for the end of the file.

@@ -82,7 +82,7 @@ func TestRawReadView(t *testing.T) {
 		errno syscall.Errno
 	}{
 		{"shown", &views{text: shown}, shown, 0},
-		{"not in one place", &views{err: errNoView}, stored, 0},
+		{"not in one place", &views{err: fs.ErrNoView}, stored, 0},
 		{"short", &views{text: shown, cut: 1}, stored, 0},
 		{"failed", &views{err: &remote.Error{Op: "read", Kind: remote.Changed}}, "", syscall.ESTALE},
 	} {
