@@ -17,6 +17,7 @@ import (
 type Backend struct {
 	opts   Options
 	http   *http.Client
+	dialer *dialer
 	auth   *authorizer
 	noAuth *authorizer // for other hosts: has nothing to give away
 	origin string      // of the root: where credentials may go
@@ -63,12 +64,13 @@ var errClosed = &remote.Error{Op: "close", Kind: remote.BadHandle, Err: errors.N
 
 // newBackend returns a backend that knows nothing of its server yet.
 func newBackend(o Options) (*Backend, error) {
-	client, err := newClient(o)
+	d := newDialer(o.ConnectTimeout, o.MaxConns)
+	client, err := newClient(o, d)
 	if err != nil {
 		return nil, err
 	}
 	b := &Backend{
-		opts: o, http: client, origin: origin(o.URL),
+		opts: o, http: client, dialer: d, origin: origin(o.URL),
 		auth: newAuthorizer(o), noAuth: &authorizer{}, making: make(chan struct{}, 1),
 	}
 	b.life, b.end = context.WithCancelCause(context.Background())
@@ -95,6 +97,7 @@ func (b *Backend) Close() error {
 	b.cleanups.Wait()
 	grace.Stop()
 	b.stop()
+	b.dialer.close()
 	b.http.CloseIdleConnections()
 	return nil
 }
@@ -160,6 +163,12 @@ func (b *Backend) Caps() remote.Caps {
 
 // keepsProps tells whether the server keeps dead properties, as far as is known.
 func (b *Backend) keepsProps() bool { return b.traits.deadProps && !b.noDeadProps.Load() }
+
+// Warm has connections made, in the background, so that n requests at once need not
+// wait for them: for callers that know of a burst a round trip before it begins. It costs
+// no request. More than Options.MaxConns are never made; what nobody has used after ten
+// seconds is closed.
+func (b *Backend) Warm(n int) { b.dialer.warm(n) }
 
 // Info returns what Dial found out.
 func (b *Backend) Info() Info { return b.info }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -48,19 +49,24 @@ type bulkConn struct {
 	raw  syscall.RawConn
 	pace bulkPace
 	low  int // SO_RCVLOWAT as it stands
+
+	closing sync.Once
+	onClose func()
 }
 
-// newBulkConn returns a bulkConn, or conn as it is if it is not one of TCP.
-func newBulkConn(conn net.Conn) net.Conn {
-	tcp, ok := conn.(*net.TCPConn)
-	if !ok {
-		return conn
-	}
-	raw, err := tcp.SyscallConn()
+// newBulkConn wraps conn. onClose is called when it is closed, once.
+func newBulkConn(conn *net.TCPConn, onClose func()) *bulkConn {
+	raw, err := conn.SyscallConn()
 	if err != nil {
-		return conn
+		raw = nil // closed already: it reads an error
 	}
-	return &bulkConn{TCPConn: tcp, raw: raw, low: 1}
+	return &bulkConn{TCPConn: conn, raw: raw, low: 1, onClose: onClose}
+}
+
+// Close implements io.Closer.
+func (c *bulkConn) Close() error {
+	c.closing.Do(c.onClose)
+	return c.TCPConn.Close()
 }
 
 // Read implements io.Reader.
@@ -92,8 +98,8 @@ func (c *bulkConn) Read(p []byte) (int, error) {
 
 // lowWater sets SO_RCVLOWAT and tells whether it is set.
 func (c *bulkConn) lowWater(n int) bool {
-	if c.low == n {
-		return true
+	if c.low == n || c.raw == nil {
+		return c.low == n
 	}
 	var err error
 	cerr := c.raw.Control(func(fd uintptr) {

@@ -55,7 +55,7 @@ func pipe(t *testing.T) (*bulkConn, net.Conn) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { far.Close() })
-	return newBulkConn(near).(*bulkConn), far
+	return newBulkConn(near.(*net.TCPConn), func() {}), far
 }
 
 // TestBulkReads: large reads wake up seldom, and nothing is lost or held back between

@@ -156,7 +156,9 @@ func (c *call) fetchStatus(ctx context.Context) (productStatus, error) {
 
 // noteClock compares the server's clock with ours.
 func (b *Backend) noteClock(resp *http.Response, before time.Time) {
-	b.info.Protocol = resp.Proto
+	if b.info.Protocol = resp.Proto; resp.ProtoMajor >= 2 {
+		b.dialer.alone()
+	}
 	date, err := http.ParseTime(resp.Header.Get("Date"))
 	if err != nil {
 		return

@@ -1,11 +1,9 @@
 package webdav
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"time"
@@ -18,21 +16,14 @@ const readBuffer = 64 << 10
 // newClient returns the HTTP client of one backend: pooled, HTTP/2 where the server
 // offers it, proxies from the environment, time-outs on everything but bodies.
 // Redirects are not followed here, see exchange.
-func newClient(o Options) (*http.Client, error) {
+func newClient(o Options, d *dialer) (*http.Client, error) {
 	roots, err := certPool(o.CAFile)
 	if err != nil {
 		return nil, err
 	}
-	dialer := &net.Dialer{Timeout: o.ConnectTimeout, KeepAlive: 30 * time.Second}
 	transport := &http.Transport{
-		Proxy: http.ProxyFromEnvironment,
-		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			conn, err := dialer.DialContext(ctx, network, addr)
-			if err != nil {
-				return nil, err
-			}
-			return newBulkConn(conn), nil
-		},
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            d.dial,
 		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:    o.ConnectTimeout,
 		ForceAttemptHTTP2:      true,
