@@ -43,7 +43,11 @@ TypesConfig {{.Home}}/types
 DocumentRoot {{.Dir}}
 DavLockDB {{.Home}}/lock/db
 LimitXMLRequestBody 0
-<Directory "{{.Dir}}">
+{{if .Cert}}SSLEngine on
+SSLCertificateFile {{.Cert}}
+SSLCertificateKeyFile {{.Key}}
+Protocols {{if .HTTP2}}h2 {{end}}http/1.1
+{{end}}<Directory "{{.Dir}}">
   Dav On
   AllowOverride None
 {{if .Infinity}}  DavDepthInfinity On
@@ -63,10 +67,12 @@ type apacheSetup struct {
 	Account, Group             string // whom a server started by root becomes
 	Auth, Realm                string // "", "Basic" or "Digest"
 	Infinity                   bool
+	Cert, Key                  string // files, "" for plain HTTP
+	HTTP2                      bool
 }
 
-// Start starts Apache httpd with mod_dav over an empty directory. Digest and
-// DepthInfinity are as Options say; everything else is Apache's default.
+// Start starts Apache httpd with mod_dav over an empty directory. Digest,
+// DepthInfinity and TLS are as Options say; everything else is Apache's default.
 func Start(opts Options) (*Server, error) {
 	bin, err := exec.LookPath("apache2")
 	if err != nil {
@@ -95,8 +101,17 @@ func (s *Server) configure(opts Options, addr string) (string, error) {
 			setup.Auth = "Digest"
 		}
 	}
+	var err error
+	if opts.TLS {
+		setup.Modules = append(setup.Modules, "ssl", "http2")
+		setup.HTTP2 = !opts.NoHTTP2
+		if setup.Cert, setup.Key, err = makeCertificate(s.home); err != nil {
+			return "", err
+		}
+		s.CAFile = setup.Cert
+	}
 	lock := filepath.Join(s.home, "lock")
-	err := errors.Join(os.Mkdir(lock, 0o755), os.Mkdir(filepath.Join(s.home, "run"), 0o755),
+	err = errors.Join(os.Mkdir(lock, 0o755), os.Mkdir(filepath.Join(s.home, "run"), 0o755),
 		os.WriteFile(filepath.Join(s.home, "users"), []byte(credentials(opts)), 0o644),
 		os.WriteFile(filepath.Join(s.home, "types"), []byte("text/plain txt\n"), 0o644))
 	if err == nil && os.Geteuid() == 0 {

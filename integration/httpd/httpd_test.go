@@ -1,6 +1,8 @@
 package httpd
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"io"
 	"net/http"
 	"os"
@@ -73,6 +75,28 @@ func TestDepthInfinity(t *testing.T) {
 		}
 		if resp.StatusCode != want {
 			t.Errorf("DepthInfinity %v: %s", on, resp.Status)
+		}
+	}
+}
+
+func TestTLS(t *testing.T) {
+	for _, plain := range []bool{false, true} {
+		s := Run(t, Start, Options{TLS: true, NoHTTP2: plain})
+		pem, err := os.ReadFile(s.CAFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		roots := x509.NewCertPool()
+		roots.AppendCertsFromPEM(pem)
+		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: true}
+		defer transport.CloseIdleConnections()
+		resp, err := (&http.Client{Transport: transport}).Get(s.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if want := map[bool]int{false: 2, true: 1}[plain]; resp.ProtoMajor != want {
+			t.Errorf("NoHTTP2 %v: %s", plain, resp.Proto)
 		}
 	}
 }

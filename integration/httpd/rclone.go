@@ -12,7 +12,7 @@ func StartRclone(opts Options) (*Server, error) {
 	if err != nil {
 		return nil, errMissing("rclone")
 	}
-	if opts.Digest || opts.DepthInfinity {
+	if opts.Digest || opts.DepthInfinity || opts.TLS {
 		return nil, errors.New("httpd: rclone has no such option")
 	}
 	return start(func(s *Server, addr string) (*exec.Cmd, error) {

@@ -20,13 +20,18 @@ type Options struct {
 	// DepthInfinity allows PROPFIND with Depth infinity, which Apache refuses by
 	// default. Apache only.
 	DepthInfinity bool
+	// TLS serves https with a certificate that is signed by itself (Server.CAFile) and
+	// HTTP/2, unless NoHTTP2 is set. Apache only.
+	TLS, NoHTTP2 bool
 }
 
 // Server is a running WebDAV server. Its root collection is at URL.
 type Server struct {
-	URL string // http://127.0.0.1:port/, with a slash at the end
+	URL string // http[s]://127.0.0.1:port/, with a slash at the end
 	Dir string // the directory whose files are served
 	Pid int    // of the server's main process
+	// CAFile is the PEM file of the certificate, "" without TLS.
+	CAFile string
 
 	process *process
 	home    string // everything of the server; removed by Close
@@ -115,6 +120,9 @@ func start(build func(s *Server, addr string) (*exec.Cmd, error)) (*Server, erro
 		}
 		if err == nil {
 			s.URL = "http://" + addr + "/"
+			if s.CAFile != "" {
+				s.URL = "https://" + addr + "/"
+			}
 			return s, nil
 		}
 		failed = errors.Join(err, os.RemoveAll(s.home))
