@@ -176,7 +176,11 @@ func (f *FS) attach(ctx context.Context, h *Handle, b *branch, rel, path string,
 // server for the bytes of a file that has none, and it could be one that somebody else is
 // still writing (Locked) or has died in (Corrupt).
 func (b *branch) empty(ctx context.Context, e remote.Entry) error {
-	_, err := b.Backend.ReadAt(ctx, remote.Ref{Path: e.Path, Version: e.Version, Size: e.Size}, make([]byte, 1), 0)
+	below := b.Backend
+	if b.Blocks != nil {
+		below = b.Blocks.Unwrap() // it believes the size and asks nobody
+	}
+	_, err := below.ReadAt(ctx, remote.Ref{Path: e.Path, Version: e.Version, Size: e.Size}, make([]byte, 1), 0)
 	if err == io.EOF {
 		return nil
 	}
