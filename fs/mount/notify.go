@@ -1,6 +1,7 @@
 package mount
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -15,10 +16,15 @@ type kernel interface {
 	EntryNotify(parent uint64, name string) fuse.Status
 }
 
+// passers is how many notes are on their way to the kernel at a time. The kernel takes
+// one when the requests for the same object are answered, which may last as long as a
+// server is silent; notes about others are not to wait for that.
+const passers = 4
+
 // notifier tells the kernel what to forget. The kernel may need the lock of an inode
 // for that, which it also holds while it waits for an answer of ours: so whoever
-// finds out that something must be forgotten only leaves a note, and one goroutine
-// that answers no requests passes the notes on.
+// finds out that something must be forgotten only leaves a note, and goroutines that
+// answer no requests pass the notes on.
 type notifier struct {
 	tree *tree
 	done sync.WaitGroup
@@ -27,12 +33,13 @@ type notifier struct {
 	changed sync.Cond                    // on mu
 	notes   []fs.Invalidation            // guarded by mu; oldest first
 	noted   map[fs.Invalidation]struct{} // guarded by mu; what is in notes
+	passing map[fs.Invalidation]struct{} // guarded by mu; what the kernel is being told
 	stopped bool                         // guarded by mu
 	kernel  kernel                       // guarded by mu; nil before start
 }
 
 func newNotifier(t *tree) *notifier {
-	n := &notifier{tree: t, noted: map[fs.Invalidation]struct{}{}}
+	n := &notifier{tree: t, noted: map[fs.Invalidation]struct{}{}, passing: map[fs.Invalidation]struct{}{}}
 	n.changed.L = &n.mu
 	return n
 }
@@ -54,14 +61,17 @@ func (n *notifier) start(k kernel) {
 	n.mu.Lock()
 	n.kernel = k
 	n.mu.Unlock()
-	n.done.Go(func() {
-		for i, ok := n.next(); ok; i, ok = n.next() {
-			n.pass(k, i)
-		}
-	})
+	for range passers {
+		n.done.Go(func() {
+			for i, ok := n.next(); ok; i, ok = n.next() {
+				n.pass(k, i)
+				n.passed(i)
+			}
+		})
+	}
 }
 
-// stop ends the goroutine and waits for it. The kernel must have let go of the
+// stop ends the goroutines and waits for them. The kernel must have let go of the
 // mount, so that no notification can be waiting for a lock.
 func (n *notifier) stop() {
 	n.mu.Lock()
@@ -71,19 +81,37 @@ func (n *notifier) stop() {
 	n.done.Wait()
 }
 
+// next waits for a note to pass on. One that is being passed on may be left again, for
+// a change since then; it is passed on again when the kernel has taken the first.
 func (n *notifier) next() (fs.Invalidation, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for len(n.notes) == 0 && !n.stopped {
+	for {
+		if n.stopped {
+			return fs.Invalidation{}, false
+		}
+		k := slices.IndexFunc(n.notes, func(i fs.Invalidation) bool {
+			_, busy := n.passing[i]
+			return !busy
+		})
+		if k >= 0 {
+			i := n.notes[k]
+			copy(n.notes[1:k+1], n.notes[:k]) // k is less than passers
+			n.notes = n.notes[1:]
+			delete(n.noted, i)
+			n.passing[i] = struct{}{}
+			return i, true
+		}
 		n.changed.Wait()
 	}
-	if n.stopped {
-		return fs.Invalidation{}, false
-	}
-	i := n.notes[0]
-	n.notes = n.notes[1:]
-	delete(n.noted, i)
-	return i, true
+}
+
+// passed records that the kernel has taken a note. Who calls it asks for the next one
+// then, which may be the same again.
+func (n *notifier) passed(i fs.Invalidation) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.passing, i)
 }
 
 // pass tells the kernel. A refusal means that it knows nothing of the object, or is

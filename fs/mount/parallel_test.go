@@ -172,11 +172,11 @@ func TestInvalidateUnderLoad(t *testing.T) {
 	users.Wait()
 }
 
-// pending returns how many notes wait.
+// pending returns how many notes the kernel has yet to take.
 func (n *notifier) pending() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return len(n.notes)
+	return len(n.notes) + len(n.passing)
 }
 
 // use reads and lists files of dir until it is over.
