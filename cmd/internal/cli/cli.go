@@ -80,14 +80,21 @@ func (p *Program) command() *cobra.Command {
 		Args:              cobra.NoArgs,
 		RunE:              func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	root.AddCommand(p.mountCommand(), p.unmountCommand(), p.doctorCommand(), p.configCommand(),
+	root.AddCommand(p.mountCommand(), p.unmountCommand(), p.refreshCommand(), p.statsCommand(), p.cacheCommand(),
+		p.doctorCommand(), p.configCommand(),
 		p.versionCommand(), completionCommand(), p.manCommand(), p.serveCommand())
 	root.SetHelpCommand(helpCommand())
 	root.SetUsageFunc(usage)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return exit.New(exit.Usage, "run: meshmount help "+c.Name(), "%w", err)
+		return exit.New(exit.Usage, helpOn(c), "%w", err)
 	})
 	return root
+}
+
+// helpOn is the remedy for a wrong use of a command.
+func helpOn(c *cobra.Command) string {
+	_, names, _ := strings.Cut(c.CommandPath(), " ")
+	return "run: meshmount help " + names
 }
 
 // coded makes every error of a command an *exit.Error.

@@ -95,7 +95,7 @@ func TestHelpAndManualNameEverything(t *testing.T) {
 		}
 	}
 	pages, err := filepath.Glob(filepath.Join(man, "*.1"))
-	if err != nil || len(pages) != 8 {
+	if err != nil || len(pages) != 14 {
 		t.Errorf("pages %q, %v", pages, err)
 	}
 }

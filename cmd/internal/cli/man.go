@@ -49,14 +49,19 @@ func (p *Program) manHeader() *doc.GenManHeader {
 // manual returns the commands with what only manual pages tell.
 func (p *Program) manual() *cobra.Command {
 	root := p.command()
-	root.DisableAutoGenTag = true
+	withoutTag(root)
 	var tables strings.Builder
 	writeSections(&tables)
 	root.Long += "\n\n" + tables.String()
-	for _, c := range root.Commands() {
-		c.DisableAutoGenTag = true
-	}
 	return root
+}
+
+// withoutTag has no page of a command, or of one below it, tell the day it was made.
+func withoutTag(c *cobra.Command) {
+	c.DisableAutoGenTag = true
+	for _, sub := range c.Commands() {
+		withoutTag(sub)
+	}
 }
 
 // writeSections writes the parts of meshmount(1) that belong to no single command.

@@ -79,7 +79,7 @@ func (p *Program) mountCommand() *cobra.Command {
 // argsFor checks the number of arguments and names the one that is missing.
 func argsFor(name string, least, most int) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
-		remedy := "run: meshmount help " + c.Name()
+		remedy := helpOn(c)
 		if len(args) < least {
 			return exit.New(exit.Usage, remedy, "%s: %s is missing", c.Name(), name)
 		}

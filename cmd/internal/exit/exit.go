@@ -43,14 +43,17 @@ const (
 	MountFailed        Code = 35
 	NoFUSE             Code = 36
 
-	CacheBusy Code = 40
-	CacheBad  Code = 41
+	CacheBusy   Code = 40
+	CacheBad    Code = 41
+	CacheBroken Code = 42
 
 	NotMounted     Code = 50
 	UnmountBusy    Code = 51
 	UnmountTimeout Code = 52
 	DataLeft       Code = 53
 	UnmountFailed  Code = 54
+	NotYours       Code = 55
+	NoAnswer       Code = 56
 
 	DoctorFailed Code = 60
 
@@ -87,13 +90,16 @@ func Table() []Row {
 		{DeadMount, "a mount whose process has died is in the way"},
 		{MountFailed, "the kernel or fusermount3 refused the mount"},
 		{NoFUSE, "FUSE is not available: no /dev/fuse, or no fusermount3"},
-		{CacheBusy, "another mount uses the cache directory"},
+		{CacheBusy, "another process uses the cache directory"},
 		{CacheBad, "the cache directory cannot be used: owner, permissions, or disk"},
+		{CacheBroken, "blocks of the cache fail their checks"},
 		{NotMounted, "no meshmount mount at that place"},
 		{UnmountBusy, "the mount is in use"},
 		{UnmountTimeout, "unmounted, but its process has not ended in time"},
 		{DataLeft, "unmounted, but some written data did not reach its server; it is kept on this node, and the message says where"},
 		{UnmountFailed, "the kernel or fusermount3 refused the unmount"},
+		{NotYours, "the mount belongs to another user"},
+		{NoAnswer, "the mount's process does not answer"},
 		{DoctorFailed, "doctor found something that will not work"},
 		{Interrupted, "interrupted by a signal before it was done"},
 	}

@@ -20,6 +20,7 @@ import (
 type parts struct {
 	store    *cache.Store // nil without a cache
 	budget   *prefetch.Budget
+	core     *fs.FS
 	branches []fs.Branch
 	stacks   []remote.Backend // of the branches, without the cache
 }
@@ -125,6 +126,7 @@ func (r *Runner) build() (*fs.FS, error) {
 	if err != nil {
 		return nil, exit.New(exit.Failed, "", "cannot build the file system: %w", err)
 	}
+	r.parts.core = core
 	r.undo.add("written data", config.DrainTimeout, r.drain(core))
 	return core, nil
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/meshmount/meshmount/cmd/internal/settings"
 	"github.com/meshmount/meshmount/cmd/internal/state"
 	"github.com/meshmount/meshmount/fs"
+	"github.com/meshmount/meshmount/fs/control"
 	"github.com/meshmount/meshmount/fs/mount"
 	"github.com/meshmount/meshmount/remote"
 )
@@ -35,9 +36,11 @@ type Runner struct {
 
 	undo       closers
 	parts      parts
-	warnings   []string     // for Ready
-	unregister func() error // set once the mount is registered
-	result     error        // what Run returns
+	warnings   []string        // for Ready
+	target     *target         // set once the mount answers
+	control    *control.Server // nil if it cannot be had
+	unregister func() error    // set once the mount is registered
+	result     error           // what Run returns
 }
 
 // closeTime is how long the release of one thing may take.
@@ -66,6 +69,7 @@ func (r *Runner) Run() error {
 		}
 		return r.unregister()
 	})
+	r.undo.add("control socket", closeTime, r.closeControl)
 	r.undo.add("result", closeTime, func(context.Context) error { return r.left(before) })
 	r.result = r.mountAndServe(holder)
 	r.undo.run(context.Background(), r.failed)
@@ -80,10 +84,12 @@ func (r *Runner) mountAndServe(holder state.Holder) error {
 	if r.unregister, err = state.Register(holder); err != nil {
 		r.Log.Warn("unmount will have to ask the mount itself for its process", "err", err)
 	}
+	r.listen(holder)
 	r.Log.Info("mounted", "mountpoint", r.Plan.Point, "pid", os.Getpid(), "version", r.Plan.Version)
 	r.Ready(r.warnings)
 	r.serve(server)
 	r.tidy(server)
+	r.target.unmounted()
 	r.Log.Info("unmounted", "mountpoint", r.Plan.Point)
 	return nil
 }

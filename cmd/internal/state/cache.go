@@ -96,12 +96,16 @@ type Holder struct {
 	Started  string `json:"started"` // see startTime
 	Point    string `json:"mountpoint"`
 	CacheDir string `json:"cache_dir"`
+	Control  string `json:"control,omitempty"` // name of the control socket
 }
 
 // Self describes this process.
 func Self(point, cacheDir string) (Holder, error) {
 	started, err := startTime(os.Getpid())
-	return Holder{PID: os.Getpid(), Started: started, Point: point, CacheDir: cacheDir}, err
+	if err != nil {
+		return Holder{}, err
+	}
+	return Holder{PID: os.Getpid(), Started: started, Point: point, CacheDir: cacheDir, Control: controlSocket(point, cacheDir)}, nil
 }
 
 // Alive tells whether the process still runs, and is not another one that has got

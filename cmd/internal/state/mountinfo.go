@@ -20,9 +20,12 @@ const FSType = "fuse.meshmount"
 // Mount is a line of the kernel's mount table.
 type Mount struct {
 	ID     int
+	Device string // "major:minor", the same for all mounts of one file system
+	Root   string // what of the file system is mounted: "/" unless it is a bind mount
 	Point  string
 	Type   string
 	Source string
+	User   int // who has made a FUSE mount; -1 if unknown
 }
 
 // Mounts reads a table in the form of /proc/self/mountinfo, see proc(5).
@@ -51,11 +54,26 @@ func parseMount(line string) (Mount, error) {
 	if err != nil {
 		return Mount{}, fmt.Errorf("line %q of the mount table is not understood", line)
 	}
-	m := Mount{ID: id, Point: unescape(words[4]), Type: unescape(tail[0])}
+	m := Mount{ID: id, Device: words[2], Root: unescape(words[3]), Point: unescape(words[4]), Type: unescape(tail[0]), User: -1}
 	if len(tail) > 1 {
 		m.Source = unescape(tail[1])
 	}
+	if len(tail) > 2 {
+		m.User = userOf(tail[2])
+	}
 	return m, nil
+}
+
+// userOf returns the value of user_id in the options of a FUSE mount, -1 without.
+func userOf(options string) int {
+	for o := range strings.SplitSeq(options, ",") {
+		if text, ok := strings.CutPrefix(o, "user_id="); ok {
+			if n, err := strconv.Atoi(text); err == nil {
+				return n
+			}
+		}
+	}
+	return -1
 }
 
 // unescape undoes the kernel's octal escapes, such as \040 for a space.

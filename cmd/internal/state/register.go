@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 
 	"github.com/meshmount/meshmount/cmd/internal/exit"
 )
@@ -17,6 +19,16 @@ func registerFile(point string) (string, error) {
 		return "", err
 	}
 	return filepath.Join(root, "mounts", short(point)+".json"), nil
+}
+
+// controlSocket names the control socket of a mount: beside its entry in the register, or
+// in the cache directory if there is no register or the mount point has no name of its own.
+func controlSocket(point, cacheDir string) string {
+	name, err := registerFile(point)
+	if err != nil || PassedFD(point) {
+		return filepath.Join(cacheDir, "control.sock")
+	}
+	return strings.TrimSuffix(name, ".json") + ".sock"
 }
 
 // Register notes which process serves a mount point, so that "unmount" finds it
@@ -79,7 +91,10 @@ func WriteEnding(h Holder, err error) error {
 	if err != nil {
 		e.Message = exit.OneLine(err.Error())
 	}
-	return writeJSON(endingFile(h.CacheDir), e)
+	if err := writeJSON(endingFile(h.CacheDir), e); err == nil || !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
+		return err
+	}
+	return overwriteJSON(endingFile(h.CacheDir), e)
 }
 
 // ReadEnding returns how the holder's process ended: nil if well, an *exit.Error with
@@ -110,6 +125,20 @@ func writeJSON(name string, value any) error {
 		_ = os.Remove(tmp)
 	}
 	return err
+}
+
+// overwriteJSON writes into a file that is there, which takes no space on a full disk.
+func overwriteJSON(name string, value any) error {
+	text, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	file, err := os.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteAt(append(text, '\n'), 0)
+	return errors.Join(err, file.Truncate(int64(len(text)+1)), file.Close())
 }
 
 func readJSON(name string, value any) error {

@@ -23,8 +23,8 @@ func TestMountTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Mount{ID: 90, Point: "/mnt/a b\t\\x", Type: FSType, Source: "davs://h/ p"}
-	if len(got) != 3 || got[1] != want || got[0].Point != "/" || got[2].Type != "tmpfs" {
+	want := Mount{ID: 90, Device: "0:50", Root: "/", User: 0, Point: "/mnt/a b\t\\x", Type: FSType, Source: "davs://h/ p"}
+	if len(got) != 3 || got[1] != want || got[0].Point != "/" || got[2].Type != "tmpfs" || got[2].User != -1 {
 		t.Errorf("%+v", got)
 	}
 	for _, bad := range []string{"1 2 3", "x 1 8:1 / / rw - ext4 a rw", "1 2 8:1 / / rw ext4 a rw"} {

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -40,7 +39,7 @@ func Unmount(ctx context.Context, point string, opts Options) error {
 		return exit.New(exit.Failed, "", "cannot read the mount table: %w", err)
 	}
 	mounted = mounted && m.Type == state.FSType
-	holder, known := find(real, mounted)
+	holder, known := find(ctx, real, mounted)
 	if !mounted && !known {
 		return exit.New(exit.NotMounted, "see: mount -t "+state.FSType, "no meshmount mount on %s", real)
 	}
@@ -73,46 +72,25 @@ func ended(h state.Holder) error {
 	return state.ReadEnding(h)
 }
 
-// askTime is how long the mount may take to tell its process.
-const askTime = 3 * time.Second
-
 // find returns the process that serves the mount: from the register or, for mounts
 // that another user or environment has made, from the mount itself.
-func find(point string, mounted bool) (state.Holder, bool) {
+func find(ctx context.Context, point string, mounted bool) (state.Holder, bool) {
 	if h, err := state.Registered(point); err == nil && h.Alive() {
 		return h, true
 	}
 	if !mounted {
 		return state.Holder{}, false
 	}
-	pid := ask(point)
+	pid, err := state.Ask(ctx, point)
+	if err != nil {
+		return state.Holder{}, false
+	}
 	h, err := state.HolderOf(pid)
-	if pid == 0 || err != nil {
+	if err != nil {
 		return state.Holder{}, false
 	}
 	h.Point = point
 	return h, true
-}
-
-// ask reads the attribute by which the mount's root tells its process, 0 if it
-// tells nothing in time.
-func ask(point string) int {
-	answer := make(chan int, 1)
-	go func() {
-		buf := make([]byte, 32)
-		n, err := unix.Lgetxattr(point, "user.meshmount.pid", buf)
-		pid := 0
-		if err == nil {
-			pid, _ = strconv.Atoi(string(buf[:n]))
-		}
-		answer <- pid
-	}()
-	select {
-	case pid := <-answer:
-		return pid
-	case <-time.After(askTime):
-		return 0
-	}
 }
 
 // open returns a descriptor for the process, if it still is the one.
