@@ -129,6 +129,14 @@ func (p *pool) starved() bool {
 	return p.full() && len(p.waiting) > p.dialing
 }
 
+// vacancies tells whether there is a connection that nobody uses, and whether another one
+// may be made.
+func (p *pool) vacancies() (free, room bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.free) > 0, !p.full()
+}
+
 // launch runs f in a goroutine that close waits for. It is false if the pool is closed.
 func (p *pool) launch(f func(ctx context.Context)) bool {
 	p.mu.Lock()

@@ -213,7 +213,7 @@ func (f *fetch) carry(s *session, first bool, waited time.Duration) error {
 			return nil
 		}
 		ask := f.asks(p)
-		if err := f.read(s, p, ask); err != nil {
+		if err := f.r.readPart(f.ctx, s, p.buf, p.off, ask); err != nil {
 			f.giveBack(p)
 			return err
 		}
@@ -266,19 +266,6 @@ func (f *fetch) asks(p *part) bool {
 		return (p.off-f.begin)/int64(f.r.b.piece)%sometimes == 0
 	}
 	return true
-}
-
-// read reads a piece.
-func (f *fetch) read(s *session, p *part, ask bool) error {
-	file, err := f.r.open(f.ctx, s)
-	if err != nil {
-		return err
-	}
-	err = f.r.readPart(f.ctx, s, file, p.buf, p.off, ask)
-	if err != nil {
-		s.forget(f.ctx, file)
-	}
-	return err
 }
 
 // giveBack leaves a piece to another lane.

@@ -206,6 +206,12 @@ func versionChecksum(version string) remote.Checksum {
 	return parseChecksum(parts[3])
 }
 
+// provable tells whether a version holds a checksum that can be compared.
+func provable(version string) bool {
+	sum := versionChecksum(version)
+	return sum.Hex != "" && remote.NewHash(sum.Algorithm) != nil
+}
+
 // Levels of access, as the catalog numbers them. By the server's source, deleting takes
 // levelDelete, renaming levelOwn; what is made in a collection with inheritance has the
 // levels of the collection, and its maker no other.

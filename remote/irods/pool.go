@@ -369,9 +369,10 @@ func (p *pool) close() {
 
 // session is a connection with what is open on it. Who has got it from the pool owns it.
 type session struct {
-	conn  *wire.Conn
-	used  time.Time
-	files []*openFile // for reading, the one used last at the end
+	conn    *wire.Conn
+	used    time.Time
+	files   []*openFile // for reading, the one used last at the end
+	closing []int       // descriptors that were given up and are not closed yet
 }
 
 // has tells whether the object is open for reading.

@@ -33,11 +33,12 @@ const mostFiles = 16
 // fileLife is how long an object that is not read stays open.
 const fileLife = 10 * time.Second
 
-// ReadAt implements remote.Backend. A whole small object that is not open yet comes in
-// one call, or in three where the server is near. Everything else is read from an open
-// object, with a question behind it that proves that the version still stands: the
+// ReadAt implements remote.Backend. It takes one round trip for each 4 MiB, whether the
+// object is open on the connection already or not (see errand). A whole small object is
+// opened, read and closed; everything else is read from an object that stays open for the
+// next read, with a question behind it that proves that the version still stands: the
 // server lets others write what is being read. A whole object is proved by its checksum
-// instead, if it has one.
+// instead, if it has one. Several whole small objects share the round trip (see smalls).
 func (b *Backend) ReadAt(ctx context.Context, ref remote.Ref, p []byte, off int64) (n int, err error) {
 	const op = "read"
 	if err := b.check(op, ref.Path); err != nil {
@@ -56,6 +57,12 @@ func (b *Backend) ReadAt(ctx context.Context, ref remote.Ref, p []byte, off int6
 	if len(p) == 0 {
 		return 0, r.wantStanding(ctx)
 	}
+	if n, ok := b.smalls.read(ctx, r, p, off); ok {
+		if n < len(p) {
+			return n, io.EOF
+		}
+		return n, nil
+	}
 	for range 2 {
 		if len(p) > largeRead*b.piece {
 			n, err = r.readSpan(ctx, p, off)
@@ -67,12 +74,6 @@ func (b *Backend) ReadAt(ctx context.Context, ref remote.Ref, p []byte, off int6
 		}
 	}
 	switch {
-	case err != nil && r.cut && ctx.Err() == nil:
-		// An object that has grown does not fit and breaks the connection.
-		if changed := r.wantStanding(ctx); remote.KindOf(changed) == remote.Changed {
-			return 0, changed
-		}
-		return 0, err
 	case err != nil:
 		return 0, err
 	case n < len(p):
@@ -118,7 +119,6 @@ type reading struct {
 	b    *Backend
 	ref  remote.Ref
 	path string
-	cut  bool // a connection broke while the whole was on the way
 }
 
 // wantStanding is pin on a connection of its own.
@@ -151,6 +151,11 @@ func (r *reading) judge(ctx context.Context, s *session, c *cursor) error {
 	if o == nil {
 		return r.missing(ctx, s)
 	}
+	return r.weigh(o)
+}
+
+// weigh compares what there is with the version that is read.
+func (r *reading) weigh(o *object) error {
 	replica, state := o.best()
 	switch version := o.version(); {
 	case state == writing && (r.ref.Version == "" || r.ref.Version == version || r.replaces(o)):
@@ -204,18 +209,11 @@ func (r *reading) readAt(ctx context.Context, s *session, p []byte, off int64) (
 	p = p[:min(int64(len(p)), r.ref.Size-off)]
 	whole := off == 0 && int64(len(p)) == r.ref.Size
 	if whole && len(p) <= r.b.piece && !s.has(r.path) {
-		if n, err := r.readWhole(ctx, s, p); err != errNotProved {
-			return n, err
-		}
-	}
-	f, err := r.open(ctx, s)
-	if err != nil {
-		return 0, err
+		return r.readWhole(ctx, s, p)
 	}
 	for n := 0; n < len(p); {
 		part := p[n:min(n+r.b.piece, len(p))]
-		if err := r.readPart(ctx, s, f, part, off+int64(n), n+len(part) == len(p)); err != nil {
-			s.forget(ctx, f)
+		if err := r.readPart(ctx, s, part, off+int64(n), n+len(part) == len(p)); err != nil {
 			return 0, err
 		}
 		n += len(part)
@@ -223,65 +221,60 @@ func (r *reading) readAt(ctx context.Context, s *session, p []byte, off int64) (
 	return len(p), nil
 }
 
-// errNotProved tells that bytes were read but nothing proves their version.
-var errNotProved = errors.New("nothing proves the version")
-
-// readWhole fetches a whole object. Its checksum proves the version.
+// readWhole fetches a whole object. Its checksum proves the version, or else a question
+// does.
 func (r *reading) readWhole(ctx context.Context, s *session, p []byte) (int, error) {
-	want := versionChecksum(r.ref.Version)
-	if want.Hex == "" || remote.NewHash(want.Algorithm) == nil {
-		return 0, errNotProved
-	}
-	room := make([]byte, len(p)+1) // for an object that has grown
-	get := r.getThrice
-	if r.b.pace.far(oneCallRead) {
-		get = r.getOnce
-	}
-	replica := r.b.choices.number(r.ref.Version)
-	got, err := get(ctx, s, replica, room)
-	if code(err) != 0 {
-		return 0, r.explain(ctx, s, err)
-	}
-	if err != nil {
+	x := r.errand()
+	if err := x.run(ctx, s); err != nil {
+		if code(err) != 0 {
+			err = r.explain(ctx, s, err)
+		}
 		return 0, err
 	}
-	if same, _ := sameBytes(room[:got], want); same && got == len(p) {
-		return copy(p, room), nil
+	bytes, ok := x.bytes()
+	if x.proof != nil {
+		if err := r.outcome(ctx, s, x); err != nil {
+			return 0, err
+		}
+		return copy(p, bytes), nil
+	}
+	if same, _ := sameBytes(bytes, versionChecksum(r.ref.Version)); same && ok {
+		return copy(p, bytes), nil
 	}
 	if err := r.pin(ctx, s); err != nil {
 		return 0, err // it has changed
 	}
-	if r.b.choices.number(r.ref.Version) != replica {
+	if r.b.choices.number(r.ref.Version) != x.replica {
 		return 0, r.fail(remote.Unavailable, errReplica)
 	}
 	return 0, r.fail(remote.Corrupt, errChecksum)
 }
 
-// getOnce fetches an object in one call.
-func (r *reading) getOnce(ctx context.Context, s *session, replica int, p []byte) (int, error) {
-	in := choose(&wire.DataObjInp{Path: r.path, DataSize: int64(len(p)), NumThreads: wire.NoThreading, OprType: wire.OprGet}, replica)
-	reply, err := s.conn.Call(ctx, &wire.Call{API: wire.APIDataObjGet, In: in, Out: &wire.PortalOprOut{}, Into: p})
-	r.cut = err != nil && code(err) == 0
-	return reply.N, err
+// outcome judges what was read together with a question for the version.
+func (r *reading) outcome(ctx context.Context, s *session, x *errand) error {
+	if err := r.judge(ctx, s, x.proof); err != nil {
+		return err
+	}
+	if r.b.choices.number(r.ref.Version) != x.replica {
+		return r.fail(remote.Unavailable, errReplica)
+	}
+	if _, ok := x.bytes(); !ok {
+		return r.fail(remote.Corrupt, fmt.Errorf("%d bytes came in place of %d", x.got, r.ref.Size))
+	}
+	return nil
 }
 
-// getThrice opens, reads and closes an object.
-func (r *reading) getThrice(ctx context.Context, s *session, replica int, p []byte) (int, error) {
-	desc, err := openObject(ctx, s, r.path, replica)
-	if err != nil {
-		return 0, err
-	}
-	reply, readErr := s.conn.Call(ctx, &wire.Call{API: wire.APIDataObjRead, In: &wire.OpenedDataObjInp{Desc: desc, Len: len(p)}, Into: p})
-	if _, err := s.conn.Call(ctx, closeCall(desc)); readErr == nil && err != nil {
-		return 0, err
-	}
-	return reply.N, readErr
-}
-
-func openObject(ctx context.Context, s *session, path string, replica int) (int, error) {
+func openCall(path string, replica int) *wire.Call {
 	in := choose(&wire.DataObjInp{Path: path, OpenFlags: wire.OpenReadOnly, NumThreads: wire.NoThreading}, replica)
-	reply, err := s.conn.Call(ctx, &wire.Call{API: wire.APIDataObjOpen, In: in})
-	return reply.Status, err
+	return &wire.Call{API: wire.APIDataObjOpen, In: in}
+}
+
+func seekCall(desc int, off int64) *wire.Call {
+	return &wire.Call{API: wire.APIDataObjLseek, In: &wire.OpenedDataObjInp{Desc: desc, Offset: off}, Out: &wire.FileLseekOut{}}
+}
+
+func readCall(desc int, p []byte) *wire.Call {
+	return &wire.Call{API: wire.APIDataObjRead, In: &wire.OpenedDataObjInp{Desc: desc, Len: len(p)}, Into: p}
 }
 
 func closeCall(desc int) *wire.Call {
@@ -306,47 +299,93 @@ func (r *reading) explain(ctx context.Context, s *session, err error) error {
 	return err
 }
 
-// open returns the open object, opening it if need be.
-func (r *reading) open(ctx context.Context, s *session) (*openFile, error) {
-	replica := r.b.choices.number(r.ref.Version)
-	if i := slices.IndexFunc(s.files, func(f *openFile) bool { return f.object == r.path }); i >= 0 {
-		f := s.files[i]
-		s.files = append(slices.Delete(s.files, i, i+1), f)
-		if f.version == r.ref.Version && f.replica == replica {
-			f.used = time.Now()
-			return f, nil
-		}
-		s.forget(ctx, f)
+// file returns the open object, nil if it is not open or not as it is wanted.
+func (r *reading) file(s *session) *openFile {
+	i := slices.IndexFunc(s.files, func(f *openFile) bool { return f.object == r.path })
+	if i < 0 {
+		return nil
 	}
-	s.trim(ctx)
-	desc, err := openObject(ctx, s, r.path, replica)
-	if err != nil {
-		return nil, r.explain(ctx, s, err)
+	f := s.files[i]
+	s.files = append(slices.Delete(s.files, i, i+1), f)
+	if f.version == r.ref.Version && f.replica == r.b.choices.number(r.ref.Version) {
+		return f
 	}
-	f := &openFile{object: r.path, version: r.ref.Version, replica: replica, desc: desc, used: time.Now()}
-	s.files = append(s.files, f)
-	return f, nil
+	s.forget(f)
+	return nil
 }
 
-// readPart fills p from off. The last part asks for the proof of all.
-func (r *reading) readPart(ctx context.Context, s *session, f *openFile, p []byte, off int64, last bool) error {
+// readPart fills p from off, and opens the object if need be, in one round trip. The last
+// part asks for the proof of all.
+func (r *reading) readPart(ctx context.Context, s *session, p []byte, off int64, last bool) error {
+	f := r.file(s)
 	var calls []*wire.Call
-	if f.pos != off {
-		calls = append(calls, &wire.Call{API: wire.APIDataObjLseek, In: &wire.OpenedDataObjInp{Desc: f.desc, Offset: off}, Out: &wire.FileLseekOut{}})
+	opens := f == nil
+	if opens {
+		s.trim()
+		calls = s.closings()
+		replica := r.b.choices.number(r.ref.Version)
+		f = &openFile{object: r.path, version: r.ref.Version, replica: replica, desc: s.lowest()}
+		calls = append(calls, openCall(r.path, replica))
+		if !r.b.guesses() {
+			return r.readApart(ctx, s, f, calls, p, off, last)
+		}
 	}
-	calls = append(calls, &wire.Call{API: wire.APIDataObjRead, In: &wire.OpenedDataObjInp{Desc: f.desc, Len: len(p)}, Into: p})
-	proof := r.b.question(r.path)
+	first := len(calls)
+	if f.pos != off {
+		calls = append(calls, seekCall(f.desc, off))
+	}
+	calls = append(calls, readCall(f.desc, p))
+	var proof *cursor
 	if last {
+		proof = r.b.question(r.path)
 		calls = append(calls, proof.page())
 	}
 	results, err := s.conn.Pipeline(ctx, calls)
 	if err != nil {
 		return err
 	}
-	read := len(results) - 1
-	if last {
-		read--
-		if err := proof.took(results[read+1].Err); err != nil {
+	if opens {
+		desc, err := results[first-1].Status, results[first-1].Err
+		if err != nil {
+			return r.explain(ctx, s, err)
+		}
+		s.files = append(s.files, f)
+		if desc != f.desc {
+			f.desc = desc
+			r.b.misguessed(r.path)
+			return r.readPart(ctx, s, p, off, last)
+		}
+	}
+	if err := r.took(ctx, s, f, results[first:], p, proof); err != nil {
+		s.forget(f)
+		return err
+	}
+	f.pos, f.used = off+int64(len(p)), time.Now()
+	return nil
+}
+
+// readApart is readPart where the number of the descriptor has to be waited for.
+func (r *reading) readApart(ctx context.Context, s *session, f *openFile, calls []*wire.Call, p []byte, off int64, last bool) error {
+	results, err := s.conn.Pipeline(ctx, calls)
+	if err != nil {
+		return err
+	}
+	opened := results[len(results)-1]
+	if opened.Err != nil {
+		return r.explain(ctx, s, opened.Err)
+	}
+	f.desc, f.used = opened.Status, time.Now()
+	s.files = append(s.files, f)
+	return r.readPart(ctx, s, p, off, last)
+}
+
+// took looks at the answers to the calls that read a part.
+func (r *reading) took(ctx context.Context, s *session, f *openFile, results []wire.Result, p []byte, proof *cursor) error {
+	read := results[:len(results)-1]
+	if proof == nil {
+		read = results
+	} else {
+		if err := proof.took(results[len(read)].Err); err != nil {
 			return err
 		}
 		if err := r.judge(ctx, s, proof); err != nil {
@@ -356,37 +395,18 @@ func (r *reading) readPart(ctx context.Context, s *session, f *openFile, p []byt
 			return r.fail(remote.Unavailable, errReplica)
 		}
 	}
-	for _, result := range results[:read+1] {
+	for _, result := range read {
 		if result.Err != nil {
 			return result.Err
 		}
 	}
-	if got := results[read].N; got != len(p) {
-		if !last {
+	if got := read[len(read)-1].N; got != len(p) {
+		if proof == nil {
 			if err := r.pin(ctx, s); err != nil {
 				return err // it has changed
 			}
 		}
 		return r.fail(remote.Corrupt, fmt.Errorf("%d bytes came in place of %d", got, len(p)))
 	}
-	f.pos, f.used = off+int64(len(p)), time.Now()
 	return nil
-}
-
-// forget closes an open object.
-func (s *session) forget(ctx context.Context, f *openFile) {
-	s.files = slices.DeleteFunc(s.files, func(o *openFile) bool { return o == f })
-	if s.conn.Broken() {
-		return
-	}
-	if _, err := s.conn.Call(ctx, closeCall(f.desc)); err != nil && code(err) == 0 {
-		_ = s.conn.Close() // it is broken; the pool drops it
-	}
-}
-
-// trim closes what has not been read for long, and the oldest if there are too many.
-func (s *session) trim(ctx context.Context) {
-	for len(s.files) > 0 && (len(s.files) >= mostFiles || time.Since(s.files[0].used) > fileLife) {
-		s.forget(ctx, s.files[0])
-	}
 }

@@ -141,7 +141,7 @@ func TestRequestsFar(t *testing.T) {
 	wantCalls(t, z, "a small new file", map[string]int{"query": 4, "put": 1}, func() {
 		e = put(t, b, "/f", "content", remote.PutOptions{Cond: remote.Cond{NotExist: true}})
 	})
-	wantCalls(t, z, "the read of a small file", map[string]int{"get": 1}, func() {
+	wantCalls(t, z, "the read of a small file", map[string]int{"open": 1, "read": 1, "close": 1}, func() {
 		got := make([]byte, e.Size)
 		_, err := b.ReadAt(context.Background(), remote.Ref{Path: "/f", Version: e.Version, Size: e.Size}, got, 0)
 		if err != nil || !strings.EqualFold(string(got), "content") {
