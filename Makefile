@@ -22,8 +22,12 @@ TEST_TIMEOUT ?= 840s
 # Packages tested at once.
 TEST_P ?= 2
 
+# For example BENCH_FLAGS='-quick -rows large,small -only ours,rclone'; see the
+# program's -help.
+BENCH_FLAGS ?=
+
 .DEFAULT_GOAL := build
-.PHONY: help build demo test lint install uninstall clean deps deps-demo FORCE
+.PHONY: help build demo test bench lint install uninstall clean deps deps-demo deps-bench FORCE
 
 help: ## show this text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +45,9 @@ demo: deps-demo bin/meshmount bin/meshdemo ## mount two local EFSS sites and two
 
 test: deps lint ## lint, then all tests under the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout $(TEST_TIMEOUT) -p $(TEST_P) -parallel 4 ./...
+
+bench: deps-bench bin/meshmount ## measure beside rclone, davfs2 and irodsfs over an emulated WAN (as root; BENCH_FLAGS)
+	$(GO) run ./integration/bench -binary bin/meshmount -out integration/bench $(BENCH_FLAGS)
 
 lint: ## gofmt, go vet, staticcheck
 	@bad=$$(gofmt -l .); if [ -n "$$bad" ]; then echo "not formatted by gofmt:"; echo "$$bad"; exit 1; fi
@@ -67,6 +74,9 @@ deps: ## install from Debian what the tests need and the machine lacks (as root)
 
 deps-demo:
 	@integration/deps.sh demo
+
+deps-bench:
+	@integration/deps.sh bench || true # who is missing is reported
 
 clean: ## remove what was built
 	rm -rf bin coverage.out

@@ -1,9 +1,9 @@
 #!/bin/bash
-# Looks for the programs that "make demo" or "make test" needs. As root on Debian
-# it installs the missing ones and starts no service; otherwise it says what to
-# install and fails.
+# Looks for the programs that "make demo", "make test" or "make bench" needs. As root
+# on Debian it installs the missing ones and starts no service; otherwise it says what
+# to install and fails.
 #
-#   integration/deps.sh demo|test
+#   integration/deps.sh demo|test|bench
 set -euo pipefail
 
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
@@ -37,11 +37,18 @@ find findutils
 sed sed
 tar tar
 '
+bench_needs="$demo_needs"'
+apache2 apache2-bin
+mount.davfs davfs2
+mount mount
+tar tar
+'
 
 case ${1-} in
 demo) needs=$demo_needs ;;
 test) needs=$test_needs ;;
-*) echo "usage: $0 demo|test" >&2; exit 2 ;;
+bench) needs=$bench_needs ;;
+*) echo "usage: $0 demo|test|bench" >&2; exit 2 ;;
 esac
 
 if ! command -v go >/dev/null; then
