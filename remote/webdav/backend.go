@@ -2,8 +2,8 @@ package webdav
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
-	"net/http"
 	"net/url"
 	"strings"
 	"sync"
@@ -16,11 +16,12 @@ import (
 // Backend is one collection on a WebDAV server. It is safe for concurrent use.
 type Backend struct {
 	opts   Options
-	http   *http.Client
-	dialer *dialer
+	http   client
+	wide   *wide // set by Dial if the server speaks HTTP/2, else nil
 	auth   *authorizer
 	noAuth *authorizer // for other hosts: has nothing to give away
-	origin string      // of the root: where credentials may go
+	roots  *x509.CertPool
+	origin string // of the root: where credentials may go
 
 	// Set by Dial, constant afterwards.
 	traits traits
@@ -64,13 +65,12 @@ var errClosed = &remote.Error{Op: "close", Kind: remote.BadHandle, Err: errors.N
 
 // newBackend returns a backend that knows nothing of its server yet.
 func newBackend(o Options) (*Backend, error) {
-	d := newDialer(o.ConnectTimeout, o.MaxConns)
-	client, err := newClient(o, d)
+	roots, err := certPool(o.CAFile)
 	if err != nil {
 		return nil, err
 	}
 	b := &Backend{
-		opts: o, http: client, dialer: d, origin: origin(o.URL),
+		opts: o, http: newClient(o, roots, true), roots: roots, origin: origin(o.URL),
 		auth: newAuthorizer(o), noAuth: &authorizer{}, making: make(chan struct{}, 1),
 	}
 	b.life, b.end = context.WithCancelCause(context.Background())
@@ -97,8 +97,10 @@ func (b *Backend) Close() error {
 	b.cleanups.Wait()
 	grace.Stop()
 	b.stop()
-	b.dialer.close()
-	b.http.CloseIdleConnections()
+	b.http.close()
+	if b.wide != nil {
+		b.wide.close()
+	}
 	return nil
 }
 
@@ -167,8 +169,8 @@ func (b *Backend) keepsProps() bool { return b.traits.deadProps && !b.noDeadProp
 // Warm has connections made, in the background, so that n requests at once need not
 // wait for them: for callers that know of a burst a round trip before it begins. It costs
 // no request. More than Options.MaxConns are never made; what nobody has used after ten
-// seconds is closed.
-func (b *Backend) Warm(n int) { b.dialer.warm(n) }
+// seconds is closed. With HTTP/2 one connection does for all but large bodies.
+func (b *Backend) Warm(n int) { b.http.dialer.warm(n) }
 
 // Info returns what Dial found out.
 func (b *Backend) Info() Info { return b.info }

@@ -156,8 +156,10 @@ func (c *call) fetchStatus(ctx context.Context) (productStatus, error) {
 
 // noteClock compares the server's clock with ours.
 func (b *Backend) noteClock(resp *http.Response, before time.Time) {
-	if b.info.Protocol = resp.Proto; resp.ProtoMajor >= 2 {
-		b.dialer.alone()
+	b.info.Protocol = resp.Proto
+	if resp.ProtoMajor >= 2 && b.wide == nil {
+		b.http.dialer.alone()
+		b.wide = &wide{client: newClient(b.opts, b.roots, false)}
 	}
 	date, err := http.ParseTime(resp.Header.Get("Date"))
 	if err != nil {

@@ -159,6 +159,13 @@ func (d *dialer) gone(h *dialHost) {
 	h.used--
 }
 
+// busy tells whether a connection is there.
+func (d *dialer) busy() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.first != nil && d.first.used > 0
+}
+
 // alone tells that the server speaks HTTP/2.
 func (d *dialer) alone() {
 	d.mu.Lock()

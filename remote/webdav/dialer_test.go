@@ -228,7 +228,7 @@ func TestWarm(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.Warm(4)
-	(&hall{Listener: s.Listener}).want(t, b.dialer, 1, 3)
+	(&hall{Listener: s.Listener}).want(t, b.http.dialer, 1, 3)
 	if got := s.requests(); len(got) != 1 {
 		t.Errorf("requests %q", got)
 	}

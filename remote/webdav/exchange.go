@@ -32,7 +32,8 @@ type request struct {
 	repeats bool      // harmless to send twice
 	// work is how long the server may be at work before it answers, beyond the usual.
 	work      time.Duration
-	anonymous bool // without credentials
+	anonymous bool  // without credentials
+	expects   int64 // bytes of the answer's body, if they are known to be many
 }
 
 // Limits on one request's ways around.
@@ -99,9 +100,34 @@ func (c *call) adopt(err error) error {
 	return c.fail(e.Kind, e.Err)
 }
 
-// once sends r to target a single time.
+// size returns how many bytes a request moves, as far as it is known.
+func (r *request) size() int64 {
+	if r.body != nil {
+		return max(r.expects, r.body.size)
+	}
+	return r.expects
+}
+
+// once sends r to target a single time, by the client that suits it.
 func (c *call) once(ctx context.Context, r *request, target string, p *pass) (*http.Response, error) {
+	w := c.b.wide
+	if !w.takes(r.size()) {
+		return c.onceOver(ctx, c.b.http, r, target, p, new(atomic.Bool))
+	}
 	var sent atomic.Bool
+	resp, err := c.onceOver(ctx, w.client, r, target, p, &sent)
+	if err == nil || sent.Load() || ctx.Err() != nil || remote.KindOf(err) != remote.Unavailable {
+		return resp, err
+	}
+	c.b.opts.Logger.Debug("no way by HTTP/1.1", "why", err)
+	if resp, err = c.onceOver(ctx, c.b.http, r, target, p, &sent); err == nil {
+		w.faults.Add(1) // it is not that the server is away
+	}
+	return resp, err
+}
+
+// onceOver sends r to target by one client. sent tells whether any of it went out.
+func (c *call) onceOver(ctx context.Context, over client, r *request, target string, p *pass, sent *atomic.Bool) (*http.Response, error) {
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		WroteHeaders: func() { sent.Store(true) },
 	})
@@ -109,10 +135,10 @@ func (c *call) once(ctx context.Context, r *request, target string, p *pass) (*h
 	if err != nil {
 		return nil, c.sourceError(ctx, err)
 	}
-	if err := p.stamp(c.b.http, req); err != nil {
+	if err := p.stamp(over.Client, req); err != nil {
 		return nil, c.fail(remote.Auth, err)
 	}
-	resp, err := c.do(ctx, r, req)
+	resp, err := c.do(ctx, over, r, req)
 	if r.body != nil {
 		if berr := r.body.finish(); berr != nil {
 			if err == nil {
@@ -130,9 +156,9 @@ func (c *call) once(ctx context.Context, r *request, target string, p *pass) (*h
 
 // do sends req. While the server is at work on something long, nothing moves on the
 // wire: that is progress as long as r.work allows.
-func (c *call) do(ctx context.Context, r *request, req *http.Request) (*http.Response, error) {
+func (c *call) do(ctx context.Context, over client, r *request, req *http.Request) (*http.Response, error) {
 	if r.work <= 0 {
-		return c.b.http.Do(req)
+		return over.Do(req)
 	}
 	answered := make(chan struct{})
 	var wg sync.WaitGroup
@@ -150,7 +176,7 @@ func (c *call) do(ctx context.Context, r *request, req *http.Request) (*http.Res
 	})
 	defer wg.Wait()
 	defer close(answered)
-	return c.b.http.Do(req)
+	return over.Do(req)
 }
 
 // build makes the http.Request.

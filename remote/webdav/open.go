@@ -37,6 +37,7 @@ func (c *call) open(call, ctx context.Context, ref remote.Ref) (*stream, error) 
 		return nil, err
 	}
 	r := c.get(ref)
+	r.expects = ref.Size
 	resp, err := c.send(ctx, r)
 	if err != nil {
 		return nil, err

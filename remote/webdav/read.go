@@ -105,7 +105,9 @@ var errNoRanges = errors.New("the server refuses ranges")
 // readOnce performs one GET. Fewer bytes than wanted come only if the file ends there.
 func (c *call) readOnce(ctx context.Context, w *part, p []byte, ranged bool) (int, error) {
 	r := c.get(w.ref)
+	r.expects = w.off + w.want
 	if ranged {
+		r.expects = w.want
 		r.header["Range"] = fmt.Sprintf("bytes=%d-%d", w.off, w.off+w.want-1)
 	}
 	resp, err := c.send(ctx, r)
