@@ -87,6 +87,7 @@ func TestDirectReads(t *testing.T) {
 				t.Errorf("%d requests of up to %d bytes", c.reads.Load(), c.largest.Load())
 			}
 			readBy(t, c.dir+"/f", os.O_RDWR, text)
+			readBy(t, c.dir+"/f", os.O_RDONLY, text) // leaves the pages alone
 			c.reads.Store(0)
 			readBy(t, c.dir+"/f", os.O_RDWR, text)
 			if c.reads.Load() != 0 {

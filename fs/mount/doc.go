@@ -13,7 +13,9 @@
 //   - cursor.go turns the core's forward stream of a directory into one that can be
 //     read again from any offset, with memory for one answer to the kernel.
 //   - interrupt.go decides when a waiting operation gives up because of a signal.
-//   - notify.go tells the kernel what to forget, from a goroutine of its own.
+//   - read.go makes the answers to reads, of bytes that stay where they are.
+//   - direct.go decides which files are read past the page cache.
+//   - notify.go tells the kernel what to forget, from goroutines of its own.
 //   - device.go makes and removes the mount: by mount(2) where that is allowed, by
 //     fusermount3 otherwise.
 //
@@ -27,6 +29,55 @@
 // with ENOENT until the kernel's entry expired. The raw interface leaves the table
 // of nodes to us; it is also a fraction of the memory for each name that the kernel
 // knows, and READDIRPLUS needs no second look at the entries of a listing.
+//
+// # Reads
+//
+// The page cache is the kernel's, and what it has of the version that is opened costs
+// no request (FOPEN_KEEP_CACHE). What it has not comes in requests of as much as the
+// kernel reads ahead: 128 KiB, two at a time, for a mount that a user makes, whatever
+// it asks for; root may raise it (Options.ReadAheadKB). The numbers here and at the
+// options were measured on Linux 6.18 with 2 cores, with a file in memory behind
+// pread(2) and CRC-32C; CPU time is that of this process.
+//
+//	                              bytes/s     CPU time
+//	read-ahead 128 KiB          1,535 MB/s   0.50 s/GiB
+//	read-ahead 1 MiB            2,545 MB/s   0.31 s/GiB
+//	direct I/O, reads of 1 MiB  3,800 MB/s   0.25 s/GiB
+//	direct I/O, of 128 KiB      1,830 MB/s   0.44 s/GiB
+//	direct I/O, of 16 KiB         525 MB/s   1.4  s/GiB
+//	direct I/O, of 4 KiB          150 MB/s   4.9  s/GiB
+//
+// An answer is written to the kernel from where the bytes are: from the core's memory
+// if it can lend them (fs.Handle.View), else from the buffer of the request. These
+// buffers are as large as the requests, and come from a pool of go-fuse. As many as
+// there are requests in flight are in use: Options.MaxBackground for read-ahead, one
+// more for each thread that reads past the page cache.
+//
+// # Direct I/O
+//
+// With direct I/O (Options.DirectIO) a request is as large as the program's read, up
+// to 1 MiB, and pages take no memory and no time. That wins where a program reads a
+// large file once, in large pieces. Lost are: the pages for a second reading, which
+// comes to us again; the kernel's read-ahead; and all speed if the program's pieces
+// are small, as the table shows. Nobody knows that when the file is opened, so the
+// default is not to use it. Handles that can write never do. What is written through
+// one handle is seen by all others, mappings included, and files can be mapped and
+// run; as shared ones with FUSE_DIRECT_IO_ALLOW_MMAP (Linux 6.6). Where two versions
+// of a file are open at once, the core asks for direct I/O for one of them, as the
+// kernel has one set of pages for both.
+//
+// FUSE passthrough is not used: the kernel then reads one file of ours in place of
+// the mount's, as a whole and at the same offsets. The block cache keeps blocks of
+// all files in common segments; besides, it needs CAP_SYS_ADMIN, and a file system
+// that may do it cannot lie below as many others.
+//
+// # Directories
+//
+// Listings are always asked for with attributes (READDIRPLUS), which the core has
+// anyway; no entry is looked up or asked for its attributes after that, until its TTL
+// is over. The kernel's automatic choice between listings with and without was no
+// faster, also where only the names were wanted. Lookups and listings of one directory
+// run in parallel.
 //
 // # Identity
 //

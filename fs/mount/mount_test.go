@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -138,16 +139,51 @@ func TestUnmountBusy(t *testing.T) {
 	}
 }
 
-// Root gets the read-ahead that was asked for.
+// Root gets the read-ahead that was asked for, and with it requests of that size.
 func TestReadAhead(t *testing.T) {
-	_, dir, _ := mountAt(t, Options{DirectMount: true, ReadAheadKB: 4096})
-	var st unix.Stat_t
-	if err := unix.Stat(dir, &st); err != nil {
+	for _, tc := range []struct{ kb, want, request int }{
+		{0, 128, 128 << 10}, {64, 64, 64 << 10}, {DefaultReadAheadKB, DefaultReadAheadKB, 1 << 20}, {4096, 4096, 1 << 20},
+	} {
+		c := mountCounted(t, time.Minute, Options{ReadAheadKB: tc.kb}, nil)
+		var st unix.Stat_t
+		if err := unix.Stat(c.dir, &st); err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(fmt.Sprintf("/sys/class/bdi/%d:%d/read_ahead_kb", unix.Major(st.Dev), unix.Minor(st.Dev)))
+		if err != nil || strings.TrimSpace(string(text)) != fmt.Sprint(tc.want) {
+			t.Errorf("%d KiB: the kernel has %q, %v", tc.kb, text, err)
+		}
+		c.put(t, "/f", pattern(16<<20))
+		readSmall(t, c.dir+"/f")
+		if got := c.largest.Load(); got != int64(tc.request) {
+			t.Errorf("%d KiB: the largest request is of %d bytes, want %d", tc.kb, got, tc.request)
+		}
+	}
+}
+
+// readSmall reads a file in pieces of 16 KiB: what the requests are is up to the kernel.
+func readSmall(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := os.ReadFile(fmt.Sprintf("/sys/class/bdi/%d:%d/read_ahead_kb", unix.Major(st.Dev), unix.Minor(st.Dev)))
-	if err != nil || strings.TrimSpace(string(text)) != "4096" {
-		t.Errorf("read-ahead %q KiB, %v", text, err)
+	defer f.Close()
+	buf := make([]byte, 16<<10)
+	for err == nil {
+		_, err = f.Read(buf)
+	}
+	if err != io.EOF {
+		t.Error(err)
+	}
+}
+
+// That the read-ahead cannot be raised is no error, and one line of the log.
+func TestReadAheadRefused(t *testing.T) {
+	var log logBuffer
+	raiseReadAhead(filepath.Join(t.TempDir(), "nothing"), 1024, log.logger())
+	if text := log.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, "level=DEBUG") {
+		t.Errorf("log: %q", text)
 	}
 }
 
