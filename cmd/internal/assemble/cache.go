@@ -29,7 +29,7 @@ func OpenCache(config *settings.Config, cacheDir string, log *slog.Logger) (stor
 		return nil, nil, nil
 	}
 	dir := BlocksDir(cacheDir)
-	size, err := cacheSize(config, dir)
+	size, err := CacheSize(config, dir)
 	if err != nil {
 		return nil, notCached(dir, err, ""), nil
 	}
@@ -66,9 +66,9 @@ func remedyOf(err error) string {
 	return "choose another --cache-dir"
 }
 
-// cacheSize returns how large the cache may get, in bytes: what was given, or the default
+// CacheSize returns how large the cache in a directory may get, in bytes: what was given, or the default
 // and not more than half of what would be free without it.
-func cacheSize(config *settings.Config, dir string) (int64, error) {
+func CacheSize(config *settings.Config, dir string) (int64, error) {
 	size := int64(config.CacheSize)
 	if config.Given("", "cache-size") {
 		return size, nil
@@ -78,15 +78,15 @@ func cacheSize(config *settings.Config, dir string) (int64, error) {
 		return 0, err
 	}
 	free := int64(min(st.Bavail, 1<<62/uint64(st.Bsize))) * st.Bsize
-	size = min(size, (free+taken(dir))/2)
+	size = min(size, (free+Taken(dir))/2)
 	if least := int64(cache.MinSize) + 16*int64(config.BlockSize); size < least {
 		return 0, fmt.Errorf("only %s is free on its file system, and the cache takes at most half of that", settings.Size(free>>20<<20))
 	}
 	return size, nil
 }
 
-// taken returns the bytes on the disk of what is below dir, as far as it can be seen.
-func taken(dir string) int64 {
+// Taken returns the bytes on the disk of what is below dir, as far as it can be seen.
+func Taken(dir string) int64 {
 	var sum int64
 	_ = filepath.WalkDir(dir, func(_ string, d iofs.DirEntry, err error) error {
 		if err != nil {

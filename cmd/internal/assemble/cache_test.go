@@ -138,11 +138,11 @@ func TestCacheSize(t *testing.T) {
 		t.Fatal(err)
 	}
 	free := int64(st.Bavail) * st.Bsize
-	got, err := cacheSize(resolve(t), BlocksDir(dir))
+	got, err := CacheSize(resolve(t), BlocksDir(dir))
 	if err != nil || got > 10<<30 || got > free/2+1<<30 {
 		t.Errorf("%d of %d free, %v", got, free, err)
 	}
-	if got, err := cacheSize(resolve(t, "cache-size=7TiB"), BlocksDir(dir)); err != nil || got != 7<<40 {
+	if got, err := CacheSize(resolve(t, "cache-size=7TiB"), BlocksDir(dir)); err != nil || got != 7<<40 {
 		t.Errorf("given: %d, %v", got, err)
 	}
 }

@@ -5,14 +5,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/meshmount/meshmount/cmd/internal/exit"
-	"github.com/meshmount/meshmount/cmd/internal/state"
 )
 
 func asExit(err error) (*exit.Error, bool) { return errors.AsType[*exit.Error](err) }
@@ -27,7 +25,7 @@ func (d *Doctor) machine() []Finding {
 	if d.Config.AllowOther {
 		findings = append(findings, d.allowOther("/etc/fuse.conf"))
 	}
-	return append(findings, d.cache())
+	return append(append(findings, d.memory(), d.cache()), d.blocks()...)
 }
 
 // kernel tells the kernel's version. FUSE in user namespaces came with 4.18.
@@ -102,65 +100,6 @@ func (d *Doctor) allowOther(file string) Finding {
 	f.Status, f.Detail = Fail, "not allowed to ordinary users"
 	f.Remedy = "as root, add the line user_allow_other to " + file
 	return f
-}
-
-// scarce is the free space below which the doctor warns.
-const scarce = 1 << 30
-
-// cache examines the cache directory, or the nearest directory above it that exists.
-func (d *Doctor) cache() Finding {
-	f := Finding{Check: "cache directory", Status: OK}
-	dir, err := existing(d.CacheDir)
-	if err == nil && dir == d.CacheDir {
-		err = state.CheckPrivate(dir)
-	}
-	if err == nil {
-		err = unix.Access(dir, unix.W_OK|unix.X_OK)
-	}
-	var st unix.Statfs_t
-	if err == nil {
-		err = unix.Statfs(dir, &st)
-	}
-	if err != nil {
-		f = fault("cache directory", err)
-		f.Detail = strings.TrimPrefix(f.Detail, "cache directory ")
-		if f.Remedy == "" {
-			f.Detail, f.Remedy = dir+": "+f.Detail, "choose another --cache-dir"
-		}
-		return f
-	}
-	if parked := d.parked(); len(parked) > 0 {
-		f.Status, f.Detail = Warn, fmt.Sprintf("%s holds %d files that no server took", d.CacheDir, len(parked))
-		f.Remedy = "copy them to where they belong and remove them: " + parked[0] + " and others; the note beside each tells its place"
-		return f
-	}
-	free := st.Bavail * uint64(st.Bsize)
-	f.Detail = fmt.Sprintf("%s, %s free", d.CacheDir, Bytes(int64(min(free, 1<<62))))
-	if free < scarce {
-		f.Status, f.Remedy = Warn, "make room: a file that is open for writing is kept there until the server has it"
-	}
-	return f
-}
-
-// parked lists the content that mounts have kept because no server took it.
-func (d *Doctor) parked() []string {
-	var list []string
-	for _, pattern := range []string{"parked/*", "*/parked/*"} {
-		found, _ := filepath.Glob(filepath.Join(d.CacheDir, pattern))
-		list = append(list, slices.DeleteFunc(found, func(name string) bool { return strings.HasSuffix(name, ".json") })...)
-	}
-	return list
-}
-
-// existing returns dir or the nearest directory above it that exists.
-func existing(dir string) (string, error) {
-	for {
-		_, err := os.Stat(dir)
-		if err == nil || !errors.Is(err, os.ErrNotExist) || dir == "/" {
-			return dir, err
-		}
-		dir = filepath.Dir(dir)
-	}
 }
 
 // Bytes writes a number of bytes for people.

@@ -187,7 +187,9 @@ func (r *Runner) mountOptions() mount.Options {
 	config := &r.Plan.Config
 	facts := fusecheck.Look()
 	readOnly := !slices.ContainsFunc(config.Branches, func(b settings.Branch) bool { return !b.ReadOnly })
+	direct, _ := mount.ParseDirectIO(config.DirectIO) // the table of options allows only its names
 	return mount.Options{
+		ReadAheadKB: int((config.KernelReadAhead + settings.KiB - 1) / settings.KiB), DirectIO: direct,
 		FSName: sourceName(config), AllowOther: config.AllowOther, ReadOnly: readOnly,
 		DirectMount: facts.Admin, Options: r.Plan.Kernel, Logger: r.Log,
 	}

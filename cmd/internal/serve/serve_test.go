@@ -17,6 +17,7 @@ import (
 	"github.com/meshmount/meshmount/cmd/internal/assemble"
 	"github.com/meshmount/meshmount/cmd/internal/exit"
 	"github.com/meshmount/meshmount/cmd/internal/settings"
+	"github.com/meshmount/meshmount/fs/mount"
 	"github.com/meshmount/meshmount/remote"
 )
 
@@ -182,6 +183,33 @@ func TestSourceName(t *testing.T) {
 	for want, c := range map[string]*settings.Config{"davs://h/p": &one, "meshmount": &two, "x": &named} {
 		if got := sourceName(c); got != want {
 			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+func TestMountOptions(t *testing.T) {
+	for _, c := range []struct {
+		args   []string
+		kb     int
+		direct mount.DirectIO
+	}{
+		{nil, mount.DefaultReadAheadKB, mount.DirectNever},
+		{[]string{"kernel-read-ahead=5000", "direct-io=always"}, 5, mount.DirectAlways},
+		{[]string{"kernel-read-ahead=0", "direct-io=auto"}, 0, mount.DirectAuto},
+	} {
+		in := settings.Input{Branches: []string{"a=davs://me@h/p"}, Dir: "/"}
+		for _, arg := range c.args {
+			name, text, _ := strings.Cut(arg, "=")
+			o, _ := settings.Lookup(name)
+			in.Flags = append(in.Flags, settings.Given{Option: o, Text: text, Where: "--" + name})
+		}
+		config, err := settings.Resolve(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := Runner{Plan: &Plan{Config: *config}}
+		if o := r.mountOptions(); o.ReadAheadKB != c.kb || o.DirectIO != c.direct || o.ReadOnly || o.Validate() != nil {
+			t.Errorf("%q: %+v", c.args, o)
 		}
 	}
 }

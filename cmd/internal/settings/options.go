@@ -11,27 +11,29 @@ import (
 
 // Settings are about the mount as a whole.
 type Settings struct {
-	ConfigFile    Path
-	Foreground    bool
-	AllowOther    bool
-	NonEmpty      bool
-	FSName        string
-	UID           UserID
-	GID           GroupID
-	Umask         Octal
-	Write         string
-	Cache         string // "on", "off"
-	CacheDir      Path
-	CacheSize     Size
-	CacheReserve  Size
-	BlockSize     Size
-	Memory        Size
-	DrainTimeout  time.Duration
-	NoPrompt      bool
-	SecretTimeout time.Duration
-	LogLevel      string
-	LogFormat     string
-	LogFile       Path
+	ConfigFile      Path
+	Foreground      bool
+	AllowOther      bool
+	NonEmpty        bool
+	FSName          string
+	UID             UserID
+	GID             GroupID
+	Umask           Octal
+	Write           string
+	Cache           string // "on", "off"
+	CacheDir        Path
+	CacheSize       Size
+	CacheReserve    Size
+	BlockSize       Size
+	Memory          Size
+	KernelReadAhead Size
+	DirectIO        string // "never", "auto", "always"
+	DrainTimeout    time.Duration
+	NoPrompt        bool
+	SecretTimeout   time.Duration
+	LogLevel        string
+	LogFormat       string
+	LogFile         Path
 }
 
 // Branch is one tree of the mount and how to reach it.

@@ -41,6 +41,12 @@ func readOptions() []*Option {
 		{Name: "small-ahead", Unit: "NUMBER", Default: "64", ZoneDefault: "8", Scope: PerBranch,
 			Help:   "small files of a directory that are fetched ahead when its files are being opened in order; 0 = none",
 			branch: func(b *Branch) any { return &b.SmallAhead }},
+		{Name: "kernel-read-ahead", Unit: "SIZE", Default: "1MiB", Least: 4 * KiB, Most: GiB, ZeroToo: true,
+			Help:  "how far the kernel reads ahead of a program, which also is how much it asks for at once; more than 128KiB takes effect for root only; 0 = as the kernel has it. Less is better for programs that touch large mapped files at random",
+			whole: func(s *Settings) any { return &s.KernelReadAhead }},
+		{Name: "direct-io", Unit: "WHEN", Default: "never", Choices: []string{"never", "auto", "always"},
+			Help:  "which files that are opened for reading only bypass the kernel's page cache; auto = those larger than half of the free memory. Faster for programs that read 1 MiB at a time, and much slower for those that read little at a time",
+			whole: func(s *Settings) any { return &s.DirectIO }},
 	}
 }
 
