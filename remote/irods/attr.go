@@ -23,9 +23,9 @@ type touchInput struct {
 }
 
 type touchOptions struct {
-	NoCreate bool   `json:"no_create"`
-	Seconds  *int64 `json:"seconds_since_epoch,omitempty"` // nil: now
-	Replica  *int   `json:"replica_number,omitempty"`
+	NoCreate bool  `json:"no_create"`
+	Seconds  int64 `json:"seconds_since_epoch"`
+	Replica  *int  `json:"replica_number,omitempty"`
 }
 
 // anyReplica leaves it to the server which replica's time is set: that of the good one
@@ -34,25 +34,12 @@ const anyReplica = -1
 
 // touchCall sets the modify time of a collection or of one replica of an object.
 func touchCall(path string, mtime time.Time, replica int) (*wire.Call, error) {
-	seconds := mtime.Unix()
-	opts := touchOptions{NoCreate: true, Seconds: &seconds}
+	opts := touchOptions{NoCreate: true, Seconds: mtime.Unix()}
 	if replica != anyReplica {
 		opts.Replica = &replica
 	}
 	in, err := wire.NewJSON(touchInput{path, opts})
 	return &wire.Call{API: wire.APITouch, In: in}, err
-}
-
-// hintCalls set the modify time of the collection that an entry is in, to now: some changes
-// of an entry leave no other trace that another client could find by asking for recent
-// ones (Backend.Changed). Whether that succeeds does not matter.
-func (b *Backend) hintCalls(rel string) ([]*wire.Call, error) {
-	if rel == "/" {
-		return nil, nil
-	}
-	dir, _ := remote.Split(rel)
-	in, err := wire.NewJSON(touchInput{b.full(dir), touchOptions{NoCreate: true}})
-	return []*wire.Call{{API: wire.APITouch, In: in}}, err
 }
 
 // keeps tells whether there is a time and the server can keep it: it takes the seconds
@@ -112,8 +99,7 @@ func (f found) mtime() int64 {
 }
 
 // SetAttr implements remote.AttrSetter. The mode becomes an AVU, unless the object has
-// it from its making. A new time is part of a file's version. The directory that the
-// entry is in gets the present time (see hintCalls), if we may change it.
+// it from its making. A new time is part of a file's version.
 func (b *Backend) SetAttr(ctx context.Context, path string, a remote.Attrs) (e remote.Entry, err error) {
 	const op = "setattr"
 	if err := b.check(op, path); err != nil {
@@ -134,11 +120,7 @@ func (b *Backend) SetAttr(ctx context.Context, path string, a remote.Attrs) (e r
 		if err != nil || len(calls) == 0 {
 			return err
 		}
-		hints, err := b.hintCalls(path)
-		if err != nil {
-			return err
-		}
-		if f, err = b.after(ctx, s, b.full(path), calls, hints...); err == nil {
+		if f, err = b.after(ctx, s, b.full(path), calls); err == nil {
 			e, err = b.entry(op, path, f)
 		}
 		return err

@@ -26,21 +26,13 @@ func (u *upload) finish(ctx context.Context, s *session, last []*wire.Call) (fou
 		}
 		calls, touched = append(calls, touch), true
 	}
-	n := len(calls)
-	if touched {
-		hints, err := u.hints()
-		if err != nil {
-			return found{}, err
-		}
-		calls = append(calls, hints...)
-	}
 	joins, err := u.b.joins(ctx, s)
 	if err != nil {
 		return found{}, err
 	}
 	g := u.b.glance(u.path, joins)
 	cursors := g.cursors()
-	looks := len(calls)
+	n := len(calls)
 	for _, c := range cursors {
 		calls = append(calls, c.page())
 	}
@@ -58,7 +50,7 @@ func (u *upload) finish(ctx context.Context, s *session, last []*wire.Call) (fou
 		return found{}, err
 	}
 	for i, c := range cursors {
-		if err := c.took(results[looks+i].Err); err != nil {
+		if err := c.took(results[n+i].Err); err != nil {
 			return found{}, err
 		}
 	}
@@ -76,15 +68,6 @@ func (u *upload) finish(ctx context.Context, s *session, last []*wire.Call) (fou
 		u.b.clock.learn(time.Unix(r.mtime, 0), u.begun)
 	}
 	return u.attributes(ctx, s, f)
-}
-
-// hints are those of hintCalls. A small object has been made or overwritten just now,
-// which is as good; the making of a large one was long ago, if it was made at all.
-func (u *upload) hints() ([]*wire.Call, error) {
-	if u.small {
-		return nil, nil
-	}
-	return u.b.hintCalls(u.rel)
 }
 
 // accepted returns the first refusal.
@@ -174,11 +157,7 @@ func (u *upload) attributes(ctx context.Context, s *session, f found) (found, er
 	if err != nil || len(calls) == 0 {
 		return f, err
 	}
-	hints, err := u.hints()
-	if err != nil {
-		return f, err
-	}
-	again, err := u.b.after(ctx, s, u.path, calls, hints...)
+	again, err := u.b.after(ctx, s, u.path, calls)
 	if err == nil && again.object == nil {
 		err = &remote.Error{Op: "put", Path: u.rel, Kind: remote.Unavailable, Unsure: true, Err: errors.New("the object is gone after its writing")}
 	}

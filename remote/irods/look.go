@@ -152,16 +152,15 @@ type unseen struct{ err error }
 func (u unseen) Error() string { return "it was made, but then: " + u.err.Error() }
 
 // after makes calls that change something and then tells what lies at a path, in one
-// round trip. The first refusal of a call is the error; that of the look is unseen. It
-// does not matter whether the hints are refused.
-func (b *Backend) after(ctx context.Context, s *session, path string, calls []*wire.Call, hints ...*wire.Call) (f found, err error) {
+// round trip. The first refusal of a call is the error; that of the look is unseen.
+func (b *Backend) after(ctx context.Context, s *session, path string, calls []*wire.Call) (f found, err error) {
 	joins, err := b.joins(ctx, s)
 	if err != nil {
 		return f, err
 	}
 	g := b.glance(path, joins)
 	cursors := g.cursors()
-	all := append(slices.Clone(calls), hints...)
+	all := slices.Clone(calls)
 	for _, c := range cursors {
 		all = append(all, c.page())
 	}
@@ -176,7 +175,7 @@ func (b *Backend) after(ctx context.Context, s *session, path string, calls []*w
 	}
 	for i, c := range cursors {
 		if err == nil {
-			err = c.took(results[len(calls)+len(hints)+i].Err)
+			err = c.took(results[len(calls)+i].Err)
 		}
 	}
 	if err == nil {

@@ -48,9 +48,9 @@ const (
 // another program to one between those of others in the collection, without a change of
 // the bytes; and two changes that cancel out in the sums.
 //
-// In a larger tree it does not tell, of what other programs do: changes of permissions,
-// the removal of mode bits (not their setting), and modify times that are set back. This
-// package changes the time of the collection with each of these.
+// In a larger tree it does not tell of changes of permissions, of the removal of mode bits
+// (not their setting), and of modify times that are set back: nothing in the catalog shows
+// them to who asks for what is recent.
 func (b *Backend) Changed(ctx context.Context, dir, mark string) (c remote.Changes, err error) {
 	const op = "changed"
 	if err := b.check(op, dir); err != nil {
