@@ -175,7 +175,8 @@ func (c *call) checkVersion(w *part, h http.Header, size int64) error {
 		return nil
 	}
 	tag, _ := cutTag(h.Get("Etag"))
-	w.compare(c.b.tagOf(w.ref.Version), tag)
+	want := c.b.tagOf(w.ref.Version)
+	w.compare(want, uncompressed(tag, want))
 	w.compare(sumOf(w.ref.Version), checksum(h.Get("Oc-Checksum"), "sha1"))
 	if size >= 0 && size != w.ref.Size {
 		w.changed = true
@@ -184,6 +185,17 @@ func (c *call) checkVersion(w *part, h http.Header, size int64) error {
 		return c.fail(remote.Changed, nil)
 	}
 	return nil
+}
+
+// uncompressed takes off tag what a web server adds to it when it could compress the
+// answer ("-gzip" and "-br" by Apache, "--gzip" by Jetty), if the rest is the wanted tag. What came
+// is not compressed, which checkVersion sees to first.
+func uncompressed(tag, want string) string {
+	switch rest, _ := strings.CutPrefix(tag, want); rest {
+	case "-gzip", "--gzip", "-br":
+		return want
+	}
+	return tag
 }
 
 // compare takes one validator of the version and what the answer says of it.

@@ -156,7 +156,7 @@ func TestProgress(t *testing.T) {
 		if _, err := s.b.ReadAt(ctx, remote.Ref{Path: "/f", Size: int64(len(data))}, make([]byte, len(data)), 0); err != nil {
 			t.Fatal(err)
 		}
-		if n := ticks.Load(); n < 5 {
+		if n := ticks.Load(); n < 3 {
 			t.Errorf("%v: %d ticks in a read", d, n)
 		}
 	}
