@@ -1,11 +1,10 @@
 package mount
 
 import (
+	"encoding/binary"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -151,10 +150,9 @@ func elsewhere(t *testing.T, dir string) {
 
 // pattern is n bytes of which no two places look alike.
 func pattern(n int) string {
-	var b strings.Builder
-	b.Grow(n + 16)
-	for b.Len() < n {
-		fmt.Fprintf(&b, "%015d\n", b.Len())
+	b := make([]byte, 0, n+8)
+	for len(b) < n {
+		b = binary.BigEndian.AppendUint64(b, uint64(len(b)))
 	}
-	return b.String()[:n]
+	return string(b[:n])
 }

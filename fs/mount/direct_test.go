@@ -76,13 +76,13 @@ func TestDirectReads(t *testing.T) {
 	for _, mode := range []DirectIO{DirectNever, DirectAuto, DirectAlways} {
 		t.Run(mode.String(), func(t *testing.T) {
 			c := mountCounted(t, time.Minute, Options{DirectIO: mode}, nil)
-			text := pattern(4 << 20)
+			text := pattern(3 << 20)
 			c.put(t, "/f", text)
 			for range 2 {
 				readBy(t, c.dir+"/f", os.O_RDONLY, text)
 			}
 			// The kernel asks once more at the end.
-			direct := c.reads.Load() == 2*(4+1) && c.largest.Load() == 1<<20
+			direct := c.reads.Load() == 2*(3+1) && c.largest.Load() == 1<<20
 			if direct != (mode == DirectAlways) {
 				t.Errorf("%d requests of up to %d bytes", c.reads.Load(), c.largest.Load())
 			}

@@ -153,7 +153,7 @@ func TestReadAhead(t *testing.T) {
 		if err != nil || strings.TrimSpace(string(text)) != fmt.Sprint(tc.want) {
 			t.Errorf("%d KiB: the kernel has %q, %v", tc.kb, text, err)
 		}
-		c.put(t, "/f", pattern(16<<20))
+		c.put(t, "/f", pattern(4<<20))
 		readSmall(t, c.dir+"/f")
 		if got := c.largest.Load(); got != int64(tc.request) {
 			t.Errorf("%d KiB: the largest request is of %d bytes, want %d", tc.kb, got, tc.request)
