@@ -35,7 +35,7 @@ type rowData struct {
 const limitName = "limit"
 
 // run does the whole benchmark and reports it. What was measured before an interruption
-// is reported, too.
+// is printed, too, but not written to files.
 func run(ctx context.Context, conf config) (err error) {
 	groups := wanted(conf)
 	b := &bench{conf: conf, root: os.Geteuid() == 0, missing: map[string]string{}, begun: time.Now()}
@@ -54,12 +54,11 @@ func run(ctx context.Context, conf config) (err error) {
 	b.warn("data and servers: %.0f s", time.Since(b.begun).Seconds())
 	clients := b.clients(ctx, groups)
 	for _, g := range groups {
-		b.group(ctx, g, clients[g.zone])
+		if ctx.Err() == nil {
+			b.group(ctx, g, clients[g.zone])
+		}
 	}
-	if err := b.report(); err != nil {
-		return err
-	}
-	return ctx.Err()
+	return errors.Join(b.report(ctx.Err() == nil), ctx.Err())
 }
 
 // clients makes the clients for both kinds of server, as far as they are needed.
@@ -97,8 +96,10 @@ func (b *bench) group(ctx context.Context, g group, clients []*client) {
 	if g.limit != nil {
 		s := &session{ctx: ctx, b: b, g: g, name: limitName, dir: b.world.dav.local, files: files}
 		for range b.conf.n {
-			b.heat(g)
-			g.limit(s)
+			if ctx.Err() == nil {
+				b.heat(g)
+				g.limit(s)
+			}
 		}
 	}
 	for _, c := range clients {
@@ -183,6 +184,10 @@ func (b *bench) unitOf(name string) unit {
 func (b *bench) add(row, client string, c *cell) {
 	if r := b.row(row); r != nil {
 		r.samples[client] = append(r.samples[client], c)
+		if c.Failed != "" {
+			b.warn("%6.1f  %-16s %-8s failed: %s", time.Since(b.begun).Seconds(), row, client, c.Failed)
+			return
+		}
 		b.warn("%6.1f  %-16s %-8s %s  (%.2f s, %.2f CPU s, %s, %d requests, %.1f MB)", time.Since(b.begun).Seconds(), row, client, c.text(r.Unit),
 			c.Seconds, c.CPU, bytesText(c.RSS), c.Requests, float64(c.Down)/1e6)
 	}

@@ -48,16 +48,6 @@ func launch(cmd *exec.Cmd, log string) (*child, error) {
 
 func (c *child) pid() int { return c.cmd.Process.Pid }
 
-// ended tells whether the process is gone.
-func (c *child) ended() bool {
-	select {
-	case <-c.done:
-		return true
-	default:
-		return false
-	}
-}
-
 // stop asks the process to end and kills it if it does not.
 func (c *child) stop() error {
 	_ = c.cmd.Process.Signal(syscall.SIGTERM) // fails if it has ended

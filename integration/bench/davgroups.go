@@ -13,7 +13,7 @@ func mibText(n int64) string { return bytesText(n) }
 
 func largeGroup() group {
 	return group{name: "large", peers: true, files: func(c config) []file {
-		return append(numbered("first/%d", 3, c.size.par), file{path: "large/big", size: c.size.big})
+		return append(numbered("first/%d", 3, c.size.par/2), file{path: "large/big", size: c.size.big})
 	}, rows: func(z sizes) []rowSpec {
 		gib := float64(z.big) / (1 << 30)
 		return []rowSpec{
@@ -88,9 +88,10 @@ func (s *session) killAndList(row, dir string) {
 		_ = syscall.Kill(s.c.pid, syscall.SIGKILL) // fails if it has died by itself
 		s.c.destroy()
 	}
-	s.dead = nil
 	begin := time.Now()
-	s.mount(false)
+	if s.dead = s.ctx.Err(); s.dead == nil {
+		s.mount(false)
+	}
 	if c := s.measure(row, 20*time.Second, func(ctx context.Context, m *meter) error {
 		return listAll(ctx, s.dir+"/"+dir, len(s.below(dir)), m)
 	}); c.good() {

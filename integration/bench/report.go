@@ -23,7 +23,7 @@ func (c *cell) text(u unit) string {
 	case c == nil:
 		return "—"
 	case c.Failed != "":
-		return "failed: " + c.Failed
+		return "failed"
 	case c.Cut && !u.more():
 		return "> " + number(c.Value)
 	case c.Cut:
@@ -42,14 +42,14 @@ type summary struct {
 	Rows    []*row            `json:"rows"`
 }
 
-// report prints the tables and writes the files.
-func (b *bench) report() error {
+// report prints the tables and, if the run was completed, writes the files.
+func (b *bench) report(complete bool) error {
 	s := &summary{Machine: machine(), Date: b.begun.UTC().Format("2006-01-02"), Took: time.Since(b.begun).Seconds(), Quick: b.conf.quick,
 		Missing: b.missing, Rows: b.results()}
 	if _, err := io.WriteString(os.Stdout, "\n"+s.plain()); err != nil {
 		return err
 	}
-	if b.conf.out == "" {
+	if b.conf.out == "" || !complete {
 		return nil
 	}
 	data, err := json.MarshalIndent(s, "", "  ")
@@ -128,6 +128,23 @@ func (s *summary) results() [][]string {
 	return table
 }
 
+// failures says why there is no value.
+func (s *summary) failures() []string {
+	var lines []string
+	for _, r := range s.Rows {
+		for _, name := range append([]string{limitName}, clientNames...) {
+			c := r.Cells[name]
+			if name == limitName {
+				c = r.Ref
+			}
+			if c != nil && c.Failed != "" {
+				lines = append(lines, fmt.Sprintf("%s, %s: %s", r.Title, name, c.Failed))
+			}
+		}
+	}
+	return lines
+}
+
 // costs is the table of what the clients have used.
 func (s *summary) costs() [][]string {
 	table := [][]string{{"work", "client", "s", "CPU s", "peak RSS MiB", "requests", "MB down", "p50 ms", "p99 ms"}}
@@ -150,9 +167,16 @@ func (s *summary) costs() [][]string {
 
 // markdown is the report for people who read it on the web.
 func (s *summary) markdown() string {
+	failed := ""
+	for _, line := range s.failures() {
+		failed += "\n- failed: " + line
+	}
+	if failed != "" {
+		failed += "\n"
+	}
 	return "# Benchmark\n\n" + s.head() + "\n\n" + markdownTable(s.results()) +
 		"\n\"limit\" is what plain parallel requests over the same path reach, or the local file system where it says so. \"to best peer\" above 1 means faster than the best of the others. " +
-		"Every byte was compared. A value marked as cut is what was reached within the time limit.\n\n## What it took\n\n" + markdownTable(s.costs())
+		"Every byte was compared. A value marked as cut is what was reached within the time limit.\n" + failed + "\n## What it took\n\n" + markdownTable(s.costs())
 }
 
 func markdownTable(table [][]string) string {
@@ -171,7 +195,11 @@ func markdownTable(table [][]string) string {
 
 // plain is the report for a terminal.
 func (s *summary) plain() string {
-	return s.head() + "\n\n" + plainTable(s.results()) + "\n" + plainTable(s.costs())
+	text := s.head() + "\n\n" + plainTable(s.results())
+	for _, line := range s.failures() {
+		text += "failed: " + line + "\n"
+	}
+	return text + "\n" + plainTable(s.costs())
 }
 
 func plainTable(table [][]string) string {

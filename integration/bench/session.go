@@ -28,8 +28,7 @@ func (s *session) fresh() { s.remount(true) }
 func (s *session) again() { s.remount(false) }
 
 func (s *session) remount(cold bool) {
-	s.dead = nil
-	if s.c == nil {
+	if s.dead = s.ctx.Err(); s.c == nil || s.dead != nil {
 		return
 	}
 	if err := s.c.unmount(); err != nil {

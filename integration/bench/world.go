@@ -84,7 +84,7 @@ func newWorld(ctx context.Context, conf config, groups []group) (w *world, err e
 	}
 	dav, zone := filesOf(groups, conf, false), filesOf(groups, conf, true)
 	w.seeds = map[bool]map[string]uint64{false: seedsOf(dav), true: seedsOf(zone)}
-	if err := w.checkSpace(dav, zone); err != nil {
+	if err := w.checkSpace(groups, conf); err != nil {
 		return w, err
 	}
 	if len(dav) > 0 {
@@ -127,14 +127,17 @@ func seedsOf(files []file) map[string]uint64 {
 	return seeds
 }
 
-// checkSpace makes sure that the data and a client's copy of it fit.
-func (w *world) checkSpace(lists ...[]file) error {
-	need := int64(256 << 20)
-	for _, list := range lists {
-		for _, f := range list {
-			need += 2*f.size + 4*pageSize
+// checkSpace makes sure that the data fits, and a client's copy of what a group reads.
+func (w *world) checkSpace(groups []group, conf config) error {
+	need, most := int64(1<<30), int64(0)
+	for _, g := range groups {
+		size := int64(0)
+		for _, f := range g.files(conf) {
+			size += f.size + 2*pageSize
 		}
+		need, most = need+size, max(most, size)
 	}
+	need += most
 	free, err := freeSpace(w.dir)
 	if err == nil && free < need {
 		err = fmt.Errorf("bench: needs %s on %s, which has %s (TMPDIR chooses another place)", bytesText(need), w.dir, bytesText(free))
