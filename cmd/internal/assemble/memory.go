@@ -3,7 +3,6 @@ package assemble
 import (
 	"github.com/meshmount/meshmount/cmd/internal/exit"
 	"github.com/meshmount/meshmount/cmd/internal/settings"
-	"github.com/meshmount/meshmount/prefetch"
 )
 
 // Memory is how the memory of a mount's process is shared out. All but Whole and GC are
@@ -14,9 +13,13 @@ type Memory struct {
 	Whole, GC int64
 	// Limited tells that the control group allows less than was asked for.
 	Limited bool
-	// Ahead is for what is read ahead: a quarter. As much again may be on its way from
-	// the servers at the same time.
+	// Ahead is for what is read ahead: a quarter of what the program itself leaves. As
+	// much again may be on its way from the servers at the same time.
 	Ahead int64
+	// Streams bounds the requests at a time that read ahead from one server, unless their
+	// number was given: as many requests again may be there for reads that do not wait
+	// for them.
+	Streams int
 	// Pieces is for pieces of blocks: a sixteenth, shared evenly by the branches.
 	Pieces int64
 	// Request bounds one request and one block: an eighth of Ahead.
@@ -26,8 +29,18 @@ type Memory struct {
 	SmallFiles int
 }
 
-// leastProcess is the least that a process needs, in bytes, whatever its control group says.
-const leastProcess = 32 << 20
+const (
+	// leastProcess is the least that a process needs, in bytes, whatever its control
+	// group says.
+	leastProcess = 32 << 20
+	// program is what the process has without reading anything, in bytes: 22 MiB were
+	// measured, of which 18 are the mapped program, and what the cache keeps for reuse.
+	program = 32 << 20
+	// leastAhead has room for the requests of a few streams.
+	leastAhead = 8 << 20
+	// perStream is how much memory a stream should find, in bytes of the whole.
+	perStream = 16 << 20
+)
 
 // Split shares out want bytes, or half of limit if that is less: the other half is for
 // the job beside this process. A limit of 0 is none.
@@ -36,8 +49,9 @@ func Split(want, limit int64, blockSize settings.Size) Memory {
 	if limit > 0 && limit/2 < want {
 		m.Whole, m.Limited = max(limit/2, leastProcess), true
 	}
-	m.GC = m.Whole - max(m.Whole/8, 16<<20)
-	m.Ahead = max(m.Whole/4, prefetch.MinBudget)
+	m.GC = max(m.Whole-max(m.Whole/8, 24<<20), leastProcess/2)
+	m.Ahead = max((m.Whole-program)/4, leastAhead)
+	m.Streams = int(max(m.Whole/perStream, 1))
 	m.Pieces = m.Whole / 16
 	m.Request = powerBelow(settings.Size(m.Ahead / 8))
 	m.SmallFiles = int(max(m.Whole/4/int64(blockSize), 1))
@@ -75,6 +89,9 @@ func FitMemory(config *settings.Config, limit int64) (Memory, error) {
 			b.ReadAhead = ahead
 		}
 		b.SmallAhead = min(b.SmallAhead, m.SmallFiles)
+		if !config.Given(b.Name, "streams") {
+			b.Streams = min(b.Streams, m.Streams)
+		}
 	}
 	return m, nil
 }
@@ -89,7 +106,7 @@ func (m *Memory) tooLarge(config *settings.Config, b *settings.Branch, option st
 	if origin.Level == settings.ByFlag || config.Origins["memory"].Level == settings.ByFlag {
 		code = exit.Usage
 	}
-	why, remedy := "memory is "+settings.Size(m.Whole).String(), "give --memory="+settings.Size(int64(have)*parts).String()+" or more, or --"+option+"="+fits.String()
+	why, remedy := "memory is "+settings.Size(m.Whole).String(), "give --memory="+settings.Size(int64(have)*parts+program).String()+" or more, or --"+option+"="+fits.String()
 	if m.Limited {
 		why = "the control group leaves " + settings.Size(m.Whole).String() + " of memory"
 		remedy = "give --" + option + "=" + fits.String() + " or less, or ask for more memory for the job"

@@ -16,12 +16,12 @@ func TestSplit(t *testing.T) {
 		block       settings.Size
 		memory      Memory
 	}{
-		{64 * mib, 0, settings.MiB, Memory{Whole: 64 * mib, GC: 48 * mib, Ahead: 16 * mib, Pieces: 4 * mib, Request: 2 * mib, SmallFiles: 16}},
-		{256 * mib, 0, settings.MiB, Memory{Whole: 256 * mib, GC: 224 * mib, Ahead: 64 * mib, Pieces: 16 * mib, Request: 8 * mib, SmallFiles: 64}},
-		{256 * mib, 1 << 40, 8 * settings.MiB, Memory{Whole: 256 * mib, GC: 224 * mib, Ahead: 64 * mib, Pieces: 16 * mib, Request: 8 * mib, SmallFiles: 8}},
-		{4 << 30, 0, settings.MiB, Memory{Whole: 4 << 30, GC: 3584 * mib, Ahead: 1 << 30, Pieces: 256 * mib, Request: 128 * mib, SmallFiles: 1024}},
-		{256 * mib, 128 * mib, settings.MiB, Memory{Whole: 64 * mib, GC: 48 * mib, Limited: true, Ahead: 16 * mib, Pieces: 4 * mib, Request: 2 * mib, SmallFiles: 16}},
-		{256 * mib, 16 * mib, settings.MiB, Memory{Whole: 32 * mib, GC: 16 * mib, Limited: true, Ahead: 8 * mib, Pieces: 2 * mib, Request: 1 * mib, SmallFiles: 8}},
+		{64 * mib, 0, settings.MiB, Memory{Whole: 64 * mib, GC: 40 * mib, Ahead: 8 * mib, Streams: 4, Pieces: 4 * mib, Request: 1 * mib, SmallFiles: 16}},
+		{256 * mib, 0, settings.MiB, Memory{Whole: 256 * mib, GC: 224 * mib, Ahead: 56 * mib, Streams: 16, Pieces: 16 * mib, Request: 4 * mib, SmallFiles: 64}},
+		{256 * mib, 1 << 40, 8 * settings.MiB, Memory{Whole: 256 * mib, GC: 224 * mib, Ahead: 56 * mib, Streams: 16, Pieces: 16 * mib, Request: 4 * mib, SmallFiles: 8}},
+		{4 << 30, 0, settings.MiB, Memory{Whole: 4 << 30, GC: 3584 * mib, Ahead: 1016 * mib, Streams: 256, Pieces: 256 * mib, Request: 64 * mib, SmallFiles: 1024}},
+		{256 * mib, 128 * mib, settings.MiB, Memory{Whole: 64 * mib, GC: 40 * mib, Limited: true, Ahead: 8 * mib, Streams: 4, Pieces: 4 * mib, Request: 1 * mib, SmallFiles: 16}},
+		{256 * mib, 16 * mib, settings.MiB, Memory{Whole: 32 * mib, GC: 16 * mib, Limited: true, Ahead: 8 * mib, Streams: 2, Pieces: 2 * mib, Request: 1 * mib, SmallFiles: 8}},
 	} {
 		got := Split(c.want, c.limit, c.block)
 		if got != c.memory {
@@ -58,14 +58,18 @@ func TestOptionsFitTheMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, small := range []int{16, 8} {
-		if b := c.Branches[i]; b.MaxRequest != 2*settings.MiB || b.ReadAhead != 16*settings.MiB || b.SmallAhead != small {
+		if b := c.Branches[i]; b.MaxRequest != settings.MiB || b.ReadAhead != 8*settings.MiB || b.SmallAhead != small || b.Streams != 4 {
 			t.Errorf("%+v", b)
 		}
 	}
 	// A job with 128 MiB works with the defaults.
 	c = resolve(t)
-	if m, err := FitMemory(c, 128*mib); err != nil || !m.Limited || c.Branches[0].ReadAhead != 16*settings.MiB {
+	if m, err := FitMemory(c, 128*mib); err != nil || !m.Limited || c.Branches[0].ReadAhead != 8*settings.MiB {
 		t.Errorf("%+v, %v", m, err)
+	}
+	c = resolve(t, "memory=64MiB", "streams=a=16")
+	if _, err := FitMemory(c, 0); err != nil || c.Branches[0].Streams != 16 {
+		t.Errorf("%+v, %v", c.Branches[0], err)
 	}
 	c = resolve(t)
 	if m, err := FitMemory(c, 0); err != nil || c.Branches[0].MaxRequest != 4*settings.MiB || c.Branches[0].ReadAhead != 32*settings.MiB || m.Limited {
@@ -79,10 +83,10 @@ func TestOptionsThatDoNotFitTheMemory(t *testing.T) {
 		limit int64
 		want  string
 	}{
-		{[]string{"memory=64MiB", "block-size=8MiB", "cache-size=1GiB"}, 0, "block-size 8MiB is too large: memory is 64MiB; give --memory=256MiB or more, or --block-size=2MiB"},
-		{[]string{"memory=64MiB", "max-request=a=4MiB"}, 0, "branch a (davs://h/p): max-request 4MiB is too large: memory is 64MiB; give --memory=128MiB or more, or --max-request=2MiB"},
-		{[]string{"read-ahead=128MiB"}, 0, "branch a (davs://h/p): read-ahead 128MiB is too large: memory is 256MiB; give --memory=512MiB or more, or --read-ahead=64MiB"},
-		{[]string{"read-ahead=32MiB"}, 128 * mib, "branch a (davs://h/p): read-ahead 32MiB is too large: the control group leaves 64MiB of memory; give --read-ahead=16MiB or less, or ask for more memory for the job"},
+		{[]string{"memory=64MiB", "block-size=8MiB", "cache-size=1GiB"}, 0, "block-size 8MiB is too large: memory is 64MiB; give --memory=288MiB or more, or --block-size=1MiB"},
+		{[]string{"memory=64MiB", "max-request=a=4MiB"}, 0, "branch a (davs://h/p): max-request 4MiB is too large: memory is 64MiB; give --memory=160MiB or more, or --max-request=1MiB"},
+		{[]string{"read-ahead=128MiB"}, 0, "branch a (davs://h/p): read-ahead 128MiB is too large: memory is 256MiB; give --memory=544MiB or more, or --read-ahead=56MiB"},
+		{[]string{"read-ahead=32MiB"}, 128 * mib, "branch a (davs://h/p): read-ahead 32MiB is too large: the control group leaves 64MiB of memory; give --read-ahead=8MiB or less, or ask for more memory for the job"},
 	} {
 		_, err := FitMemory(resolve(t, c.args...), c.limit)
 		if exit.CodeOf(err) != exit.Usage || !strings.Contains(err.Error(), c.want) {

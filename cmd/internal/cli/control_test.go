@@ -33,7 +33,7 @@ func TestStats(t *testing.T) {
 	if got.PID != h.PID || got.Mountpoint != w.point || got.Version != "test" || got.Memory.Resident < 1<<20 || got.Memory.Heap < 1<<10 || got.Memory.Limit != 256<<20 {
 		t.Errorf("%+v", got)
 	}
-	if got.Cache == nil || got.Cache.State != "ready" || got.Cache.MaxSlots < 16 || got.Ahead == nil || got.Ahead.Limit != 64<<20 {
+	if got.Cache == nil || got.Cache.State != "ready" || got.Cache.MaxSlots < 16 || got.Ahead == nil || got.Ahead.Limit != 56<<20 {
 		t.Errorf("%+v %+v", got.Cache, got.Ahead)
 	}
 	if len(got.Branches) != 1 || got.Branches[0].Name != "a/b" || strings.Contains(r.out, password) {

@@ -107,8 +107,8 @@ func TestPlaceOfTheCache(t *testing.T) {
 
 func TestMemory(t *testing.T) {
 	d := Doctor{Config: config(t)}
-	check(t, d.memoryUnder(0), OK, "up to 256.0 MiB, of which 64.0 MiB for what is read ahead")
-	check(t, d.memoryUnder(128<<20), OK, "up to 64.0 MiB, of which 16.0 MiB for what is read ahead; the control group allows 128.0 MiB in all")
+	check(t, d.memoryUnder(0), OK, "up to 256.0 MiB, of which 56.0 MiB for what is read ahead")
+	check(t, d.memoryUnder(128<<20), OK, "up to 64.0 MiB, of which 8.0 MiB for what is read ahead; the control group allows 128.0 MiB in all")
 	if d.Config.Branches[0].ReadAhead != 32*settings.MiB {
 		t.Error("the doctor has changed the settings")
 	}

@@ -27,7 +27,7 @@ const LeastMemory = 64 * MiB
 func readOptions() []*Option {
 	return []*Option{
 		{Name: "memory", Unit: "SIZE", Default: "256MiB", Least: LeastMemory,
-			Help:  "memory of the whole process; a quarter of it holds what was read ahead. At most half of what the control group allows is used",
+			Help:  "memory of the whole process; about a quarter of it holds what was read ahead. At most half of what the control group allows is used",
 			whole: func(s *Settings) any { return &s.Memory }},
 		{Name: "streams", Unit: "NUMBER", Default: "8", ZoneDefault: "4", Scope: PerBranch, Min: 1,
 			Help:   "requests at a time that read ahead; at most half of max-connections, so that reads that somebody waits for get through",
