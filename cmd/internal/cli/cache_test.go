@@ -268,3 +268,35 @@ func TestFullCacheDirectory(t *testing.T) {
 	}
 	w.clean()
 }
+
+// TestReadOnlyHome mounts where the usual place for caches cannot be written to.
+func TestReadOnlyHome(t *testing.T) {
+	s := plainSite(t)
+	content := s.put(t, "input", 1<<20)
+	temp := t.TempDir()
+	w := newWorld(t, "MESHMOUNT_PASSWORD=hunter2", "TMPDIR="+temp)
+	home := filepath.Join(w.dir, "cache")
+	if err := os.Mkdir(home, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", home, "tmpfs", unix.MS_RDONLY, "size=64k"); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := unix.Unmount(home, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	}()
+	w.fails(w.run("mount", w.point, "="+address(s.Running)), exit.CacheBad, "read-only file system; choose another --cache-dir or make room")
+	r := w.run("mount", "--read-only", "--cache-size=64MiB", "--cache-reserve=0", w.point, "="+address(s.Running))
+	w.succeeds(r)
+	if !strings.HasPrefix(r.errors, "meshmount: warning: cache directory "+home) || !strings.Contains(r.errors, "; using "+temp) {
+		t.Errorf("the terminal shows %q", r.errors)
+	}
+	if got, err := os.ReadFile(filepath.Join(w.point, "input")); err != nil || !bytes.Equal(got, content) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	w.succeeds(w.run("stats", w.point))
+	w.succeeds(w.run("unmount", w.point))
+	w.clean()
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -112,7 +113,7 @@ func (p *Program) mount(ctx context.Context, req mountRequest) error {
 		return exit.New(exit.Usage, "write NAME=URL, or use --config", "there is no branch to mount")
 	}
 	plan := &serve.Plan{Config: *config, Kernel: req.kernel, Version: p.version()}
-	if err := prepare(plan, settings.Absolute(req.point, p.Dir)); err != nil {
+	if err := p.prepare(plan, settings.Absolute(req.point, p.Dir)); err != nil {
 		return err
 	}
 	if err := p.shareMemory(plan); err != nil {
@@ -144,7 +145,7 @@ func (p *Program) resolve(given []settings.Given, branches []string) (*settings.
 }
 
 // prepare checks mount point, FUSE and cache directory.
-func prepare(plan *serve.Plan, point string) error {
+func (p *Program) prepare(plan *serve.Plan, point string) error {
 	var err error
 	config := &plan.Config
 	if plan.Point, err = state.CheckPoint(point, config.NonEmpty); err != nil {
@@ -166,7 +167,23 @@ func prepare(plan *serve.Plan, point string) error {
 			return exit.New(exit.CacheBad, "choose a place outside", "%s lies within the mount point %s", inside, plan.Point)
 		}
 	}
-	return state.Private(plan.CacheDir)
+	err = state.Private(plan.CacheDir)
+	if err == nil || config.CacheDir != "" || !readOnly(config) {
+		return err
+	}
+	// Nothing will be written that could be lost: a place that does not last will do.
+	instead, tempErr := state.Temporary(plan.CacheDir)
+	if tempErr != nil {
+		return err
+	}
+	p.warn([]string{err.Error() + "; using " + instead})
+	plan.CacheDir = instead
+	return nil
+}
+
+// readOnly tells whether no branch takes changes.
+func readOnly(config *settings.Config) bool {
+	return !slices.ContainsFunc(config.Branches, func(b settings.Branch) bool { return !b.ReadOnly })
 }
 
 // shareMemory shares out the process's memory under the limit of the control group, in

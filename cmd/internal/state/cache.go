@@ -59,6 +59,17 @@ func Private(dir string) error {
 	return CheckPrivate(dir)
 }
 
+// Temporary makes a directory for what a cache directory that cannot be used was wanted
+// for: private, below the directory for temporary files, the same for the same name.
+func Temporary(dir string) (string, error) {
+	own := filepath.Join(os.TempDir(), "meshmount-"+strconv.Itoa(os.Geteuid()))
+	if err := Private(own); err != nil {
+		return "", err
+	}
+	instead := filepath.Join(own, filepath.Base(dir))
+	return instead, Private(instead)
+}
+
 // CheckPrivate refuses a directory that somebody else owns or could change.
 func CheckPrivate(dir string) error {
 	st, err := os.Lstat(dir)

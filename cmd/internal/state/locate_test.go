@@ -170,16 +170,35 @@ func TestCanReserve(t *testing.T) {
 }
 
 func TestControlSocket(t *testing.T) {
-	t.Setenv("XDG_CACHE_HOME", "/c")
-	if got := controlSocket("/mnt", "/d"); !strings.HasPrefix(got, "/c/meshmount/mounts/") || !strings.HasSuffix(got, ".sock") {
+	cache := t.TempDir()
+	t.Setenv("XDG_CACHE_HOME", cache)
+	if got := controlSocket("/mnt", "/d"); !strings.HasPrefix(got, cache+"/meshmount/mounts/") || !strings.HasSuffix(got, ".sock") {
 		t.Error(got)
 	}
 	if got := controlSocket("/dev/fd/3", "/d"); got != "/d/control.sock" {
 		t.Error(got)
 	}
-	t.Setenv("XDG_CACHE_HOME", "")
-	t.Setenv("HOME", "")
-	if got := controlSocket("/mnt", "/d"); got != "/d/control.sock" && os.Geteuid() != 0 {
+	t.Setenv("XDG_CACHE_HOME", "/proc/none")
+	if got := controlSocket("/mnt", "/d"); got != "/d/control.sock" {
 		t.Error(got)
+	}
+}
+
+func TestTemporary(t *testing.T) {
+	temp := t.TempDir()
+	t.Setenv("TMPDIR", temp)
+	first, err := Temporary("/home/me/.cache/meshmount/abc")
+	if err != nil || !strings.HasPrefix(first, temp) || filepath.Base(first) != "abc" {
+		t.Fatalf("%s, %v", first, err)
+	}
+	if again, err := Temporary("/home/me/.cache/meshmount/abc"); again != first || err != nil {
+		t.Errorf("%s, %v", again, err)
+	}
+	// Whoever made the directory above could replace ours.
+	if err := os.Chmod(filepath.Dir(first), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Temporary("/home/me/.cache/meshmount/abc"); exit.CodeOf(err) != exit.CacheBad {
+		t.Errorf("%v", err)
 	}
 }

@@ -22,10 +22,10 @@ func registerFile(point string) (string, error) {
 }
 
 // controlSocket names the control socket of a mount: beside its entry in the register, or
-// in the cache directory if there is no register or the mount point has no name of its own.
+// in the cache directory if no register can be had or the mount point has no name of its own.
 func controlSocket(point, cacheDir string) string {
 	name, err := registerFile(point)
-	if err != nil || PassedFD(point) {
+	if err != nil || PassedFD(point) || Private(filepath.Dir(name)) != nil {
 		return filepath.Join(cacheDir, "control.sock")
 	}
 	return strings.TrimSuffix(name, ".json") + ".sock"
