@@ -1,7 +1,6 @@
 package webdav
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -22,6 +21,7 @@ var (
 // the source is not touched afterwards.
 type outgoing struct {
 	size int64
+	text string // all of it, if it is in memory
 	open func() (io.ReadCloser, error)
 	sums *digests // of what was sent, or nil
 
@@ -33,9 +33,7 @@ type outgoing struct {
 
 // textBody is a small body in memory.
 func textBody(s string) *outgoing {
-	return &outgoing{size: int64(len(s)), open: func() (io.ReadCloser, error) {
-		return io.NopCloser(bytes.NewReader([]byte(s))), nil
-	}}
+	return &outgoing{size: int64(len(s)), text: s, whole: true, open: text(s).Open}
 }
 
 // sourceBody is the whole of src.
@@ -50,6 +48,14 @@ func (o *outgoing) attach(ctx context.Context, req *http.Request) error {
 		// With NoBody the length 0 is sent; a reader would be asked first.
 		req.Body = http.NoBody
 		return o.probeEmpty(ctx)
+	}
+	if o.text != "" {
+		// net/http knows this reader, and sends head and body in one packet. If that finds
+		// the connection closed, it takes another; with other readers it does not.
+		req.GetBody = text(o.text).Open
+		body, err := req.GetBody()
+		req.Body = body
+		return err
 	}
 	req.GetBody = func() (io.ReadCloser, error) { return o.start(ctx) }
 	body, err := o.start(ctx)
