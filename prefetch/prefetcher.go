@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/meshmount/meshmount/remote"
 )
@@ -91,8 +92,10 @@ func fill[T int | int64](field *T, value T) {
 // Prefetcher opens the readers of one branch. Its methods may be called from many
 // goroutines.
 type Prefetcher struct {
-	opts  Options
-	lanes *Lanes
+	opts    Options
+	lanes   *Lanes
+	learned atomic.Int64 // the largest window that a reader needed, in bytes
+	streams atomic.Int64 // the number of requests at once that served the latest one best
 
 	mu      sync.Mutex // guards everything below
 	closed  bool
@@ -117,8 +120,11 @@ func (p *Prefetcher) Open(src Source, ref remote.Ref, size int64) *Reader {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &Reader{
 		p: p, src: src, ref: ref, ctx: ctx, cancel: cancel, size: size,
-		window: newWindow(size, p.opts.StartWindow, p.opts.MaxWindow),
+		window: newWindow(size, p.start(size), p.opts.MaxWindow),
 		climb:  newClimber(p.opts.Streams),
+	}
+	if n := p.streams.Load(); n > 0 {
+		r.climb.n = int(n)
 	}
 	r.local, _ = src.(Local)
 	r.account = p.opts.Budget.join(r.spare)
@@ -132,6 +138,30 @@ func (p *Prefetcher) Open(src Source, ref remote.Ref, size int64) *Reader {
 	}
 	p.readers[r] = struct{}{}
 	return r
+}
+
+// learn takes note of a window that a reader needed, and of its requests at once.
+func (p *Prefetcher) learn(window int64, streams int) {
+	if window > 0 {
+		p.streams.Store(int64(streams))
+	}
+	for {
+		known := p.learned.Load()
+		if window <= known || p.learned.CompareAndSwap(known, window) {
+			return
+		}
+	}
+}
+
+// start returns how many bytes to be ahead at first in a file of that size: more than
+// StartWindow once the path has shown that it takes more to fill it, so that the next
+// files need not find that out again, a round trip for each step.
+func (p *Prefetcher) start(size int64) int64 {
+	known := min(p.learned.Load()/4, p.opts.MaxWindow/4)
+	if size >= 0 {
+		known = min(known, size/4)
+	}
+	return max(known, p.opts.StartWindow)
 }
 
 // Close closes all readers and waits for their goroutines. Readers that are opened

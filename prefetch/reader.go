@@ -285,6 +285,7 @@ func (r *Reader) observe(off, n, share int64, parts []part) {
 	}
 	r.window.setMax(min(r.p.opts.MaxWindow, share))
 	r.window.read(off, n, stalled)
+	r.p.learn(r.window.peak, r.climb.n)
 	r.sweep()
 }
 

@@ -241,3 +241,32 @@ func TestPatternRates(t *testing.T) {
 		})
 	}
 }
+
+// TestLearned: once one file has shown how much has to be ahead, the next one reaches the
+// path's rate sooner, and a reader that does not need it does not lose it again.
+func TestLearned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size = 32 << 20
+		l := wan()
+		p := newPrefetcher(t, 128<<20, Options{})
+		var took [3]time.Duration
+		for i := range took {
+			f := &simFile{link: l, size: size}
+			r := p.Open(f, remote.Ref{Path: "/f"}, size)
+			begin := time.Now()
+			readAll(t, r, 0, size, 128<<10)
+			took[i] = time.Since(begin)
+			if f.bytes.Load() != size {
+				t.Errorf("%d bytes asked for", f.bytes.Load())
+			}
+			_ = r.Close()
+			small := p.Open(f, remote.Ref{Path: "/g"}, size)
+			readAll(t, small, 0, 128<<10, 128<<10)
+			_ = small.Close()
+		}
+		t.Log(took)
+		if took[1] > took[0]*9/10 || took[2] > took[0]*9/10 {
+			t.Errorf("the files took %v", took)
+		}
+	})
+}

@@ -58,6 +58,7 @@ func (s *stream) take(w *window, off, length int64, stalled bool) {
 	}
 	s.mark = planned
 	s.window = min(2*s.window, max(w.max, s.window))
+	w.peak = max(w.peak, s.window)
 }
 
 // steer finds the direction. Forward needs one step, backward two, because the first
