@@ -106,7 +106,7 @@ func (b *bench) group(ctx context.Context, g group, clients []*client) {
 		if c.name != ours && !g.peers && !b.conf.long {
 			continue
 		}
-		s := &session{ctx: ctx, b: b, g: g, name: c.name, c: c, dir: c.at, files: files}
+		s := &session{ctx: ctx, b: b, g: g, name: c.name, c: c, files: files}
 		for range b.conf.n {
 			if ctx.Err() == nil {
 				b.heat(g)

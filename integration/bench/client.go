@@ -30,7 +30,7 @@ func isClient(name string) bool { return slices.Contains(clientNames, name) }
 type client struct {
 	name  string
 	cache string // its cache directory
-	at    string // mount point
+	at    string // mount point; each mount has one of its own
 	log   string
 	// start runs the program; it need not have mounted when start returns.
 	start func(ctx context.Context) (*child, error)
@@ -41,6 +41,7 @@ type client struct {
 
 	process *child
 	pid     int
+	mounts  int
 }
 
 // mountTime is how long a mount may take.
@@ -53,6 +54,8 @@ func (c *client) mount(ctx context.Context, cold bool) error {
 			return err
 		}
 	}
+	c.mounts++
+	c.at = filepath.Join(filepath.Dir(c.cache), fmt.Sprint("mnt", c.mounts))
 	if err := errors.Join(os.MkdirAll(c.cache, 0o700), os.MkdirAll(c.at, 0o755)); err != nil {
 		return err
 	}
@@ -123,9 +126,30 @@ func (c *client) destroy() {
 		_ = syscall.Kill(c.pid, syscall.SIGKILL) // fails if it has ended
 	}
 	c.process.kill()
+	c.endHelpers()
 	_ = harness.Detach(c.at)
 	c.process, c.pid = nil, 0
 }
+
+// endHelpers waits for processes that the client has left behind and kills them if they
+// stay: irodsfs has one that unmounts when the client is gone, at any time later.
+func (c *client) endHelpers() {
+	for end := time.Now().Add(helperTime); ; time.Sleep(20 * time.Millisecond) {
+		pids, err := harness.Processes(c.at) // ours: nobody else knows the place
+		if err != nil || len(pids) == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			for _, pid := range pids {
+				_ = syscall.Kill(pid, syscall.SIGKILL) // fails if it has ended
+			}
+			return
+		}
+	}
+}
+
+// helperTime is how long helpers may take to end.
+const helperTime = 3 * time.Second
 
 // command is a program with the surroundings that all clients get.
 func (c *client) command(name string, args ...string) *exec.Cmd {

@@ -68,13 +68,9 @@ func (s *session) verify(files []file, rows ...string) {
 	if s.dead != nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, time.Minute)
-	defer cancel()
-	done := make(chan error, 1)
-	go func() { // waited for below
-		done <- readTogether(ctx, s.dir, files, 1, s.b.world.pattern, &meter{}, true)
-	}()
-	if err := s.wait(ctx, done); err != nil {
+	if err := s.bounded(time.Minute, func(ctx context.Context) error {
+		return readTogether(ctx, s.dir, files, 1, s.b.world.pattern, &meter{}, true)
+	}); err != nil {
 		for _, row := range rows {
 			s.b.fail(row, s.name, err)
 		}

@@ -41,28 +41,17 @@ func (s *session) remount(cold bool) {
 // mount mounts and waits until the mount answers.
 func (s *session) mount(cold bool) {
 	if s.dead = s.c.mount(s.ctx, cold); s.dead == nil {
-		_, s.dead = os.ReadDir(s.dir)
+		s.dir = s.c.at
+		s.dead = s.bounded(mountTime, func(context.Context) error { return lookAt(s.dir) })
 	}
 }
 
-// list makes a directory known to the client, with the attributes of its files. It is
-// tried again, because irodsfs sometimes does not find what is there after its start.
+// list makes a directory known to the client, with the attributes of its files.
 func (s *session) list(dir string) {
-	for n := 0; s.dead == nil && s.ctx.Err() == nil; n++ {
-		err := lookAt(filepath.Join(s.dir, dir))
-		if err == nil {
-			return
-		}
-		if n == listTries {
-			s.dead = err
-			return
-		}
-		s.b.warn("%s: %v; once more", s.name, err)
-		s.fresh()
+	if s.dead == nil {
+		s.dead = s.bounded(time.Minute, func(context.Context) error { return lookAt(filepath.Join(s.dir, dir)) })
 	}
 }
-
-const listTries = 3
 
 func lookAt(dir string) error {
 	entries, err := os.ReadDir(dir)
@@ -72,6 +61,16 @@ func lookAt(dir string) error {
 		}
 	}
 	return err
+}
+
+// bounded does something in the mount that is not measured. What hangs is freed by
+// killing the client.
+func (s *session) bounded(limit time.Duration, do func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(s.ctx, limit)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- do(ctx) }() // waited for
+	return s.wait(ctx, done)
 }
 
 // below returns the group's files below a directory.
