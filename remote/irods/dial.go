@@ -31,7 +31,7 @@ type Backend struct {
 	tears tears
 
 	choices choices
-	smalls  smalls
+	shared  sharing
 	blind   atomic.Bool // the numbers of descriptors cannot be guessed
 	plain   atomic.Bool // the server has checksums of another kind than ours, and of no other
 
@@ -76,8 +76,8 @@ func Dial(ctx context.Context, opts Options) (*Backend, error) {
 	if b.trust, err = trust(opts.CAFile, opts.CADir); err != nil {
 		return nil, remote.E("connect", "", remote.Invalid, err)
 	}
-	b.smalls.b = b
-	b.smalls.change.L = &b.smalls.mu
+	b.shared.b = b
+	b.shared.change.L = &b.shared.mu
 	b.pool = newPool(b.connect, opts.MaxConns, opts.IdleTimeout)
 	if err := b.arrive(ctx); err != nil {
 		_ = b.Close()

@@ -43,13 +43,15 @@ func (b *Backend) misguessed(path string) {
 
 // forget gives an open object up. The call that closes it goes out with the next ones.
 func (s *session) forget(f *openFile) {
-	for i, o := range s.files {
-		if o == f {
-			s.files = append(s.files[:i:i], s.files[i+1:]...)
-			s.closing = append(s.closing, f.desc)
-			return
-		}
+	if slices.Contains(s.files, f) {
+		s.lose(f)
+		s.closing = append(s.closing, f.desc)
 	}
+}
+
+// lose forgets an object that could not be opened.
+func (s *session) lose(f *openFile) {
+	s.files = slices.DeleteFunc(s.files, func(o *openFile) bool { return o == f })
 }
 
 // closings returns the calls that close what was given up.
@@ -72,19 +74,29 @@ func (s *session) trim() {
 // version, close.
 type errand struct {
 	r       *reading
-	into    []byte // has room for a byte more than the object, if that has grown
+	into    []byte // from when the calls go out; has room for a byte more, if the object has grown
 	replica int
 	desc    int     // by guess
 	proof   *cursor // nil: the checksum will prove it
 
 	got    int
+	begun  bool  // the answer to open has come
 	opened int   // the real number
 	err    error // the first refusal
 }
 
+// load implements rider.
+func (x *errand) load() int { return loadOf(int(x.r.ref.Size)) }
+
+// board implements rider.
+func (x *errand) board(s *session) []*wire.Call { return append(s.closings(), x.calls(s)...) }
+
+// unsettled implements rider: what is opened is closed again, and numbers stay the same.
+func (x *errand) unsettled() bool { return false }
+
 // errand prepares to read the whole object.
 func (r *reading) errand() *errand {
-	x := &errand{r: r, into: make([]byte, r.ref.Size+1), replica: r.b.choices.number(r.ref.Version)}
+	x := &errand{r: r, replica: r.b.choices.number(r.ref.Version)}
 	if !provable(r.ref.Version) {
 		x.proof = r.b.question(r.path)
 	}
@@ -101,6 +113,9 @@ func (x *errand) calls(s *session) []*wire.Call {
 
 // rest returns the calls behind that which opens.
 func (x *errand) rest() []*wire.Call {
+	if x.into == nil {
+		x.into = make([]byte, x.r.ref.Size+1)
+	}
 	calls := []*wire.Call{readCall(x.desc, x.into)}
 	if x.proof != nil {
 		calls = append(calls, x.proof.page())
@@ -108,20 +123,21 @@ func (x *errand) rest() []*wire.Call {
 	return append(calls, closeCall(x.desc))
 }
 
-// took takes the answer to a call.
-func (x *errand) took(call *wire.Call, result wire.Result) {
+// took implements rider.
+func (x *errand) took(_ *session, call *wire.Call, result wire.Result) (last bool) {
 	switch call.API {
+	case wire.APIDataObjClose:
+		return x.begun // else it closes something else
 	case wire.APIDataObjOpen:
-		x.opened = result.Status
+		x.begun, x.opened = true, result.Status
 		x.refused(result.Err)
 	case wire.APIDataObjRead:
 		x.got = result.N
 		x.refused(result.Err)
 	case wire.APIGenQuery:
-		if err := x.proof.took(result.Err); x.err == nil {
-			x.err = err
-		}
+		x.refused(x.proof.took(result.Err))
 	}
+	return false
 }
 
 func (x *errand) refused(err error) {
@@ -135,8 +151,21 @@ func (x *errand) bytes() (p []byte, ok bool) {
 	return x.into[:x.got], int64(x.got) == x.r.ref.Size
 }
 
-// strayed tells whether the object was opened under another number than expected.
+// strayed implements rider: the object was opened under another number than expected.
 func (x *errand) strayed() bool { return x.opened >= firstDesc && x.opened != x.desc }
+
+// proved tells whether the bytes are there and of the wanted version.
+func (x *errand) proved() bool {
+	bytes, ok := x.bytes()
+	switch {
+	case x.err != nil || !ok:
+		return false
+	case x.proof == nil:
+		same, _ := sameBytes(bytes, versionChecksum(x.r.ref.Version))
+		return same
+	}
+	return x.r.stood(context.Background(), x.proof, x.replica)
+}
 
 // run makes the calls on a connection.
 func (x *errand) run(ctx context.Context, s *session) error {
@@ -160,7 +189,7 @@ func (x *errand) send(ctx context.Context, s *session, calls []*wire.Call) error
 		return err
 	}
 	for i, result := range results {
-		x.took(calls[i], result)
+		x.took(s, calls[i], result)
 	}
 	if x.strayed() {
 		return nil

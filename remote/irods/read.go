@@ -23,6 +23,7 @@ type openFile struct {
 	replica int // that was asked for, or anyReplica
 	desc    int
 	pos     int64
+	bad     bool // pos is not where it stands
 	used    time.Time
 }
 
@@ -38,7 +39,7 @@ const fileLife = 10 * time.Second
 // opened, read and closed; everything else is read from an object that stays open for the
 // next read, with a question behind it that proves that the version still stands: the
 // server lets others write what is being read. A whole object is proved by its checksum
-// instead, if it has one. Several whole small objects share the round trip (see smalls).
+// instead, if it has one. Several reads share connections (see sharing).
 func (b *Backend) ReadAt(ctx context.Context, ref remote.Ref, p []byte, off int64) (n int, err error) {
 	const op = "read"
 	if err := b.check(op, ref.Path); err != nil {
@@ -57,7 +58,7 @@ func (b *Backend) ReadAt(ctx context.Context, ref remote.Ref, p []byte, off int6
 	if len(p) == 0 {
 		return 0, r.wantStanding(ctx)
 	}
-	if n, ok := b.smalls.read(ctx, r, p, off); ok {
+	if n, ok := b.shared.read(ctx, r, p, off); ok {
 		if n < len(p) {
 			return n, io.EOF
 		}
@@ -323,9 +324,8 @@ func (r *reading) readPart(ctx context.Context, s *session, p []byte, off int64,
 	if opens {
 		s.trim()
 		calls = s.closings()
-		replica := r.b.choices.number(r.ref.Version)
-		f = &openFile{object: r.path, version: r.ref.Version, replica: replica, desc: s.lowest()}
-		calls = append(calls, openCall(r.path, replica))
+		f = r.opening(s)
+		calls = append(calls, openCall(r.path, f.replica))
 		if !r.b.guesses() {
 			return r.readApart(ctx, s, f, calls, p, off, last)
 		}

@@ -56,17 +56,17 @@ func wantSmalls(t testing.TB, texts []string, faults []error) {
 
 // onTheirWay returns how many small objects are under way.
 func onTheirWay(b *Backend) int {
-	b.smalls.mu.Lock()
-	defer b.smalls.mu.Unlock()
-	return b.smalls.flight
+	b.shared.mu.Lock()
+	defer b.shared.mu.Unlock()
+	return b.shared.flight
 }
 
 // TestSmallsShare reads many objects on one connection, which carries several at a time.
 func TestSmallsShare(t *testing.T) {
-	z, b, list := onOne(t, 3*smallDepth)
+	z, b, list := onOne(t, 3*laneDepth)
 	g := newGate(z, wire.APIDataObjOpen, 0)
 	texts, faults, wait := readSmalls(t.Context(), b, list)
-	eventually(t, "the sharing of a connection", func() bool { return onTheirWay(b) == smallDepth })
+	eventually(t, "the sharing of a connection", func() bool { return onTheirWay(b) == laneDepth })
 	g.open(all)
 	wait()
 	wantSmalls(t, texts, faults)
