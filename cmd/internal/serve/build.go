@@ -68,7 +68,12 @@ func (r *Runner) openCache() error {
 	}
 	if store != nil {
 		r.parts.store = store
-		r.undo.add("block cache", closeTime, func(context.Context) error { return store.Close() })
+		r.undo.add("block cache", closeTime, func(context.Context) error {
+			if err := store.Close(); err != nil { // nothing in it is precious
+				r.Log.Warn("the block cache could not be closed well; the next mount begins it anew where needed", "err", err)
+			}
+			return nil
+		})
 	}
 	return nil
 }

@@ -101,7 +101,11 @@ func WriteEnding(h Holder, err error) error {
 // its code if not. If it left no word, that is an error too.
 func ReadEnding(h Holder) error {
 	var e Ending
-	if err := readJSON(endingFile(h.CacheDir), &e); err != nil || e.PID != h.PID || e.Started != h.Started {
+	err := readJSON(endingFile(h.CacheDir), &e)
+	if _, gone := os.Stat(h.CacheDir); errors.Is(gone, os.ErrNotExist) {
+		return exit.New(exit.Failed, "", "process %d has ended, but its cache directory %s was removed, and with it the word how", h.PID, h.CacheDir)
+	}
+	if err != nil || e.PID != h.PID || e.Started != h.Started {
 		return exit.New(exit.Failed, "see the log", "process %d ended without a word (killed?)", h.PID)
 	}
 	if e.Code == exit.OK {
