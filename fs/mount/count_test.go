@@ -17,7 +17,7 @@ import (
 )
 
 // counter stands between the kernel and raw and counts what the kernel asks for. If
-// gate is set it is called at each lookup and at each listing.
+// gate is set it is called at each lookup, listing and read.
 type counter struct {
 	*raw
 	lookups, getattrs, opens, reads, listings, plain, xattrs atomic.Int64
@@ -54,6 +54,7 @@ func (c *counter) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fus
 			break
 		}
 	}
+	c.pass("read")
 	return c.raw.Read(cancel, in, buf)
 }
 

@@ -2,6 +2,7 @@ package mount
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"math"
 	"os"
@@ -219,5 +220,55 @@ func execute(t *testing.T, dir string) {
 	}
 	if err := os.WriteFile(path, code, 0o755); err != nil {
 		t.Errorf("it cannot be replaced: %v", err)
+	}
+}
+
+// Where nothing can be written, a large read with O_DIRECT comes in several requests at
+// once. Elsewhere they come one after the other, and so do writes, which may be to the
+// end of the file.
+func TestDirectFlag(t *testing.T) {
+	const pieces = 4
+	for _, readOnly := range []bool{true, false} {
+		t.Run(fmt.Sprintf("read only %v", readOnly), func(t *testing.T) {
+			met := newMeeting(pieces)
+			c := mountCounted(t, time.Minute, Options{ReadOnly: readOnly}, func(c *counter) {
+				c.gate = func(what string) {
+					if readOnly && what == "read" && !met.meet() {
+						t.Error("a request is alone")
+					}
+				}
+			})
+			text := pattern(pieces << 20)
+			c.put(t, "/f", text)
+			readDirect(t, c.dir+"/f", text)
+			if readOnly {
+				return
+			}
+			f, err := os.OpenFile(c.dir+"/f", os.O_WRONLY|os.O_APPEND|unix.O_DIRECT, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.WriteString(text); err != nil {
+				t.Error(err)
+			}
+			if err := f.Close(); err != nil {
+				t.Error(err)
+			}
+			readDirect(t, c.dir+"/f", text+text)
+		})
+	}
+}
+
+// readDirect reads a file in one go with O_DIRECT.
+func readDirect(t *testing.T, path, want string) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECT, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	buf := make([]byte, len(want))
+	if n, err := f.Read(buf); err != nil || string(buf[:n]) != want {
+		t.Errorf("read %d bytes of %d, or others than were written: %v", n, len(want), err)
 	}
 }

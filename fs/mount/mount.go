@@ -79,11 +79,8 @@ func (r *raw) settings(o *Options) *fuse.MountOptions {
 	return &fuse.MountOptions{
 		Name: fsType, FsName: o.FSName,
 		MaxWrite: o.MaxWrite, MaxReadAhead: o.ReadAheadKB << 10, MaxBackground: o.MaxBackground,
-		DisableSplice: true, // answers are in memory
-		// Truncation comes with the open, so that no old version is fetched for it;
-		// the kernel asks no security label before each write, and says instead when
-		// set-uid bits must go; files read past the page cache can be mapped.
-		ExtraCapabilities: fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_DIRECT_IO_ALLOW_MMAP,
+		DisableSplice:     true, // answers are in memory
+		ExtraCapabilities: o.capabilities(),
 		// Otherwise fewer file systems may be stacked upon this one (containers do).
 		DisabledCapabilities: fuse.CAP_PASSTHROUGH,
 		Debug:                o.Debug,

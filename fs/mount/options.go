@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
 // Bounds of requests, in bytes.
@@ -123,4 +126,19 @@ func (o *Options) settings() []string {
 		list = append(list, "ro")
 	}
 	return append(list, o.Options...)
+}
+
+// capabilities are what the kernel is to do besides what go-fuse asks for.
+func (o *Options) capabilities() uint64 {
+	// Truncation comes with the open, so that no old version is fetched for it; the
+	// kernel asks no security label before each write, and says instead when set-uid
+	// bits must go; files read past the page cache can be mapped.
+	caps := uint64(fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_DIRECT_IO_ALLOW_MMAP)
+	if o.ReadOnly && !slices.Contains(o.Options, "rw") {
+		// A large read with O_DIRECT comes in several requests at once. So would a large
+		// write, also one with O_APPEND, for which the order of the requests is what
+		// tells where they belong: not for trees that can be written.
+		caps |= fuse.CAP_ASYNC_DIO
+	}
+	return caps
 }
