@@ -50,6 +50,7 @@ type Store struct {
 	queue  *queue
 	looked time.Time // last look at the disk
 	want   int64     // bytes that must be free before blocks are admitted again
+	stuck  bool      // the disk has no space for another segment
 
 	count counters
 }
@@ -437,17 +438,24 @@ func (s *Store) take() (int32, place, victims, bool) {
 }
 
 // extend makes another segment if the disk has the space. Without, the store works
-// with those it has.
+// with those it has, and says so once. Called with mu held.
 func (s *Store) extend() {
 	free, err := freeSpace(s.dir)
-	if err != nil || free-s.slab.segmentSize()-margin < s.opts.Reserve {
-		return
+	if err == nil && free-s.slab.segmentSize()-margin < s.opts.Reserve {
+		err = fmt.Errorf("%d bytes are free, and %d are to stay free", free, s.opts.Reserve)
 	}
-	file, err := s.slab.create(len(s.slab.files))
+	var file *os.File
+	if err == nil {
+		file, err = s.slab.create(len(s.slab.files))
+	}
 	if err != nil {
-		s.log.Debug("the block cache cannot grow", "dir", s.dir, "err", err)
+		if !s.stuck {
+			s.log.Warn("the block cache cannot grow", "dir", s.dir, "blocks", len(s.slab.files)*s.slab.segSlots, "err", err)
+		}
+		s.stuck = true
 		return
 	}
+	s.stuck = false
 	s.slab.files = append(s.slab.files, file)
 	s.queue.grow(s.slab.segSlots, 0)
 }
