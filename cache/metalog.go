@@ -232,6 +232,9 @@ func (l *metaLog) save(kind recordKind, key uint64, at time.Time, body []byte) {
 	}
 	if l.queued+len(w.p) > maxQueued || w.size()+metaHead > l.segSize/2 {
 		l.count.Dropped++
+		if kind == recordListing { // what was known before is older than what the caller knows
+			l.forgetLocked(recordForget, key)
+		}
 		return
 	}
 	l.count.Saves++
@@ -252,6 +255,11 @@ func (l *metaLog) enqueue(w *write) {
 func (l *metaLog) forget(kind recordKind, key uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.forgetLocked(kind, key)
+}
+
+// forgetLocked is called with mu held.
+func (l *metaLog) forgetLocked(kind recordKind, key uint64) {
 	_, known := l.index[key]
 	_, waits := l.waiting[key]
 	nothing := kind == recordForget && !known && !waits || len(l.index)+len(l.waiting) == 0

@@ -20,7 +20,7 @@ type DirEntry struct {
 type DirStream struct {
 	fs      *FS
 	b       *branch
-	fetched []remote.Entry // a listing from memory
+	fetched []remote.Entry // a listing from memory, not nil
 	cursor  *dirCursor     // or one from the server
 	local   []DirEntry     // what only this mount knows: mount points, files not yet put
 	hidden  map[string]bool
@@ -32,27 +32,62 @@ type DirStream struct {
 // OpenDir begins to read the directory at path. Entries come as the server sends
 // them; "." and ".." are not among them.
 func (f *FS) OpenDir(ctx context.Context, path string) (*DirStream, error) {
-	a, err := f.Stat(ctx, path)
-	if err != nil {
-		return nil, err
+	b, rel := f.ns.resolve(path)
+	d := &DirStream{fs: f, b: b, hidden: map[string]bool{}, maybe: len(f.ns.above[path]) > 0}
+	if !d.old(ctx, rel) {
+		a, err := f.Stat(ctx, path)
+		if err != nil {
+			return nil, err
+		}
+		if a.Type != remote.Dir {
+			return nil, fail("list", path, remote.NotDir, nil)
+		}
 	}
-	if a.Type != remote.Dir {
-		return nil, fail("list", path, remote.NotDir, nil)
-	}
-	d := &DirStream{fs: f, hidden: map[string]bool{}, maybe: len(f.ns.above[path]) > 0}
-	var rel string
-	d.b, rel = f.ns.resolve(path)
 	f.overlay(ctx, path, d)
-	if d.b == nil {
-		return d, nil
+	if d.b != nil && d.fetched == nil {
+		d.open(ctx, rel)
 	}
-	if entries, at, ok := d.b.meta.listed(rel); ok {
-		d.fetched, d.at = entries, at
-		return d, nil
-	}
-	d.cursor = &dirCursor{d: f.fetchDir(ctx, d.b, rel)}
-	d.at = d.cursor.d.at
 	return d, nil
+}
+
+// open takes the listing from memory if it is right, or else from the server.
+func (d *DirStream) open(ctx context.Context, rel string) {
+	m := d.b.meta
+	entries, at, ok := m.listed(rel)
+	if !ok && m.prove(ctx, rel, false) {
+		entries, at, ok = m.listed(rel)
+	}
+	d.fs.walking(d.b, rel, !ok)
+	if !ok {
+		d.cursor = &dirCursor{d: d.fs.fetchDir(ctx, d.b, rel)}
+		d.at = d.cursor.d.at
+		return
+	}
+	d.fetched, d.at = entries, at
+	d.b.ahead.listed(ctx, rel, entries)
+	d.fs.walked(d.b, rel, entries)
+}
+
+// old takes a listing that is too old, but may be shown while a new one is fetched.
+func (d *DirStream) old(ctx context.Context, rel string) bool {
+	if d.b == nil || d.b.DirStale <= 0 {
+		return false
+	}
+	m := d.b.meta
+	if _, _, ok := m.listed(rel); ok {
+		return false
+	}
+	entries, at, ok := m.listedWithin(rel, d.b.DirTTL+d.b.DirStale)
+	if !ok {
+		return false
+	}
+	d.fetched, d.at = entries, at
+	d.fs.detach(ctx, func(ctx context.Context) {
+		if !m.prove(ctx, rel, true) {
+			_ = d.fs.list(ctx, d.b, rel) // who asks when it is too old hears of an error
+		}
+	})
+	return true
 }
 
 // overlay collects what is in the directory at path but not on the server.
@@ -129,7 +164,8 @@ func (d *DirStream) attr(ctx context.Context, e remote.Entry) (Attr, bool) {
 
 func (d *DirStream) nextRemote(ctx context.Context) (remote.Entry, error) {
 	if d.cursor != nil {
-		return d.cursor.Next(ctx)
+		e, err := d.cursor.Next(ctx)
+		return d.b.meta.dress(e), err
 	}
 	if d.i >= len(d.fetched) {
 		return remote.Entry{}, io.EOF

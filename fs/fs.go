@@ -66,6 +66,14 @@ type Branch struct {
 	// SmallAhead is how many small files of a directory that is being read in order are
 	// fetched ahead, 0 for none.
 	SmallAhead int
+	// Tree remembers listings over remounts; nil remembers them in memory only.
+	Tree *cache.Tree
+	// DirStale is how much longer than DirTTL an old listing is shown while a new one is
+	// fetched behind it; 0 is never.
+	DirStale time.Duration
+	// Listings is how many directories at most are listed ahead when a tree is walked, 0
+	// for 16.
+	Listings int
 }
 
 // branch is a Branch at work.
@@ -76,6 +84,7 @@ type branch struct {
 	meta   *metaCache
 	usage  usageCache
 	ahead  *dirAheads // nil if nothing is fetched ahead
+	walk   walk
 
 	fetchMu sync.Mutex
 	fetches map[string]*dirFetch // guarded by fetchMu; listings under way
@@ -135,9 +144,11 @@ func New(opts Options, branches []Branch) (*FS, error) {
 	f.closing, f.stop = context.WithCancel(context.Background())
 	var list []*branch
 	for _, b := range branches {
-		x := &branch{Branch: b, prefix: b.Prefix, caps: b.Backend.Caps, meta: newMetaCache(b, f.now, f.detach),
+		x := &branch{Branch: b, prefix: b.Prefix, caps: b.Backend.Caps, meta: newMetaCache(b, f.now, f.detach, metaMemory/len(branches)),
 			fetches: map[string]*dirFetch{}}
 		x.ahead = newDirAheads(x, f.now, f.detach)
+		x.walk.init(b)
+		x.meta.list = func(ctx context.Context, dir string) error { return f.list(ctx, x, dir) }
 		list = append(list, x)
 	}
 	var err error

@@ -60,6 +60,14 @@ func (c *inoCache[V]) changed(ino uint64) {
 	c.known.remove(ino)
 }
 
+// clear forgets everything. What is being asked for will not be kept.
+func (c *inoCache[V]) clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.changes++
+	c.known.removeIf(func(uint64) bool { return true })
+}
+
 // Bounds in bytes of what is kept of extended attributes and of replicas.
 const (
 	maxXattrBytes   = 8 << 20

@@ -4,10 +4,10 @@ import (
 	"bufio"
 	"context"
 	"encoding/gob"
+	"errors"
 	"io"
 	"os"
 	"sync"
-	"time"
 
 	"github.com/meshmount/meshmount/remote"
 )
@@ -20,9 +20,9 @@ const notifyEvery = 128
 // must not hold a connection. The first maxKeepDir entries stay in memory, the rest
 // go to a file, so that memory does not grow with the directory.
 type dirFetch struct {
+	origin
 	cancel context.CancelFunc
-	mark   uint64    // of the metaCache, taken before the request
-	at     time.Time // of the request
+	ahead  bool // runs to its end, whoever waits for it
 
 	mu      sync.Mutex
 	entries []remote.Entry // guarded by mu
@@ -35,15 +35,23 @@ type dirFetch struct {
 }
 
 // fetchDir returns the listing of rel that is under way, if it is young enough, or
-// starts one.
+// starts one. The caller leaves it in the end.
 func (f *FS) fetchDir(ctx context.Context, b *branch, rel string) *dirFetch {
-	mark, now := b.meta.mark(rel), f.now()
+	return f.fetch(ctx, b, rel, false)
+}
+
+// fetch is fetchDir. One that is ahead has no readers as yet, and nobody to leave it.
+func (f *FS) fetch(ctx context.Context, b *branch, rel string, ahead bool) *dirFetch {
+	o := b.meta.asking(rel)
 	b.fetchMu.Lock()
 	defer b.fetchMu.Unlock()
-	if d, ok := b.fetches[rel]; ok && d.mark == mark && now.Sub(d.at) < b.DirTTL && d.join() {
+	if d, ok := b.fetches[rel]; ok && d.mark == o.mark && o.at.Sub(d.at) < b.DirTTL && (ahead || d.join()) {
 		return d
 	}
-	d := &dirFetch{mark: mark, at: now, more: make(chan struct{}), readers: 1}
+	d := &dirFetch{origin: o, ahead: ahead, more: make(chan struct{})}
+	if !ahead {
+		d.readers = 1
+	}
 	b.fetches[rel] = d
 	d.cancel = f.detach(ctx, func(ctx context.Context) {
 		d.run(ctx, f, b, rel)
@@ -56,10 +64,34 @@ func (f *FS) fetchDir(ctx context.Context, b *branch, rel string) *dirFetch {
 	return d
 }
 
+// list asks the server for a directory and waits until the answer is known.
+func (f *FS) list(ctx context.Context, b *branch, rel string) error {
+	d := f.fetchDir(ctx, b, rel)
+	defer d.leave()
+	return d.wait(ctx)
+}
+
+// wait waits for the end of the listing.
+func (d *dirFetch) wait(ctx context.Context) error {
+	for {
+		d.mu.Lock()
+		done, err, more := d.done, d.err, d.more
+		d.mu.Unlock()
+		if done {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-more:
+		}
+	}
+}
+
 func (d *dirFetch) join() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.readers == 0 || d.err != nil {
+	if d.readers == 0 && (!d.ahead || d.done) || d.err != nil {
 		return false
 	}
 	d.readers++
@@ -73,19 +105,27 @@ func (d *dirFetch) leave() {
 	if d.readers--; d.readers > 0 {
 		return
 	}
-	d.cancel()
+	if !d.ahead || d.spool != nil {
+		d.cancel()
+	}
 	if d.done && d.spool != nil {
 		_ = d.spool.Close()
 	}
 }
 
+// errNobody ends a listing ahead that is too large to be kept.
+var errNobody = errors.New("nobody waits for it")
+
 func (d *dirFetch) run(ctx context.Context, f *FS, b *branch, rel string) {
 	var w spoolWriter
 	err := b.Backend.List(ctx, rel, func(e remote.Entry) error {
-		e = b.meta.seen(e, d.mark)
+		b.meta.seen(e, d.origin)
 		if w.enc == nil {
 			if d.add(e) {
 				return nil
+			}
+			if d.unread() {
+				return errNobody
 			}
 			if err := w.open(f.stages); err != nil {
 				return local("list", b.abs(rel), err)
@@ -105,16 +145,53 @@ func (d *dirFetch) run(ctx context.Context, f *FS, b *branch, rel string) {
 	if err == nil && w.enc != nil {
 		err = local("list", b.abs(rel), w.flush(d))
 	}
+	d.finish(ctx, f, b, rel, err)
+}
+
+// unread tells whether nobody reads a listing that is ahead.
+func (d *dirFetch) unread() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.done, d.err = true, err; err == nil && d.spool == nil {
-		b.meta.setListing(rel, d.entries, d.mark, d.at)
-		b.ahead.listed(ctx, rel, d.entries)
+	return d.readers == 0
+}
+
+// finish records the listing, if it is complete and not too large, and wakes those who
+// wait for it.
+func (d *dirFetch) finish(ctx context.Context, f *FS, b *branch, rel string, err error) {
+	d.mu.Lock()
+	d.done, d.err = true, err
+	var changes []change
+	if err == nil && d.spool == nil {
+		changes = b.meta.setListing(rel, d.entries, d.origin)
+	} else if err == nil {
+		b.Tree.Forget(rel) // it is too large to be kept now
 	}
 	if d.readers == 0 && d.spool != nil {
 		_ = d.spool.Close()
 	}
+	entries, read := d.entries, d.readers > 0
 	close(d.more)
+	d.mu.Unlock()
+	f.tellChanges(b, changes)
+	if err != nil {
+		b.walk.failed(rel)
+		return
+	}
+	if read {
+		b.ahead.listed(ctx, rel, entries)
+	}
+	f.walked(b, rel, entries)
+}
+
+// tellChanges tells the kernel what a listing has shown. Who has a file open is told by
+// other means: an open file stays what it was.
+func (f *FS) tellChanges(b *branch, all []change) {
+	for _, c := range all {
+		path := b.abs(c.rel)
+		if f.opened(path) == nil {
+			f.tell(Invalidation{Path: path, Ino: f.inos.of(path), Content: c.content, Entry: c.name})
+		}
+	}
 }
 
 // add keeps e in memory, or returns false if there are too many already.

@@ -11,12 +11,12 @@ import (
 	"github.com/meshmount/meshmount/remote"
 )
 
-// Bounds of a branch's metadata in memory.
+// Bounds of the metadata in memory.
 const (
-	maxEntries   = 100_000 // attributes of single names
-	maxListed    = 200_000 // names in complete listings
-	maxKeepDir   = 50_000  // a larger directory's listing is not kept
+	metaMemory   = 64 << 20 // bytes in all branches, about
+	maxKeepDir   = 50_000   // a larger directory's listing is not kept
 	changeShards = 1024
+	knownCost    = 320 // bytes of a known without its texts, in a map
 )
 
 // metaCache holds attributes, absences and complete listings of one branch for as
@@ -28,6 +28,9 @@ type metaCache struct {
 	now    func() time.Time
 	seed   maphash.Seed
 	detach detacher
+	// list asks the server for a directory and waits until the answer is in dirs.
+	list    func(ctx context.Context, dir string) error
+	tracker remote.Tracker // nil if the backend is none
 
 	mu      sync.Mutex
 	single  generations[string, known]    // guarded by mu
@@ -36,6 +39,7 @@ type metaCache struct {
 	trees   uint64                        // guarded by mu; counts changes of whole trees
 	kept    map[string]keptAttrs          // guarded by mu
 	asked   map[string]*question          // guarded by mu; under way
+	tracked tracked                       // guarded by mu
 }
 
 // detacher runs do in a goroutine of the FS, with a context that has the values of
@@ -52,7 +56,12 @@ type known struct {
 // listing is a complete directory.
 type listing struct {
 	names map[string]known
-	at    time.Time
+	at    time.Time // of the request, or of a later proof that nothing has changed since
+	// self is what the directory itself showed before the request: as long as it shows
+	// that, the listing is right. Empty if nothing can prove it.
+	self  string
+	begun uint64 // tracked.begun at the request
+	asked string // the last name that was asked for alone since it became too old
 }
 
 // keptAttrs are attributes that the server cannot keep; they live as long as the
@@ -62,13 +71,28 @@ type keptAttrs struct {
 	version string // the content to which the time belongs
 }
 
-func newMetaCache(b Branch, now func() time.Time, detach detacher) *metaCache {
+// newMetaCache makes one that takes about so many bytes of memory.
+func newMetaCache(b Branch, now func() time.Time, detach detacher, memory int) *metaCache {
 	m := &metaCache{b: b, now: now, seed: maphash.MakeSeed(), detach: detach,
 		kept: map[string]keptAttrs{}, asked: map[string]*question{},
-		single: newGenerations[string, known](maxEntries),
-		dirs:   newGenerations[string, *listing](maxListed)}
-	m.dirs.cost = func(l *listing) int { return len(l.names) + 1 }
+		single: newGenerations[string, known](memory / 5),
+		dirs:   newGenerations[string, *listing](memory / 5 * 4)}
+	m.single.cost, m.dirs.cost = known.cost, (*listing).cost
+	m.tracker, _ = remote.As[remote.Tracker](b.Backend)
 	return m
+}
+
+func (k known) cost() int {
+	e := &k.e
+	return knownCost + len(e.Path) + len(e.Version) + len(e.ID) + len(e.Target) + len(e.Checksum.Hex)
+}
+
+func (l *listing) cost() int {
+	n := knownCost
+	for _, k := range l.names {
+		n += k.cost()
+	}
+	return n
 }
 
 func (m *metaCache) shard(dir string) *uint64 {
@@ -101,6 +125,8 @@ func (m *metaCache) changing(rel string) {
 	defer m.mu.Unlock()
 	*m.shard(dir)++
 	*m.shard(rel)++
+	m.b.Tree.Forget(dir)
+	m.b.Tree.Forget(rel)
 	// A listing may hold the name now; what was known before must not come back
 	// when the listing goes.
 	m.single.remove(rel)
@@ -112,20 +138,31 @@ func (m *metaCache) renaming(from, to string, t remote.Type) {
 	m.changing(to)
 	if t == remote.Dir {
 		m.changingTree()
+		m.b.Tree.ForgetTree(from)
+		m.b.Tree.ForgetTree(to)
 	}
 }
 
-// lookup returns what is known of rel and how much longer it holds.
+// lookup returns what is known of rel and how much longer it holds. It asks nobody.
 func (m *metaCache) lookup(rel string) (k known, left time.Duration, ok bool) {
+	dir, _ := remote.Split(rel)
+	m.bring(dir)
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	k, left, ok = m.lookupLocked(rel)
+	return k, left, ok && left > 0
+}
+
+// lookupLocked returns what is known of rel, whatever its age. Guarded by mu.
+func (m *metaCache) lookupLocked(rel string) (k known, left time.Duration, ok bool) {
 	dir, name := remote.Split(rel)
 	now := m.now()
 	if l, found := m.dirs.get(dir); found && rel != "/" {
 		if k, ok = l.names[name]; ok {
+			k.at = later(k.at, l.at)
 			left = m.b.AttrTTL - now.Sub(k.at)
 		} else {
-			k, ok = known{absent: true}, true
+			k, ok = known{absent: true, at: l.at}, true
 			left = m.b.DirTTL - now.Sub(l.at)
 			if later, found := m.single.get(rel); found && later.absent {
 				left = max(left, m.b.NegTTL-now.Sub(later.at))
@@ -138,7 +175,14 @@ func (m *metaCache) lookup(rel string) (k known, left time.Duration, ok bool) {
 		}
 	}
 	k.e = m.applyKept(k.e)
-	return k, left, ok && left > 0
+	return k, left, ok
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
 }
 
 // applyKept puts attributes that only this mount knows into e. Guarded by mu.
@@ -251,40 +295,42 @@ func (m *metaCache) forget(rel string, t remote.Type) {
 		// Without this name the listing would claim that there is nothing.
 		if _, ok := l.names[name]; ok {
 			m.dirs.remove(dir)
+			m.b.Tree.Forget(dir)
 		}
 	}
 	if t == remote.File || t == remote.Symlink {
 		m.single.remove(rel)
 		return
 	}
+	m.forgetBelow(rel)
+}
+
+// forgetBelow drops what is known at rel and below it, but not what its directory
+// knows of it. Guarded by mu.
+func (m *metaCache) forgetBelow(rel string) {
 	below := func(p string) bool { return remote.Within(p, rel) }
 	m.single.removeIf(below)
 	m.dirs.removeIf(below)
-}
-
-// setListing records a complete directory that was asked for at the time at, unless
-// something changed in it since mark was taken.
-func (m *metaCache) setListing(dir string, entries []remote.Entry, mark uint64, at time.Time) {
-	l := &listing{names: make(map[string]known, len(entries)), at: at}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, e := range entries {
-		_, name := remote.Split(e.Path)
-		l.names[name] = known{e: m.bare(e), at: l.at}
-	}
-	if m.markLocked(dir) == mark {
-		m.dirs.put(dir, l)
-	}
+	m.b.Tree.ForgetTree(rel)
 }
 
 // listed returns the entries of a directory that is known completely, with names and
 // attributes that are fresh enough, and since when it is known: one more listing is
 // cheaper than asking for each attribute.
 func (m *metaCache) listed(dir string) ([]remote.Entry, time.Time, bool) {
+	return m.listedWithin(dir, m.holds())
+}
+
+// holds is how long a listing with all its attributes holds.
+func (m *metaCache) holds() time.Duration { return min(m.b.DirTTL, m.b.AttrTTL) }
+
+// listedWithin is listed with another age.
+func (m *metaCache) listedWithin(dir string, age time.Duration) ([]remote.Entry, time.Time, bool) {
+	m.bring(dir)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	l, ok := m.dirs.get(dir)
-	if !ok || m.now().Sub(l.at) >= min(m.b.DirTTL, m.b.AttrTTL) {
+	if !ok || m.now().Sub(l.at) >= age {
 		return nil, time.Time{}, false
 	}
 	out := make([]remote.Entry, 0, len(l.names))
@@ -296,14 +342,13 @@ func (m *metaCache) listed(dir string) ([]remote.Entry, time.Time, bool) {
 }
 
 // seen records an entry of a listing that is under way.
-func (m *metaCache) seen(e remote.Entry, mark uint64) remote.Entry {
+func (m *metaCache) seen(e remote.Entry, o origin) {
 	dir, _ := remote.Split(e.Path)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.markLocked(dir) == mark {
-		m.storeLocked(e.Path, known{e: e, at: m.now()})
+	if m.markLocked(dir) == o.mark {
+		m.storeLocked(e.Path, known{e: e, at: o.at})
 	}
-	return m.applyKept(e)
 }
 
 // renamed carries what only this mount knows along.
@@ -340,84 +385,4 @@ func (m *metaCache) keepLocked(rel string, a keptAttrs) {
 	} else {
 		m.kept[rel] = a
 	}
-}
-
-// stat returns the entry at rel, from memory if that is fresh enough and force is
-// not set, and how long it holds.
-func (m *metaCache) stat(ctx context.Context, rel string, force bool) (remote.Entry, time.Duration, error) {
-	for range 3 {
-		if !force {
-			if k, left, ok := m.lookup(rel); ok {
-				if k.absent {
-					return remote.Entry{}, left, fail("stat", rel, remote.NotExist, nil)
-				}
-				return k.e, left, nil
-			}
-		}
-		e, current, err := m.ask(ctx, rel)
-		if current || err != nil && remote.KindOf(err) != remote.NotExist {
-			return e, m.b.AttrTTL, err
-		}
-	}
-	// Changes keep coming; what the server says now is as good as any answer.
-	e, _, err := m.ask(ctx, rel)
-	m.forget(rel, remote.File)
-	return e, 0, err
-}
-
-// question is one request for an entry, for all who ask while it is under way.
-type question struct {
-	done    chan struct{} // closed when the rest is set
-	e       remote.Entry
-	current bool // no change made here can have crossed the answer
-	err     error
-}
-
-// ask gets the entry from the server. current is false if a change made here may
-// have crossed the answer.
-func (m *metaCache) ask(ctx context.Context, rel string) (e remote.Entry, current bool, err error) {
-	mark := m.mark(rel)
-	q := m.question(ctx, rel)
-	select {
-	case <-ctx.Done():
-		return remote.Entry{}, false, ctx.Err()
-	case <-q.done:
-		// A shared answer may have been asked for before a change that we know of.
-		return q.e, q.current && m.mark(rel) == mark, q.err
-	}
-}
-
-// question joins the request for rel that is under way, or begins one. Who wants no
-// old answer does not join: what was asked before may have been answered before.
-func (m *metaCache) question(ctx context.Context, rel string) *question {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if q := m.asked[rel]; q != nil && m.b.AttrTTL > 0 {
-		return q
-	}
-	q := &question{done: make(chan struct{})}
-	m.asked[rel] = q
-	mark, at := m.markLocked(rel), m.now()
-	// The answer serves all who wait: one of them giving up must not end it.
-	m.detach(ctx, func(ctx context.Context) {
-		e, err := m.b.Backend.Stat(ctx, rel)
-		m.answer(q, rel, known{e: e, absent: remote.KindOf(err) == remote.NotExist, at: at}, err, mark)
-	})
-	return q
-}
-
-// answer stores what the server said and wakes those who wait for it.
-func (m *metaCache) answer(q *question, rel string, k known, err error, mark uint64) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.asked[rel] == q {
-		delete(m.asked, rel)
-	}
-	if q.err = err; err == nil || k.absent {
-		if q.current = m.markLocked(rel) == mark; q.current {
-			m.storeLocked(rel, k)
-		}
-		q.e = m.applyKept(k.e)
-	}
-	close(q.done)
 }

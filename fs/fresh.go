@@ -1,0 +1,308 @@
+package fs
+
+import (
+	"context"
+	"time"
+
+	"github.com/meshmount/meshmount/remote"
+)
+
+// How listings that are too old are renewed. Where a directory shows something that
+// changes with anything below it (proofVersion), or the server tells what has changed
+// (proofTracker), a listing is proven by what its directory shows in a listing above
+// that is itself proven: one question about the root is enough for a whole tree, and
+// only the directories that have changed are listed again, on the way to what was
+// asked for.
+
+// proof is how the listings of a branch are proven.
+type proof int
+
+const (
+	proofNone    proof = iota
+	proofVersion       // the version of a directory changes with all below: Caps.PropagatesVersion
+	proofTracker       // remote.Tracker
+)
+
+// relistMax is the number of names up to which a directory is listed again for the sake
+// of one below it, or of the second of its names that is asked for.
+const relistMax = 1000
+
+// proof returns how listings are proven at present; it may become weaker.
+func (m *metaCache) proof() proof {
+	switch {
+	case m.holds() <= 0:
+		return proofNone
+	case m.b.Backend.Caps().PropagatesVersion:
+		return proofVersion
+	case m.tracker != nil:
+		return proofTracker
+	}
+	return proofNone
+}
+
+// token returns what a directory shows of itself for the sake of proofs, "" if nothing.
+// With a version, its listing is right as long as the token is the same; with a
+// Tracker, it is right if moreover no change was told.
+func (p proof) token(e remote.Entry) string {
+	switch {
+	case e.Type != remote.Dir || p == proofNone:
+		return ""
+	case p == proofVersion && !e.Provisional:
+		return e.Version
+	case p == proofTracker && e.Path == "/":
+		return "/" // there is no other in its place
+	case p == proofTracker:
+		return e.ID
+	}
+	return ""
+}
+
+// proves tells since when a listing is known to be right, if its directory showed token
+// at the time at and the last changes were told at told.
+func (p proof) proves(l *listing, token string, at, told time.Time) time.Time {
+	if l.self == "" || l.self != token {
+		return l.at
+	}
+	if p == proofTracker && told.Before(at) {
+		at = told
+	}
+	return later(l.at, at)
+}
+
+// origin is what is known of a listing before it is asked for.
+type origin struct {
+	mark  uint64
+	at    time.Time
+	self  string
+	begun uint64 // tracked.begun
+}
+
+// asking returns the origin of a listing that is asked for now.
+func (m *metaCache) asking(dir string) origin {
+	p := m.proof()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.loadMark()
+	o := origin{mark: m.markLocked(dir), at: m.now(), begun: m.tracked.begun}
+	if k, _, ok := m.lookupLocked(dir); ok && !k.absent {
+		o.self = p.token(k.e)
+	} else if dir == "/" {
+		o.self = p.token(remote.Entry{Path: dir, Type: remote.Dir})
+	}
+	return o
+}
+
+// change is a name of which a new listing tells something else than the one before.
+type change struct {
+	rel           string
+	content, name bool // the content or attributes, the name itself
+}
+
+// maxChanges bounds what is told of one listing.
+const maxChanges = 1000
+
+// setListing records a complete directory, unless something was changed in it here
+// since it was asked for, and returns what has changed since the last time.
+func (m *metaCache) setListing(dir string, entries []remote.Entry, o origin) []change {
+	p := m.proof()
+	l := &listing{names: make(map[string]known, len(entries)), at: o.at, self: o.self, begun: o.begun}
+	if p == proofTracker && !m.isTracked(o) {
+		l.self = ""
+	}
+	kept := m.b.Tree.Prepare(cacheListing(dir, l, entries))
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.markLocked(dir) != o.mark {
+		return nil
+	}
+	if p == proofTracker && !m.isTrackedLocked(o) && l.self != "" {
+		l.self = "" // changes were told just now
+		m.b.Tree.Forget(dir)
+	} else {
+		m.b.Tree.Save(kept)
+	}
+	for i := range entries {
+		_, name := remote.Split(entries[i].Path)
+		l.names[name] = known{e: m.bare(entries[i]), at: l.at}
+		m.single.remove(entries[i].Path)
+	}
+	old, ok := m.dirs.get(dir)
+	m.dirs.put(dir, l)
+	if !ok {
+		return nil
+	}
+	return m.compare(old, l)
+}
+
+// compare returns what differs, and forgets what was below directories that are gone.
+// Guarded by mu.
+func (m *metaCache) compare(old, now *listing) []change {
+	var all []change
+	for name, k := range old.names {
+		n, ok := now.names[name]
+		ok = ok && n.e.Type == k.e.Type && (n.e.ID == k.e.ID || n.e.ID == "" || k.e.ID == "")
+		if k.e.Type == remote.Dir && !ok {
+			m.forgetBelow(k.e.Path)
+		}
+		switch {
+		case !ok:
+			all = append(all, change{rel: k.e.Path, name: true, content: true})
+		case k.e.Type != remote.Dir && (n.e.Version != k.e.Version || n.e.Size != k.e.Size || n.e.Target != k.e.Target):
+			all = append(all, change{rel: k.e.Path, content: true})
+		}
+	}
+	for name, k := range now.names {
+		if _, ok := old.names[name]; !ok {
+			all = append(all, change{rel: k.e.Path, name: true})
+		}
+	}
+	return all[:min(len(all), maxChanges)]
+}
+
+// renew tries to make fresh what is known of the directory of rel, and tells whether it
+// did something for that.
+func (m *metaCache) renew(ctx context.Context, rel string) bool {
+	dir, name := remote.Split(rel)
+	m.mu.Lock()
+	l, ok := m.dirs.get(dir)
+	if !ok || rel == "/" || m.holds() <= 0 {
+		m.mu.Unlock()
+		return false
+	}
+	again := l.asked != "" && l.asked != name && len(l.names) <= relistMax
+	l.asked = name
+	m.mu.Unlock()
+	if m.proof() == proofNone {
+		return again && m.list(ctx, dir) == nil
+	}
+	return m.prove(ctx, dir, again)
+}
+
+// prove brings the listing of dir up to date as far as its directory, or those above,
+// can tell, and tells whether it is. With again, dir itself is listed if it has changed.
+func (m *metaCache) prove(ctx context.Context, dir string, again bool) bool {
+	p := m.proof()
+	if p == proofNone || !again && !m.provable(dir) || p == proofTracker && !m.track(ctx) {
+		return false
+	}
+	chain := m.chain(dir)
+	if len(chain) == 0 {
+		return false
+	}
+	e, at, ok := m.top(ctx, p, chain[0])
+	for i, d := range chain {
+		if !ok || e.Type != remote.Dir {
+			return false
+		}
+		last := i == len(chain)-1
+		right, size := m.confirm(p, d, e, at)
+		if !right {
+			switch {
+			case last && !again:
+				return false
+			case !last && size > relistMax:
+				e, at, ok = m.shown(ctx, chain[i+1])
+				continue
+			case m.list(ctx, d) != nil:
+				return false
+			}
+		}
+		if !last {
+			e, at, ok = m.shown(ctx, chain[i+1])
+		}
+	}
+	return true
+}
+
+// provable tells whether anything can prove the listing of dir.
+func (m *metaCache) provable(dir string) bool {
+	m.bring(dir)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	l, ok := m.dirs.get(dir)
+	return ok && l.self != ""
+}
+
+// chain returns the directories above dir, topmost first, and dir, as far as their
+// listings are known without a gap.
+func (m *metaCache) chain(dir string) []string {
+	n := 0
+	for d := dir; m.knows(d); d, _ = remote.Split(d) {
+		if n++; d == "/" {
+			break
+		}
+	}
+	chain := make([]string, n)
+	for i := n - 1; i >= 0; i-- {
+		chain[i] = dir
+		dir, _ = remote.Split(dir)
+	}
+	return chain
+}
+
+func (m *metaCache) knows(dir string) bool {
+	m.bring(dir)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, ok := m.dirs.get(dir)
+	return ok
+}
+
+// top returns the entry of the topmost directory of a chain, and since when it is so.
+func (m *metaCache) top(ctx context.Context, p proof, dir string) (remote.Entry, time.Time, bool) {
+	if p == proofTracker && dir == "/" {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return remote.Entry{Path: dir, Type: remote.Dir}, m.tracked.at, true
+	}
+	return m.shown(ctx, dir)
+}
+
+// shown returns the entry of a directory, from the server if it is not fresh.
+func (m *metaCache) shown(ctx context.Context, dir string) (remote.Entry, time.Time, bool) {
+	for range 2 {
+		m.mu.Lock()
+		k, _, ok := m.lookupLocked(dir)
+		fresh := ok && m.now().Sub(k.at) < m.holds()
+		m.mu.Unlock()
+		if fresh {
+			return k.e, k.at, !k.absent
+		}
+		if _, _, err := m.stat(ctx, dir, true); err != nil {
+			return remote.Entry{}, time.Time{}, false
+		}
+	}
+	return remote.Entry{}, time.Time{}, false // changes keep coming
+}
+
+// confirm takes note that a directory showed e at the time at, and tells whether its
+// listing is right now, and how many names are in it.
+func (m *metaCache) confirm(p proof, dir string, e remote.Entry, at time.Time) (right bool, size int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	l, ok := m.dirs.get(dir)
+	if !ok {
+		return false, 0
+	}
+	l.at = p.proves(l, p.token(e), at, m.tracked.at)
+	if right = m.now().Sub(l.at) < m.holds(); right {
+		l.asked = ""
+	}
+	return right, len(l.names)
+}
+
+// confirmHere is prove without any request.
+func (m *metaCache) confirmHere(dir string) bool {
+	p := m.proof()
+	if !m.knows(dir) || p == proofNone {
+		return false
+	}
+	m.mu.Lock()
+	k, _, ok := m.lookupLocked(dir)
+	m.mu.Unlock()
+	if !ok || k.absent {
+		return false
+	}
+	right, _ := m.confirm(p, dir, k.e, k.at)
+	return right
+}
