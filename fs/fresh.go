@@ -102,7 +102,7 @@ type change struct {
 const maxChanges = 1000
 
 // setListing records a complete directory, unless something was changed in it here
-// since it was asked for, and returns what has changed since the last time.
+// since it was asked for, and returns the names that are gone since the last time.
 func (m *metaCache) setListing(dir string, entries []remote.Entry, o origin) []change {
 	p := m.proof()
 	l := &listing{names: make(map[string]known, len(entries)), at: o.at, self: o.self, begun: o.begun}
@@ -131,32 +131,31 @@ func (m *metaCache) setListing(dir string, entries []remote.Entry, o origin) []c
 	if !ok {
 		return nil
 	}
-	return m.compare(old, l)
+	var gone []change
+	for name, k := range old.names { // the rest was compared as it came
+		if _, ok := l.names[name]; !ok && len(gone) < maxChanges {
+			c, _ := m.compare(k.e, true, nil)
+			gone = append(gone, c)
+		}
+	}
+	return gone
 }
 
-// compare returns what differs, and forgets what was below directories that are gone.
-// Guarded by mu.
-func (m *metaCache) compare(old, now *listing) []change {
-	var all []change
-	for name, k := range old.names {
-		n, ok := now.names[name]
-		ok = ok && n.e.Type == k.e.Type && (n.e.ID == k.e.ID || n.e.ID == "" || k.e.ID == "")
-		if k.e.Type == remote.Dir && !ok {
-			m.forgetBelow(k.e.Path)
-		}
-		switch {
-		case !ok:
-			all = append(all, change{rel: k.e.Path, name: true, content: true})
-		case k.e.Type != remote.Dir && (n.e.Version != k.e.Version || n.e.Size != k.e.Size || n.e.Target != k.e.Target):
-			all = append(all, change{rel: k.e.Path, content: true})
-		}
+// compare tells what a listing shows to be other, and forgets what was below a directory
+// that is gone: e is nil if the name is. Guarded by mu.
+func (m *metaCache) compare(old remote.Entry, known bool, e *remote.Entry) (c change, differs bool) {
+	if !known {
+		return change{rel: e.Path, name: true}, true
 	}
-	for name, k := range now.names {
-		if _, ok := old.names[name]; !ok {
-			all = append(all, change{rel: k.e.Path, name: true})
-		}
+	same := e != nil && e.Type == old.Type && (e.ID == old.ID || e.ID == "" || old.ID == "")
+	if old.Type == remote.Dir && !same {
+		m.forgetBelow(old.Path)
 	}
-	return all[:min(len(all), maxChanges)]
+	if !same {
+		return change{rel: old.Path, name: true, content: true}, true
+	}
+	other := old.Type != remote.Dir && (e.Version != old.Version || e.Size != old.Size || e.Target != old.Target)
+	return change{rel: old.Path, content: true}, other
 }
 
 // renew tries to make fresh what is known of the directory of rel, and tells whether it

@@ -46,7 +46,11 @@ func newCounted(t *testing.T, kind string, change ...func(*Branch)) *counted {
 		}
 	}
 	c.openStore(t)
-	c.strange = newStrange(t, kinds[kind], c.branch)
+	opts := kinds[kind]
+	if kind == "weak" {
+		opts = memory.Options{Propagate: true, WeakVersions: true, Granularity: time.Second}
+	}
+	c.strange = newStrange(t, opts, c.branch)
 	t.Cleanup(func() { _ = c.store.Close() })
 	return c
 }

@@ -118,8 +118,11 @@ var errNobody = errors.New("nobody waits for it")
 
 func (d *dirFetch) run(ctx context.Context, f *FS, b *branch, rel string) {
 	var w spoolWriter
+	var changes []change
 	err := b.Backend.List(ctx, rel, func(e remote.Entry) error {
-		b.meta.seen(e, d.origin)
+		if c, differs := b.meta.seen(e, d.origin); differs && len(changes) < maxChanges {
+			changes = append(changes, c)
+		}
 		if w.enc == nil {
 			if d.add(e) {
 				return nil
@@ -145,7 +148,16 @@ func (d *dirFetch) run(ctx context.Context, f *FS, b *branch, rel string) {
 	if err == nil && w.enc != nil {
 		err = local("list", b.abs(rel), w.flush(d))
 	}
-	d.finish(ctx, f, b, rel, err)
+	if err == nil && w.enc == nil && !d.unread() {
+		b.ahead.listed(ctx, rel, d.entries)
+	}
+	gone := d.finish(b, rel, err)
+	f.tellChanges(b, append(changes, gone...))
+	if err != nil {
+		b.walk.failed(rel)
+		return
+	}
+	f.walked(b, rel, d.entries)
 }
 
 // unread tells whether nobody reads a listing that is ahead.
@@ -156,31 +168,20 @@ func (d *dirFetch) unread() bool {
 }
 
 // finish records the listing, if it is complete and not too large, and wakes those who
-// wait for it.
-func (d *dirFetch) finish(ctx context.Context, f *FS, b *branch, rel string, err error) {
+// wait for it. It returns what is gone.
+func (d *dirFetch) finish(b *branch, rel string, err error) (gone []change) {
 	d.mu.Lock()
-	d.done, d.err = true, err
-	var changes []change
-	if err == nil && d.spool == nil {
-		changes = b.meta.setListing(rel, d.entries, d.origin)
+	defer d.mu.Unlock()
+	if d.done, d.err = true, err; err == nil && d.spool == nil {
+		gone = b.meta.setListing(rel, d.entries, d.origin)
 	} else if err == nil {
 		b.Tree.Forget(rel) // it is too large to be kept now
 	}
 	if d.readers == 0 && d.spool != nil {
 		_ = d.spool.Close()
 	}
-	entries, read := d.entries, d.readers > 0
 	close(d.more)
-	d.mu.Unlock()
-	f.tellChanges(b, changes)
-	if err != nil {
-		b.walk.failed(rel)
-		return
-	}
-	if read {
-		b.ahead.listed(ctx, rel, entries)
-	}
-	f.walked(b, rel, entries)
+	return gone
 }
 
 // tellChanges tells the kernel what a listing has shown. Who has a file open is told by

@@ -341,14 +341,21 @@ func (m *metaCache) listedWithin(dir string, age time.Duration) ([]remote.Entry,
 	return out, l.at, true
 }
 
-// seen records an entry of a listing that is under way.
-func (m *metaCache) seen(e remote.Entry, o origin) {
-	dir, _ := remote.Split(e.Path)
+// seen records an entry of a listing that is under way, and tells whether it is another
+// than in the listing before.
+func (m *metaCache) seen(e remote.Entry, o origin) (c change, differs bool) {
+	dir, name := remote.Split(e.Path)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.markLocked(dir) == o.mark {
-		m.storeLocked(e.Path, known{e: e, at: o.at})
+	if m.markLocked(dir) != o.mark {
+		return change{}, false
 	}
+	if l, ok := m.dirs.get(dir); ok {
+		k, known := l.names[name]
+		c, differs = m.compare(k.e, known, &e)
+	}
+	m.storeLocked(e.Path, known{e: e, at: o.at})
+	return c, differs
 }
 
 // renamed carries what only this mount knows along.
