@@ -14,7 +14,7 @@ func million(b *testing.B) string {
 	s := openStore(b, dir, Options{Size: 10 << 30})
 	tr := s.Tree("b")
 	for i := range 10_000 {
-		for s.meta.waits() {
+		for s.meta.waits(maxQueued / 2) {
 		}
 		save(tr, listing(fmt.Sprintf("/some/project/data/d%03d/run%d", i/100, i%100), 100, i))
 	}
