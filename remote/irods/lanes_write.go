@@ -34,6 +34,10 @@ import (
 // if it then left without touching the catalog, the object would stay locked for good.
 // So it leaves only when the first lane has begun and ended a call since.
 
+// writeDepth is how many pieces a lane has on their way. The second one keeps the
+// connection busy while the answer to the first one comes back from far away.
+const writeDepth = 2
+
 // grace is how long lanes have to close after the transfer has failed.
 const grace = 500 * time.Millisecond
 
@@ -46,10 +50,10 @@ type descriptor struct {
 	} `json:"data_object_info"`
 }
 
-// readDescriptor reads the answer; nil if it is not one with a token.
-func readDescriptor(answer *wire.BinBytesBuf) *descriptor {
+// readDescriptor reads the answer to describeCall; nil if it is not one with a token.
+func readDescriptor(call *wire.Call) *descriptor {
 	d := &descriptor{}
-	if answer.JSON(d) != nil || d.Token == "" || d.Object.Hierarchy == "" {
+	if call.Out.(*wire.BinBytesBuf).JSON(d) != nil || d.Token == "" || d.Object.Hierarchy == "" {
 		return nil
 	}
 	return d
@@ -63,17 +67,15 @@ func (s *session) tells() bool {
 }
 
 // describeCall asks for what the server knows of an open object.
-func describeCall(desc int) (*wire.Call, *wire.BinBytesBuf, error) {
-	in, err := wire.NewJSON(map[string]int{"fd": desc})
-	out := &wire.BinBytesBuf{}
-	return &wire.Call{API: wire.APIGetFileDescInfo, In: in, Out: out}, out, err
+func describeCall(desc int) *wire.Call {
+	in := &wire.BinBytesBuf{Data: fmt.Appendf(nil, `{"fd":%d}`, desc)}
+	return &wire.Call{API: wire.APIGetFileDescInfo, In: in, Out: &wire.BinBytesBuf{}}
 }
 
 // leaveCall closes an open object and leaves the catalog and the lock alone.
-func leaveCall(desc int) (*wire.Call, error) {
-	in, err := wire.NewJSON(map[string]any{"fd": desc, "update_size": false, "update_status": false,
-		"compute_checksum": false, "send_notifications": false})
-	return &wire.Call{API: wire.APIReplicaClose, In: in}, err
+func leaveCall(desc int) *wire.Call {
+	return &wire.Call{API: wire.APIReplicaClose, In: &wire.BinBytesBuf{Data: fmt.Appendf(nil, `{"fd":%d,`+
+		`"update_size":false,"update_status":false,"compute_checksum":false,"send_notifications":false}`, desc)}}
 }
 
 // sending is the writing of one object's pieces.
@@ -106,6 +108,8 @@ type chunk struct {
 	off  int64
 	data []byte
 	left int64 // bytes behind it
+
+	waited time.Duration // of the lane for it
 }
 
 // send writes the source to an object that is open on a connection. After an error the
@@ -113,7 +117,7 @@ type chunk struct {
 func (u *upload) send(ctx context.Context, s *session, desc int) error {
 	o := &sending{
 		u: u, crew: u.b.muster(writes, u.src.Size()), known: u.known,
-		pieces: make(chan chunk), free: make(chan []byte, u.b.opts.MaxConns+1),
+		pieces: make(chan chunk), free: make(chan []byte, writeDepth*u.b.opts.MaxConns+1),
 	}
 	o.ctx, o.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	o.flow, o.dam = context.WithCancel(o.ctx)
@@ -122,7 +126,9 @@ func (u *upload) send(ctx context.Context, s *session, desc int) error {
 	stop := context.AfterFunc(ctx, func() { o.fail(remote.ContextErr(ctx)) })
 	o.crew.hire = func() { o.tasks.Go(o.help) }
 	o.tasks.Go(o.feed)
-	o.carry(&writer{o: o, s: s, desc: desc, first: true})
+	l := o.writer(s, desc)
+	l.first = true
+	l.carry()
 	o.enough()
 	o.tasks.Wait()
 	o.dismiss(s, desc)
@@ -140,10 +146,7 @@ func (o *sending) dismiss(s *session, desc int) {
 	if len(o.stay) == 0 {
 		return
 	}
-	call, _, err := describeCall(desc)
-	if err == nil {
-		_, err = s.conn.Call(o.ctx, call)
-	}
+	_, err := s.conn.Call(o.ctx, describeCall(desc))
 	if err != nil {
 		o.fail(err)
 	}
@@ -184,7 +187,7 @@ func (o *sending) fail(err error) {
 // errHalted ends the reading of the source after another error.
 var errHalted = errors.New("the transfer has failed")
 
-// feed reads the source. There is one piece more than there are lanes.
+// feed reads the source. One piece waits while the lanes carry what they can.
 func (o *sending) feed() {
 	defer close(o.pieces)
 	sum := remote.NewHash("sha256")
@@ -216,39 +219,163 @@ func (o *sending) buffer() []byte {
 	}
 }
 
-// writer is a lane with the object open for writing.
+// giveBack returns a buffer.
+func (o *sending) giveBack(data []byte) {
+	select {
+	case o.free <- data[:cap(data)]:
+	default: // there are enough
+	}
+}
+
+// writer is a lane with the object open for writing. Its calls go out in one goroutine
+// and their answers come in another one, which is that of carry.
 type writer struct {
 	o     *sending
 	s     *session
 	desc  int
-	pos   int64
 	first bool // it has opened the object
 	since int  // calls that the first lane had begun when this one had opened the object
-	left  bool // it has closed
+
+	slots chan struct{} // for pieces on their way
+	quit  chan struct{} // closed when it is to take no more pieces
+	pos   int64         // behind the last piece that was taken
+	left  bool          // it has closed
+	over  bool          // quit is closed
+
+	mu       sync.Mutex
+	way      []chunk  // pieces without an answer
+	taken    int      // pieces, ever
+	out      int      // those of them that have gone out as a whole
+	answered int      // those of them with an answer
+	held     [][]byte // of pieces with an answer that are not known to have gone out
+}
+
+func (o *sending) writer(s *session, desc int) *writer {
+	return &writer{o: o, s: s, desc: desc, slots: make(chan struct{}, writeDepth), quit: make(chan struct{})}
 }
 
 // carry moves pieces until there are no more or the lane is not wanted any more.
-func (o *sending) carry(l *writer) {
-	for {
-		begin := time.Now()
-		p, ok := o.take()
-		if !ok {
-			return
-		}
-		waited := time.Since(begin)
-		o.count(l, 1, 0, 0)
-		err := l.put(o.flow, p)
-		o.free <- p.data[:cap(p.data)] // has room for all
-		if err != nil {
-			o.fail(err)
-			return
-		}
-		o.count(l, 0, 1, len(p.data))
-		o.crew.moved(int64(len(p.data)), p.left, waited)
-		if l.left || !l.first && o.crew.surplus() && o.mayLeave(l) {
-			return
-		}
+func (l *writer) carry() {
+	if err := l.s.conn.Stream(l.o.flow, l.next, l.done); err != nil {
+		l.o.fail(err)
 	}
+}
+
+// next returns the calls for the next piece. Before the first one goes the question for
+// the token, and behind the last one, if it goes by another lane than the first, the
+// closing of that lane.
+func (l *writer) next(ctx context.Context) (calls []*wire.Call) {
+	l.sent()
+	select {
+	case l.slots <- struct{}{}:
+	case <-ctx.Done():
+		return nil
+	}
+	p, ok := l.take(ctx)
+	if !ok {
+		return nil
+	}
+	if l.asks(p) {
+		calls = append(calls, describeCall(l.desc))
+	}
+	if l.pos != p.off {
+		calls = append(calls, seekCall(l.desc, p.off))
+	}
+	calls = append(calls, writeCall(l.desc, p.data))
+	l.pos = p.off + int64(len(p.data))
+	l.o.count(l, 1, 0, 0)
+	if !l.first && p.left == 0 && l.o.mayLeave(l) {
+		calls = append(calls, leaveCall(l.desc))
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.way = append(l.way, p)
+	l.taken++
+	return calls
+}
+
+// sent notes that all pieces taken so far have gone out.
+func (l *writer) sent() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.out = l.taken
+	for _, data := range l.held {
+		l.o.giveBack(data)
+	}
+	l.held = nil
+}
+
+// take waits for the next piece; ok is false if there are no more for this lane.
+func (l *writer) take(ctx context.Context) (p chunk, ok bool) {
+	if l.o.soon.Err() != nil {
+		return p, false
+	}
+	begin := time.Now()
+	select {
+	case p, ok = <-l.o.pieces:
+		p.waited = time.Since(begin)
+		return p, ok
+	case <-l.quit:
+	case <-ctx.Done():
+	case <-l.o.soon.Done():
+	}
+	return p, false
+}
+
+// asks tells whether the token is to be asked for with a piece.
+func (l *writer) asks(p chunk) bool {
+	return l.first && p.off == 0 && !l.o.crew.alone() && l.s.tells() && l.o.token() == nil
+}
+
+// done takes the answer to a call.
+func (l *writer) done(call *wire.Call, r wire.Result) error {
+	switch call.API {
+	case wire.APIGetFileDescInfo: // without a token there is one lane only
+		if r.Err == nil {
+			l.o.learn(readDescriptor(call))
+		}
+		return nil
+	case wire.APIReplicaClose:
+		l.left = r.Err == nil
+	case wire.APIDataObjWrite:
+		return l.wrote(r)
+	}
+	return r.Err
+}
+
+// wrote notes that the server has taken a piece.
+func (l *writer) wrote(r wire.Result) error {
+	p := l.landed()
+	<-l.slots
+	switch {
+	case r.Err != nil:
+		return r.Err
+	case r.Status != len(p.data):
+		return fmt.Errorf("the server took %d of %d bytes", r.Status, len(p.data))
+	}
+	l.o.count(l, 0, 1, len(p.data))
+	l.o.crew.moved(int64(len(p.data)), p.left, p.waited)
+	if !l.first && !l.over && l.o.crew.surplus() && l.o.mayLeave(l) {
+		l.over = true
+		close(l.quit)
+	}
+	return nil
+}
+
+// landed returns the piece whose answer has come, and gives its buffer back: at once, or
+// when it is known that nobody reads from it any more.
+func (l *writer) landed() chunk {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.way[0]
+	l.way = l.way[1:]
+	if l.answered < l.out {
+		l.o.giveBack(p.data)
+	} else {
+		l.held = append(l.held, p.data)
+	}
+	l.answered++
+	return p
 }
 
 // count counts the calls of the first lane and the bytes of all.
@@ -270,70 +397,18 @@ func (o *sending) mayLeave(l *writer) bool {
 	return o.ended > l.since
 }
 
-// take waits for the next piece; ok is false if there are no more for this transfer.
-func (o *sending) take() (p chunk, ok bool) {
-	if o.soon.Err() != nil {
-		return p, false
-	}
-	select {
-	case p, ok = <-o.pieces:
-		return p, ok
-	case <-o.soon.Done():
-		return p, false
-	}
-}
-
-// put writes a piece. The first one asks for the token as well, and the last one, if it
-// goes by another lane than the first, closes that lane.
-func (l *writer) put(ctx context.Context, p chunk) error {
-	var calls []*wire.Call
-	if l.pos != p.off {
-		calls = append(calls, &wire.Call{API: wire.APIDataObjLseek, In: &wire.OpenedDataObjInp{Desc: l.desc, Offset: p.off}, Out: &wire.FileLseekOut{}})
-	}
-	calls = append(calls, writeCall(l.desc, p.data))
-	n := len(calls)
-	leave := !l.first && p.left == 0 && l.o.mayLeave(l)
-	if leave {
-		call, err := leaveCall(l.desc)
-		if err != nil {
-			return err
-		}
-		calls = append(calls, call)
-	}
-	asked, answer, err := l.ask(&calls)
-	if err != nil {
-		return err
-	}
-	results, err := l.s.conn.Pipeline(ctx, calls)
-	if err != nil {
-		return err
-	}
-	if asked && results[n].Err == nil {
-		l.o.learn(answer)
-	}
-	if asked {
-		results, calls = results[:n], calls[:n]
-	}
-	l.left = leave && results[n].Err == nil
-	l.pos = p.off + int64(len(p.data))
-	return accepted(results, calls)
-}
-
-// ask adds the question for the token if it is not known yet.
-func (l *writer) ask(calls *[]*wire.Call) (asked bool, answer *wire.BinBytesBuf, err error) {
-	if !l.first || l.pos > 0 || l.o.known != nil || l.o.crew.alone() || !l.s.tells() {
-		return false, nil, nil
-	}
-	call, answer, err := describeCall(l.desc)
-	*calls = append(*calls, call)
-	return true, answer, err
-}
-
-// learn keeps the answer. Without a token there is one lane only.
-func (o *sending) learn(answer *wire.BinBytesBuf) {
+// learn keeps the answer to the question for the token.
+func (o *sending) learn(known *descriptor) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.known = readDescriptor(answer)
+	o.known = known
+}
+
+// token returns that answer, nil if it is not known or there is no token.
+func (o *sending) token() *descriptor {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.known
 }
 
 // help is a further lane, from its hiring to its end.
@@ -344,7 +419,7 @@ func (o *sending) help() {
 		return
 	}
 	o.crew.begin()
-	o.carry(l)
+	l.carry()
 	o.crew.end()
 	lost := o.hasLost()
 	if !l.left && !lost && !o.mayLeave(l) {
@@ -367,9 +442,7 @@ func (o *sending) hasLost() bool {
 // server refuses is of no consequence. But if the connection is lost on the way, the
 // server may have opened the object, and takes it for torn.
 func (o *sending) join() *writer {
-	o.mu.Lock()
-	known := o.known
-	o.mu.Unlock()
+	known := o.token()
 	if known == nil {
 		return nil
 	}
@@ -388,7 +461,9 @@ func (o *sending) join() *writer {
 	if err == nil {
 		o.mu.Lock()
 		defer o.mu.Unlock()
-		return &writer{o: o, s: s, desc: reply.Status, since: o.begun}
+		l := o.writer(s, reply.Status)
+		l.since = o.begun
+		return l
 	}
 	o.u.b.opts.Logger.Debug("no further lane", "path", o.u.rel, "err", err)
 	var broken *wire.BrokenError
@@ -409,11 +484,7 @@ func (l *writer) leave(hangUp bool) {
 		_ = l.s.conn.Close()
 		return
 	}
-	call, err := leaveCall(l.desc)
-	if err == nil {
-		_, err = l.s.conn.Call(l.o.ctx, call)
-	}
-	if err != nil {
+	if _, err := l.s.conn.Call(l.o.ctx, leaveCall(l.desc)); err != nil {
 		l.o.fail(err)
 		_ = l.s.conn.Close()
 	}

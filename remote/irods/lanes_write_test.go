@@ -75,7 +75,7 @@ func TestWriteWithLanes(t *testing.T) {
 	}
 }
 
-// TestWriteBound wants no more pieces in memory than there are lanes, and one.
+// TestWriteBound wants no more pieces in memory than the lanes have on their way, and one.
 func TestWriteBound(t *testing.T) {
 	z := startZone(t, zone.Options{})
 	b := dialSmall(t, options(z, z.Addr()))
@@ -92,7 +92,7 @@ func TestWriteBound(t *testing.T) {
 	for last := int64(-1); last != src.read.Load(); time.Sleep(200 * time.Millisecond) {
 		last = src.read.Load()
 	}
-	if read := src.read.Load(); read > (passed+lanes+1)*testPiece {
+	if read := src.read.Load(); read > (passed+writeDepth*lanes+1)*testPiece {
 		t.Errorf("%d pieces were read with %d at the server and %d lanes", read/testPiece, passed, lanes)
 	}
 	writes.open(all)
@@ -110,7 +110,7 @@ func TestWriteIsLocked(t *testing.T) {
 	old := mustPut(t, other, "/f", content(3*testPiece, 1), remote.PutOptions{})
 	useLanes(b, 3)
 	writes := newGate(z, wire.APIDataObjWrite, 2)
-	data := content(6*testPiece, 2)
+	data := content(12*testPiece, 2)
 	done := make(chan error, 1)
 	go func() {
 		_, err := b.Put(t.Context(), "/f", remotetest.Bytes(data), remote.PutOptions{Cond: remote.Cond{Version: old.Version}})

@@ -313,13 +313,8 @@ func (u *upload) compare(ctx context.Context, s *session, desc int) error {
 func (u *upload) stands(ctx context.Context, s *session, desc int) (bool, error) {
 	c := u.b.question(u.path)
 	calls := []*wire.Call{c.page()}
-	var answer *wire.BinBytesBuf
 	if s.tells() {
-		call, out, err := describeCall(desc)
-		if err != nil {
-			return false, err
-		}
-		calls, answer = append(calls, call), out
+		calls = append(calls, describeCall(desc))
 	}
 	results, err := s.conn.Pipeline(ctx, calls)
 	if err == nil {
@@ -328,8 +323,8 @@ func (u *upload) stands(ctx context.Context, s *session, desc int) (bool, error)
 	if err != nil {
 		return false, err
 	}
-	if answer != nil && results[1].Err == nil {
-		u.known = readDescriptor(answer)
+	if len(calls) > 1 && results[1].Err == nil {
+		u.known = readDescriptor(calls[1])
 	}
 	o, err := readAlike(ctx, s, c)
 	return err == nil && o != nil && u.old.alike(o), err
