@@ -22,7 +22,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -41,13 +40,17 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	err = run(ctx, conf)
 	stop()
+	if ctx.Err() != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		_ = syscall.Kill(os.Getpid(), syscall.SIGTERM) // whoever waits sees how it ended
+		time.Sleep(time.Second)
+	}
 	failOn(err)
 }
 
-// failOn ends the program with one line and a status other than 0.
+// failOn ends the program with a status other than 0.
 func failOn(err error) {
 	if err != nil {
-		debug.SetTraceback("none")
 		panic(err)
 	}
 }
