@@ -38,6 +38,7 @@ type Backend struct {
 	noDigest    atomic.Bool // Want-Digest is of no use
 	sawHashTag  atomic.Bool // entity tags are hashes of the content
 
+	proofs  proofs
 	refused atomic.Int64  // names left out of listings
 	making  chan struct{} // held by the one Mkdir at a time, where that is needed
 

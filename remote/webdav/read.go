@@ -16,8 +16,9 @@ import (
 // of the whole file where that is what was asked for. The status, the range, the
 // length and the entity tag of the answer are checked before a byte counts. Where an
 // equal tag can cover a change (Nextcloud, XRootD), a look afterwards proves that the
-// version still stood when the part was read; a whole file in one answer is of one
-// version anyway and is compared by its tag alone.
+// version still stood when the part was read; parts that are read side by side share
+// it. A whole file in one answer is of one version anyway and is compared by its tag
+// alone.
 //
 // A server found to refuse ranges costs the bytes before off from then on, and
 // Caps().Ranges tells so.
@@ -298,7 +299,7 @@ func (c *call) stillThere(ctx context.Context, w *part) error {
 	if w.ref.Version == "" || !again {
 		return nil
 	}
-	f, err := c.lookAt(ctx, w.ref.Path)
+	f, err := c.b.proofs.look(ctx, c, w.ref.Path)
 	switch {
 	case err != nil:
 		return err
