@@ -71,6 +71,21 @@ type Cache struct {
 	Refused   int64  `json:"refused"`
 	Evicted   int64  `json:"evicted"`
 	Corrupt   int64  `json:"corrupt"`
+	Listings  Meta   `json:"listings"`
+}
+
+// Meta counts what is remembered on disk of directories.
+type Meta struct {
+	On       bool   `json:"on"`
+	Reason   string `json:"reason,omitempty"` // why it is not on
+	Kept     int    `json:"kept"`
+	Bytes    int64  `json:"bytes"`
+	MaxBytes int64  `json:"max_bytes"`
+	Loads    int64  `json:"loads"`
+	Hits     int64  `json:"hits"` // loads that found something
+	Saves    int64  `json:"saves"`
+	Dropped  int64  `json:"dropped"`
+	Corrupt  int64  `json:"corrupt"`
 }
 
 // Ahead is the memory for what is read ahead, in bytes.

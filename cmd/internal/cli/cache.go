@@ -84,18 +84,21 @@ func (f cacheChoice) dirsOf(root, arg string) ([]state.CacheDir, error) {
 
 // cacheReport is what is told of one cache.
 type cacheReport struct {
-	CacheDir   string       `json:"cache_dir"`
-	Mountpoint string       `json:"mountpoint,omitempty"`
-	PID        int          `json:"pid,omitempty"` // of the mount that uses it
-	BlockSize  int          `json:"block_size,omitempty"`
-	Slots      int          `json:"slots"`
-	Full       int          `json:"full"`
-	Empty      int          `json:"empty"`
-	Broken     int          `json:"broken"`
-	Bytes      int64        `json:"bytes"`
-	DiskBytes  int64        `json:"disk_bytes"`
-	Trees      []treeReport `json:"trees,omitempty"`
-	Error      string       `json:"error,omitempty"`
+	CacheDir   string `json:"cache_dir"`
+	Mountpoint string `json:"mountpoint,omitempty"`
+	PID        int    `json:"pid,omitempty"` // of the mount that uses it
+	BlockSize  int    `json:"block_size,omitempty"`
+	Slots      int    `json:"slots"`
+	Full       int    `json:"full"`
+	Empty      int    `json:"empty"`
+	Broken     int    `json:"broken"`
+	Listings   int    `json:"listings"`
+	// BrokenListings are of Listings those that fail a check.
+	BrokenListings int          `json:"broken_listings"`
+	Bytes          int64        `json:"bytes"`
+	DiskBytes      int64        `json:"disk_bytes"`
+	Trees          []treeReport `json:"trees,omitempty"`
+	Error          string       `json:"error,omitempty"`
 }
 
 // treeReport is what a cache holds of one remote tree.
@@ -117,7 +120,7 @@ type fileReport struct {
 // newReport makes the report of a cache. files is how many files of each tree are named.
 func newReport(dir state.CacheDir, r *cache.Report, files int) cacheReport {
 	report := cacheReport{CacheDir: dir.Dir, Mountpoint: dir.Point, PID: dir.PID, BlockSize: r.BlockSize, Slots: r.Slots,
-		Full: r.Full, Empty: r.Empty, Broken: r.Broken, Bytes: r.Bytes, DiskBytes: r.DiskBytes}
+		Full: r.Full, Empty: r.Empty, Broken: r.Broken, Listings: r.Listings, BrokenListings: r.BrokenListings, Bytes: r.Bytes, DiskBytes: r.DiskBytes}
 	trees := map[string]*treeReport{}
 	for name, o := range r.Objects {
 		tree := trees[name.Branch]
@@ -158,7 +161,7 @@ func (p *Program) inspectCommand() *cobra.Command {
 func (p *Program) verifyCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "verify [flags] [MOUNTPOINT]", Short: "check every block of a cache",
-		Long: "Read all blocks of a cache and check them. No mount may be using it. Blocks that fail are\nnever served to programs, whether they were looked for or not; --repair makes room of them.",
+		Long: "Read all that is in a cache and check it. No mount may be using it. What fails is never\nserved to programs, whether it was looked for or not; --repair makes room of blocks that fail.",
 	}
 	f := p.choice(c)
 	repair := c.Flags().Bool("repair", false, "mark blocks that fail as empty")
@@ -166,13 +169,26 @@ func (p *Program) verifyCommand() *cobra.Command {
 		return f.each(c, args, func(ctx context.Context, dir state.CacheDir) (cacheReport, error) {
 			r, err := cache.Verify(ctx, assemble.BlocksDir(dir.Dir), *repair)
 			report := newReport(dir, &r, 0)
-			if err == nil && r.Broken > 0 && !*repair {
-				err = exit.New(exit.CacheBroken, "run: meshmount cache verify --repair", "%d blocks in %s fail their checks", r.Broken, dir.Dir)
+			if err == nil {
+				err = broken(dir.Dir, &r, *repair)
 			}
 			return report, err
 		})
 	})
 	return c
+}
+
+// broken is the error of what fails its checks and was not repaired. Records of
+// directories cannot be.
+func broken(dir string, r *cache.Report, repaired bool) error {
+	switch {
+	case r.Broken > 0 && !repaired:
+		return exit.New(exit.CacheBroken, "run: meshmount cache verify --repair", "%d blocks and %d records of directories in %s fail their checks",
+			r.Broken, r.BrokenListings, dir)
+	case r.BrokenListings > 0:
+		return exit.New(exit.CacheBroken, "they are not used; run: meshmount cache clear", "%d records of directories in %s fail their checks", r.BrokenListings, dir)
+	}
+	return nil
 }
 
 func (p *Program) clearCommand() *cobra.Command {
@@ -276,8 +292,8 @@ func writeReports(w *textWriter, reports []cacheReport) error {
 			w.printf("  nothing is cached\n")
 			continue
 		}
-		w.printf("  %d blocks of up to %s, %s; room for %d more, %d broken; %s on the disk\n",
-			r.Full, doctor.Bytes(int64(r.BlockSize)), doctor.Bytes(r.Bytes), r.Empty, r.Broken, doctor.Bytes(r.DiskBytes))
+		w.printf("  %d blocks of up to %s, %s; room for %d more; %d records of directories; %d broken, %d of directories; %s on the disk\n",
+			r.Full, doctor.Bytes(int64(r.BlockSize)), doctor.Bytes(r.Bytes), r.Empty, r.Listings, r.Broken, r.BrokenListings, doctor.Bytes(r.DiskBytes))
 		for _, t := range r.Trees {
 			w.printf("  %s: %d files, %d blocks, %s\n", exit.OneLine(t.Tree), t.Files, t.Blocks, doctor.Bytes(t.Bytes))
 			for _, file := range t.Most {

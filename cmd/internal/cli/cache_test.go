@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/meshmount/meshmount/cache"
 	"github.com/meshmount/meshmount/cmd/internal/exit"
 	"github.com/meshmount/meshmount/fs/control"
 	"github.com/meshmount/meshmount/integration/efss"
@@ -170,14 +171,14 @@ func TestCacheCommandsOnDamage(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := w.run("cache", "verify", "--cache-dir", dir)
-	w.fails(r, exit.CacheBroken, "1 blocks in "+dir+" fail their checks; run: meshmount cache verify --repair")
+	w.fails(r, exit.CacheBroken, "1 blocks and 0 records of directories in "+dir+" fail their checks; run: meshmount cache verify --repair")
 	if !strings.Contains(r.out, "1 broken") {
 		t.Errorf("%s", r.out)
 	}
 	w.succeeds(w.run("cache", "verify", "--repair", "--cache-dir", dir))
 	r = w.run("cache", "verify", "--cache-dir", dir)
 	w.succeeds(r)
-	if !strings.Contains(r.out, "1 blocks of up to 1.0 MiB") || !strings.Contains(r.out, " 0 broken") {
+	if !strings.Contains(r.out, "1 blocks of up to 1.0 MiB") || !strings.Contains(r.out, " 0 broken, 0 of directories") {
 		t.Errorf("%s", r.out)
 	}
 	// What is there is another program's.
@@ -299,4 +300,22 @@ func TestReadOnlyHome(t *testing.T) {
 	w.succeeds(w.run("stats", w.point))
 	w.succeeds(w.run("unmount", w.point))
 	w.clean()
+}
+
+func TestBrokenParts(t *testing.T) {
+	for _, c := range []struct {
+		blocks, listings int
+		repaired         bool
+		want             string
+	}{
+		{0, 0, false, ""}, {2, 0, true, ""},
+		{2, 1, false, "2 blocks and 1 records of directories in /c fail their checks; run: meshmount cache verify --repair"},
+		{2, 1, true, "1 records of directories in /c fail their checks; they are not used; run: meshmount cache clear"},
+		{0, 1, false, "run: meshmount cache clear"},
+	} {
+		err := broken("/c", &cache.Report{Broken: c.blocks, BrokenListings: c.listings}, c.repaired)
+		if (err == nil) != (c.want == "") || err != nil && (!strings.Contains(err.Error(), c.want) || exit.CodeOf(err) != exit.CacheBroken) {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
 }

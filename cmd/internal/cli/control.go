@@ -163,6 +163,11 @@ func writeCache(w *textWriter, c *control.Cache) {
 	w.printf(", %s of %s taken, in %s\n", doctor.Bytes(int64(c.Slots-c.Free)*block), doctor.Bytes(int64(c.MaxSlots)*block), exit.OneLine(c.Dir))
 	w.printf("  %d reads from it (%s), %d not; %d blocks taken in (%s), %d not, %d pushed out, %d corrupt\n",
 		c.Hits, doctor.Bytes(c.HitBytes), c.Misses, c.Puts, doctor.Bytes(c.PutBytes), c.Refused, c.Evicted, c.Corrupt)
+	if l := c.Listings; l.On {
+		w.printf("  %d listings kept (%s of %s), %d of %d that were wanted\n", l.Kept, doctor.Bytes(l.Bytes), doctor.Bytes(l.MaxBytes), l.Hits, l.Loads)
+	} else {
+		w.printf("  listings are not kept: %s\n", exit.OneLine(l.Reason))
+	}
 }
 
 func writeBranch(w *textWriter, b *control.Branch) {

@@ -3,6 +3,7 @@ package cli
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -111,6 +112,67 @@ func TestControlSocketThatIsGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.fails(w.run("stats", w.point), exit.NoAnswer, "no such file or directory; see its log")
+	w.succeeds(w.run("unmount", w.point))
+	w.clean()
+}
+
+// TestRefresh sees what was made elsewhere before its time.
+func TestRefresh(t *testing.T) {
+	s := plainSite(t)
+	w := newWorld(t, "MESHMOUNT_PASSWORD_A_B=hunter2")
+	w.succeeds(w.run("mount", "--attr-ttl=1h", "--dir-ttl=1h", "--negative-ttl=1h", w.point, "a/b="+address(s.Running)))
+	dir := filepath.Join(w.point, "a/b")
+	seen := func() (names []string) {
+		t.Helper()
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			names = append(names, e.Name())
+		}
+		return names
+	}
+	refresh := func(from string, path string) {
+		t.Helper()
+		cmd := w.command("meshmount", "refresh", path)
+		cmd.Dir = from
+		r := w.finish(cmd)
+		w.succeeds(r)
+		if r.out != "" || r.errors != "" {
+			t.Errorf("it says %+v", r)
+		}
+	}
+	for i, way := range []struct{ from, path string }{{w.dir, "mnt"}, {dir, "."}, {dir, ".."}, {"/", dir}} {
+		name := "file" + string(rune('0'+i))
+		if before := seen(); len(before) != i {
+			t.Fatalf("%d files are seen: %q", i, before)
+		}
+		s.put(t, name, 16)
+		if now := seen(); len(now) != i {
+			t.Errorf("%s was seen before its time: %q", name, now)
+		}
+		refresh(way.from, way.path)
+		await(t, func() error {
+			if now := seen(); len(now) != i+1 {
+				return fmt.Errorf("after refresh %s in %s: %q", way.path, way.from, now)
+			}
+			return nil
+		})
+	}
+	// One name, which is known not to be there.
+	if _, err := os.Stat(filepath.Join(dir, "late")); !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	s.put(t, "late", 32)
+	if _, err := os.Stat(filepath.Join(dir, "late")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it was seen before its time: %v", err)
+	}
+	refresh(dir, "late")
+	await(t, func() error { // the kernel is told behind the command's back
+		_, err := os.Stat(filepath.Join(dir, "late"))
+		return err
+	})
 	w.succeeds(w.run("unmount", w.point))
 	w.clean()
 }

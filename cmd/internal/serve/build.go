@@ -82,13 +82,13 @@ func (r *Runner) openCache() error {
 func (r *Runner) addBranch(b *settings.Branch, stack remote.Backend) {
 	branch := fs.Branch{
 		Prefix: "/" + b.Name, Backend: stack, ReadOnly: b.ReadOnly,
-		AttrTTL: b.AttrTTL, DirTTL: b.DirTTL, NegTTL: b.NegativeTTL,
-		SmallAhead: b.SmallAhead,
+		AttrTTL: b.AttrTTL, DirTTL: b.DirTTL, NegTTL: b.NegativeTTL, DirStale: b.DirStale,
+		SmallAhead: b.SmallAhead, Listings: b.Listings,
 	}
 	if store := r.parts.store; store != nil {
 		size := int64(store.Stats().MaxSlots) * int64(store.BlockSize())
 		branch.Blocks = store.Wrap(stack, assemble.CachePolicy(b, r.Plan.Memory, len(r.Plan.Config.Branches), size))
-		branch.Backend = branch.Blocks
+		branch.Backend, branch.Tree = branch.Blocks, store.Tree(assemble.Tree(b))
 	}
 	r.undo.add("branch "+b.Name, closeTime, func(context.Context) error { return branch.Backend.Close() })
 	r.parts.branches = append(r.parts.branches, branch)

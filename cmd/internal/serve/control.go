@@ -12,14 +12,10 @@ import (
 
 	"github.com/meshmount/meshmount/cmd/internal/assemble"
 	"github.com/meshmount/meshmount/cmd/internal/state"
+	"github.com/meshmount/meshmount/fs"
 	"github.com/meshmount/meshmount/fs/control"
 	"github.com/meshmount/meshmount/remote"
 )
-
-// refresher is what forgets; *fs.FS.
-type refresher interface {
-	Refresh(ctx context.Context, path string) error
-}
 
 // target is the mount, for its control socket.
 type target struct {
@@ -27,15 +23,14 @@ type target struct {
 	started time.Time
 
 	mu   sync.Mutex
-	core refresher // guarded by mu; nil once the mount is gone
+	core *fs.FS // guarded by mu; nil once the mount is gone
 }
 
 var _ control.Target = (*target)(nil)
 
 // listen makes the control socket. A mount can do without.
 func (r *Runner) listen(holder state.Holder) {
-	r.target = &target{runner: r, started: time.Now()}
-	r.target.core, _ = any(r.parts.core).(refresher)
+	r.target = &target{runner: r, started: time.Now(), core: r.parts.core}
 	server, err := control.Listen(holder.Control, r.target, r.Log)
 	if err != nil {
 		r.Log.Warn("no control socket: refresh and stats will not work", "err", err)
@@ -69,7 +64,15 @@ func (t *target) Refresh(ctx context.Context, path string) error {
 	if core == nil {
 		return &remote.Error{Op: "refresh", Path: path, Kind: remote.Unavailable, Err: errUnmounted}
 	}
-	return core.Refresh(ctx, path)
+	if err := core.Refresh(ctx, path); err != nil || path == "/" {
+		return err
+	}
+	if _, err := core.Stat(ctx, path); !errors.Is(err, remote.NotExist) {
+		return nil
+	}
+	// That may be the word of the listing above, which knows nothing of this name.
+	dir, _ := remote.Split(path)
+	return errors.Join(core.Refresh(ctx, dir), core.Refresh(ctx, path))
 }
 
 // Stats implements control.Target.
@@ -95,6 +98,10 @@ func (p *parts) cacheStats(cacheDir string) *control.Cache {
 		Dir: assemble.BlocksDir(cacheDir), State: string(s.State), Reason: s.Reason, BlockSize: p.store.BlockSize(),
 		Slots: s.Slots, MaxSlots: s.MaxSlots, Free: s.Free, Hits: s.Hits, Misses: s.Misses, HitBytes: s.HitBytes,
 		Puts: s.Puts, PutBytes: s.PutBytes, Refused: s.Refused, Evicted: s.Evicted, Corrupt: s.Corrupt,
+		Listings: control.Meta{
+			On: s.Meta.On, Reason: s.Meta.Reason, Kept: s.Meta.Kept, Bytes: s.Meta.Bytes, MaxBytes: s.Meta.MaxBytes,
+			Loads: s.Meta.Loads, Hits: s.Meta.Hits, Saves: s.Meta.Saves, Dropped: s.Meta.Dropped, Corrupt: s.Meta.Corrupt,
+		},
 	}
 }
 

@@ -45,6 +45,7 @@ type Branch struct {
 	Dialect        string
 	AttrTTL        time.Duration
 	DirTTL         time.Duration
+	DirStale       time.Duration
 	NegativeTTL    time.Duration
 	ConnectTimeout time.Duration
 	IOTimeout      time.Duration
@@ -54,6 +55,7 @@ type Branch struct {
 	MaxRequest     Size
 	ReadAhead      Size
 	SmallAhead     int
+	Listings       int
 	CAFile         Path
 	AllowPlainHTTP bool
 	Credential     Credential
