@@ -24,7 +24,9 @@ const (
 )
 
 // relistMax is the number of names up to which a directory is listed again for the sake
-// of one below it, or of the second of its names that is asked for.
+// of one below it, or of the second of its names that is asked for; for each time as many
+// names, one more must be asked for: a listing of 1,000 names takes a server about as long
+// as a question over a wide area takes.
 const relistMax = 1000
 
 // proof returns how listings are proven at present; it may become weaker.
@@ -168,8 +170,11 @@ func (m *metaCache) renew(ctx context.Context, rel string) bool {
 		m.mu.Unlock()
 		return false
 	}
-	again := l.asked != "" && l.asked != name && len(l.names) <= relistMax
-	l.asked = name
+	if l.asked != name {
+		l.asked = name
+		l.asks++
+	}
+	again := l.asks >= 2+len(l.names)/(relistMax+1)
 	m.mu.Unlock()
 	if m.proof() == proofNone {
 		return again && m.list(ctx, dir) == nil
@@ -285,7 +290,7 @@ func (m *metaCache) confirm(p proof, dir string, e remote.Entry, at time.Time) (
 	}
 	l.at = p.proves(l, p.token(e), at, m.tracked.at)
 	if right = m.now().Sub(l.at) < m.holds(); right {
-		l.asked = ""
+		l.asked, l.asks = "", 0
 	}
 	return right, len(l.names)
 }

@@ -62,6 +62,7 @@ type listing struct {
 	self  string
 	begun uint64 // tracked.begun at the request
 	asked string // the last name that was asked for alone since it became too old
+	asks  int    // how often that was another one
 }
 
 // keptAttrs are attributes that the server cannot keep; they live as long as the
