@@ -56,6 +56,7 @@ func (c *client) mount(ctx context.Context, cold bool) error {
 	}
 	c.mounts++
 	c.at = filepath.Join(filepath.Dir(c.cache), fmt.Sprint("mnt", c.mounts))
+	c.log = c.at + ".log"
 	if err := errors.Join(os.MkdirAll(c.cache, 0o700), os.MkdirAll(c.at, 0o755)); err != nil {
 		return err
 	}

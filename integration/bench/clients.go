@@ -19,7 +19,7 @@ func (w *world) newClient(ctx context.Context, conf config, name string, zone bo
 	if err := os.MkdirAll(home, 0o755); err != nil {
 		return nil, err
 	}
-	c := &client{name: name, cache: filepath.Join(home, "cache"), log: filepath.Join(home, "log")}
+	c := &client{name: name, cache: filepath.Join(home, "cache")}
 	switch {
 	case name == ours:
 		return c, w.setOurs(ctx, c, conf, zone)

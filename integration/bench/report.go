@@ -128,19 +128,30 @@ func (s *summary) results() [][]string {
 	return table
 }
 
-// failures says why there is no value.
+// failures says why there is no value, each reason of a client once.
 func (s *summary) failures() []string {
 	var lines []string
+	titles := map[string]string{}
 	for _, r := range s.Rows {
 		for _, name := range append([]string{limitName}, clientNames...) {
 			c := r.Cells[name]
 			if name == limitName {
 				c = r.Ref
 			}
-			if c != nil && c.Failed != "" {
-				lines = append(lines, fmt.Sprintf("%s, %s: %s", r.Title, name, c.Failed))
+			if c == nil || c.Failed == "" {
+				continue
+			}
+			line := name + ": " + c.Failed
+			if titles[line] == "" {
+				lines = append(lines, line)
+				titles[line] = r.Title
+			} else {
+				titles[line] += "; " + r.Title
 			}
 		}
+	}
+	for n, line := range lines {
+		lines[n] = line + " (" + titles[line] + ")"
 	}
 	return lines
 }
