@@ -100,6 +100,23 @@ the password in .irodsA (irods_authentication_file) is used, unless another is g
 must be private (0600), and "iinit" makes it anew. "meshmount config" tells where each
 value comes from.
 
+# MEMORY
+
+The bound of --memory is shared out: 32 MiB for the program; a quarter of the rest for what
+was read ahead, and about as much again for what is on its way from the servers; a
+sixteenth of the whole for pieces of blocks. What is known of directories takes up to 64
+MiB besides. If the control group allows the job less than twice the bound, half of what it
+allows takes its place. Requests, blocks, streams and read-ahead must fit: defaults get
+smaller by themselves, and what was given and does not fit is refused.
+
+# CACHE
+
+Each combination of mount point and branches has a cache directory of its own below
+$XDG_CACHE_HOME/meshmount (~/.cache/meshmount), which stays when the mount is gone. Jobs
+whose mount points are new each time should give --cache-dir, so that they find what the
+last one has read. "meshmount cache inspect" lists what is there, "meshmount cache clear"
+empties it. A cache directory is for one mount at a time.
+
 # FSTAB
 
 With mount.meshmount in /sbin, in /etc/fstab:

@@ -48,7 +48,8 @@ configuration file; the variables MESHMOUNT_PASSWORD_NAME and MESHMOUNT_TOKEN_NA
 being asked for; the terminal is the last resort. They are never taken from arguments
 or URLs, which everybody on the machine can see.
 
-Durations are written 90s, 5m or 1h30m; a bare number is seconds.`
+Durations are written 90s, 5m or 1h30m; a bare number is seconds. Sizes are written
+512KiB, 64MiB or 10GiB; a bare number is bytes.`
 
 const mountExample = `  meshmount mount ~/mesh sciebo=davs://ada@uni.sciebo.de/remote.php/dav/files/ada
   meshmount mount ~/mesh zone=irods://ada@data.example.org/lexis/home/ada home=irods:
