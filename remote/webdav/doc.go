@@ -31,6 +31,16 @@
 // Directories have a Version where their tag changes with their children (not Reva,
 // not rclone).
 //
+// # Reading
+//
+// A read is one request, conditional where the server does that, and a look (PROPFIND)
+// after it where an equal tag may cover a change: on Nextcloud and XRootD, for a part of
+// a file; parts that are read side by side share it. Over 50 ms and 1.2 Gbit/s with a
+// window of 4 MiB, eight requests of 4 MiB at once fill the path (four of 8 MiB, or
+// sixteen of 1 MiB, do as well), at 0.45 s of CPU for 1 GiB. Connections are made before
+// they are wanted (dialer.go) and read in large pieces (bulk.go). Where a server speaks
+// HTTP/2, large bodies go over HTTP/1.1 connections beside it (transport.go).
+//
 // # Attributes
 //
 // Where the server keeps dead properties, one property in a namespace of ours
