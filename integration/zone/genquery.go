@@ -163,6 +163,9 @@ func (a *agent) page(in *wire.GenQueryInp, c *cursor, at int) (answer, error) {
 	c.rows = c.rows[n:]
 	if n < in.MaxRows || in.Options&wire.AutoClose != 0 {
 		delete(a.cursors, at)
+		if n == in.MaxRows {
+			out.Continue = -1 // there may be more, but not for this question
+		}
 		return answer{out: out}, nil
 	}
 	for at == 0 || (a.cursors[at] != nil && a.cursors[at] != c) {
