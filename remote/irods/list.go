@@ -13,7 +13,7 @@ import (
 // listing is the contents of a collection as they come: rows of objects and of
 // collections, sorted by identifier, and beside them what belongs to the rows, sorted
 // alike, so that nothing has to be remembered. What is seldom needed is asked for when
-// the first row needs it: permissions on what belongs to others, marks of collections.
+// the first row needs it.
 type listing struct {
 	b     *Backend
 	s     *session
@@ -26,9 +26,10 @@ type listing struct {
 	coll   *collection
 	name   string // of either
 
-	objects, colls *cursor
-	marks          side // of the present table
-	levels         side
+	objects, colls   *cursor
+	marks, collMarks *cursor
+	facts            side // the marks of the present table
+	levels           side
 }
 
 // side is a question whose rows belong to rows of another one, by identifier.
@@ -39,21 +40,25 @@ type side struct {
 	over    bool
 }
 
-// List implements remote.Backend. A collection with up to 2,500 replicas takes three
-// questions in one round trip, and each 2,500 replicas more take another; the marks of
-// collections in it take one more. (Replicas count twice where we have two levels of
-// access, our own and that of a group.) For an administrator permissions take more.
+// List implements remote.Backend. A collection with less than 2,500 replicas takes four
+// questions in one round trip, which several listings share (see sharing). A larger one
+// is begun anew, with three questions, one more for each 2,500 replicas, and one for the
+// marks of collections in it. (Replicas count twice where we have two levels of access,
+// our own and that of a group.) For an administrator permissions take more.
 func (b *Backend) List(ctx context.Context, dir string, yield func(remote.Entry) error) error {
 	const op = "list"
 	if err := b.check(op, dir); err != nil {
 		return absent(op, dir, err)
 	}
 	out := &outbox{ctx: ctx, yield: yield}
-	err := b.do(ctx, op, dir, false, func(s *session) error {
-		l := &listing{b: b, s: s, rel: dir, path: b.full(dir), out: out}
-		defer l.end(ctx)
-		return l.run(ctx)
-	})
+	shared, err := b.listShared(ctx, dir, out)
+	if !shared {
+		err = b.do(ctx, op, dir, false, func(s *session) error {
+			l := &listing{b: b, s: s, rel: dir, path: b.full(dir), out: out}
+			defer l.end(ctx)
+			return l.run(ctx)
+		})
+	}
 	if err == nil {
 		err = out.empty()
 	}
@@ -99,38 +104,51 @@ func (o *outbox) empty() error {
 	return nil
 }
 
+// ask prepares the questions.
+func (l *listing) ask(joins bool) {
+	l.joins = joins
+	l.objects = l.b.askObjects(joins).most(pageRows).equal(wire.ColCollName, l.path)
+	l.colls = l.b.askColls(joins).most(pageRows).equal(wire.ColCollParentName, l.path)
+	l.marks = ask(l.b.zone, wire.ColMetaDataName, wire.ColMetaDataValue).most(pageRows).
+		orderBy(wire.ColDataID).equal(wire.ColCollName, l.path).where(wire.ColMetaDataName, ourMarks)
+	l.collMarks = ask(l.b.zone, wire.ColMetaCollName, wire.ColMetaCollValue).most(pageRows).
+		orderBy(wire.ColCollID).equal(wire.ColCollParentName, l.path).where(wire.ColMetaCollName, ourMarks)
+}
+
 // run asks the questions and goes through the rows.
 func (l *listing) run(ctx context.Context) error {
 	joins, err := l.b.joins(ctx, l.s)
 	if err != nil {
 		return err
 	}
-	l.joins = joins
-	l.objects = l.b.askObjects(joins).most(pageRows).equal(wire.ColCollName, l.path)
-	l.colls = l.b.askColls(joins).most(pageRows).equal(wire.ColCollParentName, l.path)
-	l.marks = side{id: wire.ColDataID, c: ask(l.b.zone, wire.ColMetaDataName, wire.ColMetaDataValue).most(pageRows).
-		orderBy(wire.ColDataID).equal(wire.ColCollName, l.path).where(wire.ColMetaDataName, ourMarks)}
+	l.ask(joins)
 	start := time.Now()
-	if err := begin(ctx, l.s, l.objects, l.colls, l.marks.c); err != nil {
+	if err := begin(ctx, l.s, l.objects, l.colls, l.marks); err != nil {
 		return err
 	}
 	if l.objects.out.Rows < 100 {
 		l.b.pace.saw(time.Since(start))
 	}
-	if err := l.runObjects(ctx); err != nil {
-		return err
-	}
-	l.marks.c.end(ctx, l.s)
-	l.marks, l.levels = side{}, side{}
-	if err := l.runColls(ctx); err != nil || l.out.any {
+	if err := l.rows(ctx); err != nil || l.out.any {
 		return err
 	}
 	return l.mustExist(ctx)
 }
 
+// rows goes through the answers.
+func (l *listing) rows(ctx context.Context) error {
+	l.facts = side{id: wire.ColDataID, c: l.marks}
+	if err := l.runObjects(ctx); err != nil {
+		return err
+	}
+	l.marks.end(ctx, l.s)
+	l.facts, l.levels = side{id: wire.ColCollID, c: l.collMarks}, side{}
+	return l.runColls(ctx)
+}
+
 // end gives up what was not read.
 func (l *listing) end(ctx context.Context) {
-	for _, c := range []*cursor{l.objects, l.colls, l.marks.c, l.levels.c} {
+	for _, c := range []*cursor{l.objects, l.colls, l.marks, l.collMarks, l.levels.c} {
 		if c != nil {
 			c.end(ctx, l.s)
 		}
@@ -178,7 +196,7 @@ func (l *listing) flush(ctx context.Context) error {
 	if !l.usable(rel) {
 		return nil
 	}
-	err := l.marks.rows(ctx, l.s, o.id, func(c *cursor) error {
+	err := l.facts.rows(ctx, l.s, o.id, func(c *cursor) error {
 		o.marks.set(c.text(wire.ColMetaDataName), c.text(wire.ColMetaDataValue))
 		return nil
 	})
@@ -243,11 +261,7 @@ func (l *listing) flushColl(ctx context.Context) error {
 
 // collFacts finds marks and level of a collection.
 func (l *listing) collFacts(ctx context.Context, x *collection) error {
-	if l.marks.c == nil {
-		l.marks = side{id: wire.ColCollID, c: ask(l.b.zone, wire.ColMetaCollName, wire.ColMetaCollValue).most(pageRows).
-			orderBy(wire.ColCollID).equal(wire.ColCollParentName, l.path).where(wire.ColMetaCollName, ourMarks)}
-	}
-	err := l.marks.rows(ctx, l.s, x.id, func(c *cursor) error {
+	err := l.facts.rows(ctx, l.s, x.id, func(c *cursor) error {
 		x.marks.set(c.text(wire.ColMetaCollName), c.text(wire.ColMetaCollValue))
 		return nil
 	})

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -61,12 +62,12 @@ func TestListingRequests(t *testing.T) {
 		}
 	}
 	own := list(options(z, z.Addr()))
-	wantCalls(t, z, "a listing of our own", map[string]int{"query": 3}, own)
+	wantCalls(t, z, "a listing of our own", map[string]int{"query": 4}, own)
 	for i := range 1000 {
 		alice.grant("read", "bob", fmt.Sprintf("%s/object-%05d", root, i))
 	}
 	others := list(bobs(z, root))
-	wantCalls(t, z, "a listing of somebody else's", map[string]int{"query": 3}, others)
+	wantCalls(t, z, "a listing of somebody else's", map[string]int{"query": 4}, others)
 }
 
 // TestPages lists more rows than an answer has.
@@ -85,7 +86,7 @@ func TestPages(t *testing.T) {
 			t.Fatalf("%+v", e)
 		}
 	}
-	if want := 3 + (2*n)/pageRows; calls["query"] != want {
+	if want := 4 + 3 + (2*n)/pageRows; calls["query"] != want {
 		t.Errorf("%v calls, want %d", calls, want)
 	}
 }
@@ -177,4 +178,39 @@ func TestRenameRequests(t *testing.T) {
 	wantCalls(t, z, "a rename in its directory", map[string]int{"query": 8, "rename": 1}, rename("/f", "/h"))
 	wantCalls(t, z, "a rename over another file", map[string]int{"query": 8, "rename": 1}, rename("/h", "/g"))
 	wantCalls(t, z, "a rename to another directory", map[string]int{"query": 16, "rename": 1, "touch": 1}, rename("/g", "/d/g"))
+}
+
+// TestListingsShare lists many collections at once on one connection, which carries
+// several listings at a time.
+func TestListingsShare(t *testing.T) {
+	z, b, _ := onOne(t, 0)
+	const n = laneDepth
+	for i := range n {
+		dir := fmt.Sprintf("/d%d", i)
+		mkdir(t, b, dir, dir+"/sub")
+		put(t, b, dir+"/f", "content", fresh)
+		if _, err := b.SetAttr(t.Context(), dir+"/sub", remote.Attrs{Mode: ptr(uint32(0o750))}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g := newGate(z, wire.APIGenQuery, 0)
+	var tasks sync.WaitGroup
+	for i := range n {
+		tasks.Go(func() {
+			dir := fmt.Sprintf("/d%d", i)
+			got := names(t, b, dir)
+			if len(got) != 2 || got[dir+"/sub"].Mode != 0o750 || got[dir+"/f"].Size != 7 {
+				t.Errorf("directory %d: %+v", i, got)
+			}
+		})
+	}
+	eventually(t, "the sharing of a connection", func() bool { return onTheirWay(b) == n })
+	g.open(all)
+	tasks.Wait()
+	if c := b.pool.count(); c != 1 {
+		t.Errorf("%d connections", c)
+	}
+	wantCalls(t, z, "a listing with a directory in it", map[string]int{"query": 4}, func() { names(t, b, "/d0") })
+	mkdir(t, b, "/empty")
+	wantCalls(t, z, "a listing of nothing", map[string]int{"query": 4 + 3 + 4}, func() { names(t, b, "/empty") })
 }
