@@ -16,6 +16,7 @@ type crew struct {
 	lanes growth
 	made  int // lanes that have ever been at work
 	hired int // that were hired and are not at work yet
+	going int // that are at work, but have been told to end
 }
 
 // muster begins a transfer of size bytes with its first lane.
@@ -24,8 +25,26 @@ func (b *Backend) muster(dir direction, size int64) *crew {
 	piece := int64(b.piece)
 	most := min(int64(b.opts.MaxConns), (size+piece-1)/piece)
 	c.lanes = newGrowth(int(most), b.lessons.get(dir), size, c.price(), time.Now())
+	if b.expects(size) {
+		c.lanes.want = max(c.lanes.want, min(farLanes, c.lanes.most))
+	}
 	c.begin()
 	return c
+}
+
+// farLanes is with how many lanes a large transfer begins if the server is far away: the
+// window of one connection is then less than the path holds, and to find that out takes
+// longer than the transfer of many an object.
+const farLanes = 3
+
+// longDistance is the round trip from which on a server is far away. A window of 4 MiB is
+// 1.7 Gbit/s then.
+const longDistance = 20 * time.Millisecond
+
+// expects tells whether the transfer of so many bytes is worth more than one connection
+// from the beginning.
+func (b *Backend) expects(size int64) bool {
+	return size >= 4*farLanes*int64(b.piece) && b.pace.far(longDistance)
 }
 
 // begin notes that a lane is at work.
@@ -85,6 +104,27 @@ func (c *crew) surplus() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return starved || c.lanes.lanes > c.lanes.want
+}
+
+// excess is surplus for a lane that ends later, which counts from now on as if it had
+// ended: so not all are told. It must be told once only, and then call gone in the end.
+func (c *crew) excess() bool {
+	starved := c.b.pool.starved()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !starved && c.lanes.lanes-c.going <= c.lanes.want {
+		return false
+	}
+	c.going++
+	return true
+}
+
+// gone is end for a lane that excess has told.
+func (c *crew) gone() {
+	c.mu.Lock()
+	c.going--
+	c.mu.Unlock()
+	c.end()
 }
 
 // count returns how many lanes are at work, and how many have ever been.

@@ -355,7 +355,7 @@ func (l *writer) wrote(r wire.Result) error {
 	}
 	l.o.count(l, 0, 1, len(p.data))
 	l.o.crew.moved(int64(len(p.data)), p.left, p.waited)
-	if !l.first && !l.over && l.o.crew.surplus() && l.o.mayLeave(l) {
+	if !l.first && !l.over && l.o.mayLeave(l) && l.o.crew.excess() {
 		l.over = true
 		close(l.quit)
 	}
@@ -420,7 +420,11 @@ func (o *sending) help() {
 	}
 	o.crew.begin()
 	l.carry()
-	o.crew.end()
+	if l.over {
+		o.crew.gone()
+	} else {
+		o.crew.end()
+	}
 	lost := o.hasLost()
 	if !l.left && !lost && !o.mayLeave(l) {
 		o.mu.Lock()

@@ -173,6 +173,18 @@ func (p *pool) grow() {
 	p.tasks.Go(p.connect)
 }
 
+// warm makes connections in the background until there are n, as far as that is allowed:
+// a burst of calls is coming for which making them one by one would take too long. Those
+// that turn out to be unused are closed like others.
+func (p *pool) warm(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for !p.closed && !p.full() && p.open+p.dialing < n {
+		p.dialing++
+		p.tasks.Go(p.connect)
+	}
+}
+
 // connect makes a connection and hands it to a waiter.
 func (p *pool) connect() {
 	if s := p.establish(p.ctx); s != nil {

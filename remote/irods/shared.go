@@ -169,6 +169,9 @@ func (m *sharing) staff() {
 	case m.lanes == 0:
 	case free && load > laneShare*m.lanes:
 	case room && load > laneDepth*m.lanes:
+		if m.b.pace.far(longDistance) {
+			m.b.pool.warm((load + laneDepth - 1) / laneDepth)
+		}
 	default:
 		return
 	}
