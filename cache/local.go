@@ -54,7 +54,8 @@ func (c *Cached) pieceLocal(key Key, off int64, p []byte) (int, bool) {
 }
 
 // HasLocal returns how many of the n bytes from off on are in the Store, up to the first
-// that is not. They may be gone, or found to be rotten, when they are read.
+// that is not, and has the kernel read them from the disk. They may be gone, or found to
+// be rotten, when they are read.
 func (c *Cached) HasLocal(ref remote.Ref, off, n int64) int64 {
 	if ref.Size >= 0 {
 		n = min(n, ref.Size-off)
@@ -64,7 +65,7 @@ func (c *Cached) HasLocal(ref remote.Ref, off, n int64) int64 {
 	}
 	size := int64(c.store.BlockSize())
 	end := off
-	for end < off+n && c.store.Has(c.key(ref, uint32(end/size))) {
+	for end < off+n && c.store.want(c.key(ref, uint32(end/size))) {
 		end = (end/size + 1) * size
 	}
 	return min(end-off, n)

@@ -160,24 +160,30 @@ func (p place) write(i ident, generation uint64, data []byte) error {
 	return p.writeHeader(&h)
 }
 
-// read fills b from offset off of the block and tells how long the block is. Bytes
-// that fail a check may be in b when the error is errHeader, errChunk or errOther.
-func (p place) read(i ident, loc location, b []byte, off int64) (n, length int, err error) {
-	var h header
-	if err := p.readHeader(&h); err != nil {
-		return 0, 0, err
+// head returns the header of the slot if that holds the block that the index says. The
+// errors are errHeader, errOther, and those of the disk.
+func (p place) head(i ident, loc location) (*header, error) {
+	h := &header{}
+	if err := p.readHeader(h); err != nil {
+		return nil, err
 	}
 	if h.state != slotFull || h.id != i.id || h.digest != i.digest || h.generation != loc.generation {
-		return 0, 0, errOther
+		return nil, errOther
 	}
 	if h.length > p.slab.blockSize {
-		return 0, 0, errHeader
+		return nil, errHeader
 	}
+	return h, nil
+}
+
+// read fills b from offset off of the block of which h is the header. Bytes that fail
+// their check may be in b when the error is errChunk.
+func (p place) read(h *header, b []byte, off int64) (n int, err error) {
 	if off >= int64(h.length) {
-		return 0, h.length, nil
+		return 0, nil
 	}
 	n = min(len(b), h.length-int(off))
-	return n, h.length, p.readChecked(&h, b[:n], int(off))
+	return n, p.readChecked(h, b[:n], int(off))
 }
 
 // readChecked fills b, which lies within the block. Whole chunks are read straight

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Hint tells what is known about the use of a block.
@@ -48,8 +50,9 @@ type Store struct {
 
 	mu     sync.Mutex // guards what follows and slab.files
 	queue  *queue
+	hot    hotBlocks
 	looked time.Time // last look at the disk
-	want   int64     // bytes that must be free before blocks are admitted again
+	need   int64     // bytes that must be free before blocks are admitted again
 	stuck  bool      // the disk has no space for another segment
 
 	count counters
@@ -231,7 +234,7 @@ func (s *Store) fault(what string, err error) {
 	if errors.Is(err, errNoSpace) {
 		if free, err := freeSpace(s.dir); err == nil {
 			s.mu.Lock()
-			s.want = free + 2*margin
+			s.need = free + 2*margin
 			s.mu.Unlock()
 		}
 		s.pause(err)
@@ -269,7 +272,7 @@ func (s *Store) peek(k Key, off int64, p []byte) (n int, ok bool) {
 	if !s.serves() || off < 0 {
 		return 0, false
 	}
-	n, ok = s.get(k.ident(s.session), off, p)
+	n, ok = s.get(k, off, p)
 	if ok {
 		s.count.hits.Add(1)
 		s.count.hitBytes.Add(int64(n))
@@ -277,7 +280,11 @@ func (s *Store) peek(k Key, off int64, p []byte) (n int, ok bool) {
 	return n, ok
 }
 
-func (s *Store) get(i ident, off int64, p []byte) (int, bool) {
+func (s *Store) get(k Key, off int64, p []byte) (int, bool) {
+	if n, ok := s.getHot(k, off, p); ok {
+		return n, true
+	}
+	i := k.ident(s.session)
 	loc, err := s.index.get(i.id)
 	if err != nil {
 		if !errors.Is(err, errNotFound) {
@@ -289,12 +296,17 @@ func (s *Store) get(i ident, off int64, p []byte) (int, bool) {
 	if !ok {
 		return 0, false
 	}
-	n, length, err := at.read(i, loc, p, off)
+	h, err := at.head(i, loc)
+	n := 0
+	if err == nil {
+		n, err = at.read(h, p, off)
+	}
 	s.mu.Lock()
 	if err == nil {
-		s.queue.touch(loc.slot, int(min(off, int64(length))), n, length)
+		s.queue.touch(loc.slot, int(min(off, int64(h.length))), n, h.length)
+		s.hot.put(k, loc.slot, h)
 	} else if rotten(err) && !errors.Is(err, errOther) {
-		s.queue.empty(loc.slot)
+		s.vacate(loc.slot)
 	}
 	s.queue.unpin(loc.slot)
 	s.mu.Unlock()
@@ -302,6 +314,71 @@ func (s *Store) get(i ident, off int64, p []byte) (int, bool) {
 		s.reject(i.id, loc, err)
 	}
 	return n, err == nil
+}
+
+// getHot is get for a block that was read a moment ago. Any error is left to get.
+func (s *Store) getHot(k Key, off int64, p []byte) (int, bool) {
+	s.mu.Lock()
+	hot, ok := s.hot.get(k)
+	if !ok {
+		s.mu.Unlock()
+		return 0, false
+	}
+	s.queue.slots[hot.slot].pins++
+	at := s.slab.at(hot.slot)
+	s.mu.Unlock()
+	n, err := at.read(hot.h, p, off)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil {
+		s.queue.touch(hot.slot, int(min(off, int64(hot.h.length))), n, hot.h.length)
+	} else {
+		s.hot.drop(hot.slot)
+	}
+	s.queue.unpin(hot.slot)
+	return n, err == nil
+}
+
+// want tells the kernel that a block will be read soon, and whether it is here.
+func (s *Store) want(k Key) bool {
+	s.running.RLock()
+	defer s.running.RUnlock()
+	if !s.serves() {
+		return false
+	}
+	s.mu.Lock()
+	_, known := s.hot.get(k)
+	s.mu.Unlock()
+	if known {
+		return true // it was asked for then
+	}
+	i := k.ident(s.session)
+	loc, err := s.index.get(i.id)
+	if err != nil {
+		return false
+	}
+	at, ok := s.pin(loc.slot)
+	if !ok {
+		return false
+	}
+	h, err := at.head(i, loc)
+	if err == nil {
+		// A hint: if the kernel does not take it, the read takes longer.
+		_ = unix.Fadvise(int(at.file.Fd()), at.off+headerSize, int64(h.length), unix.FADV_WILLNEED)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil {
+		s.hot.put(k, loc.slot, h)
+	}
+	s.queue.unpin(loc.slot)
+	return err == nil
+}
+
+// vacate gives back a slot that holds nothing any more. Called with mu held.
+func (s *Store) vacate(slot int32) {
+	s.hot.drop(slot)
+	s.queue.empty(slot)
 }
 
 // reject forgets an entry that led to nothing, or turns a failing disk off.
@@ -394,7 +471,7 @@ func (s *Store) holds(i ident) bool {
 	if !ok {
 		return false
 	}
-	_, _, err = at.read(i, loc, nil, 0)
+	_, err = at.head(i, loc)
 	s.mu.Lock()
 	s.queue.unpin(loc.slot)
 	s.mu.Unlock()
@@ -405,7 +482,13 @@ func (s *Store) holds(i ident) bool {
 func (s *Store) Has(k Key) bool {
 	s.running.RLock()
 	defer s.running.RUnlock()
-	return s.serves() && s.holds(k.ident(s.session))
+	if !s.serves() {
+		return false
+	}
+	s.mu.Lock()
+	_, ok := s.hot.get(k)
+	s.mu.Unlock()
+	return ok || s.holds(k.ident(s.session))
 }
 
 // recall tells whether a block was here or was offered before, and notes the offer.
@@ -434,6 +517,7 @@ func (s *Store) take() (int32, place, victims, bool) {
 	if !ok {
 		return 0, place{}, victims{}, false
 	}
+	s.hot.drop(slot)
 	return slot, s.slab.at(slot), victims{had, fromSmall}, true
 }
 

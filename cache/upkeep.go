@@ -45,8 +45,8 @@ func (s *Store) makeRoom() error {
 			room := len(s.slab.files) > 0 || free-s.slab.segmentSize()-margin >= s.opts.Reserve
 			if !room {
 				s.pause(fmt.Errorf("%w: %d bytes are free", errNoSpace, free))
-			} else if free >= s.want {
-				s.want = 0
+			} else if free >= s.need {
+				s.need = 0
 				s.pause(nil)
 			}
 			return nil
@@ -54,6 +54,9 @@ func (s *Store) makeRoom() error {
 		if len(s.slab.files) == 0 || !s.queue.shrink(s.slab.segSlots) {
 			s.pause(fmt.Errorf("%w: %d bytes are free, %d must stay", errNoSpace, free, s.opts.Reserve))
 			return nil
+		}
+		for i := range s.slab.segSlots {
+			s.hot.drop(int32(len(s.queue.slots) + i))
 		}
 		if err := s.slab.dropLast(); err != nil {
 			return err
@@ -112,7 +115,7 @@ func (s *Store) freeAll(keys []id, locs []location) error {
 		}
 		s.mu.Lock()
 		if held {
-			s.queue.empty(loc.slot)
+			s.vacate(loc.slot)
 		}
 		s.queue.unpin(loc.slot)
 		s.mu.Unlock()
