@@ -119,16 +119,15 @@ func (b *bench) group(ctx context.Context, g group, clients []*client) {
 	}
 }
 
-// settle lets what a client has left behind come to rest, so that the next one does not
-// pay for it.
-func (b *bench) settle() {
-	time.Sleep(4 * pathRTT) // what is on its way arrives
-	unix.Sync()
-}
+// settle lets what an ended client has on its way over the path arrive, so that the next
+// one does not share the path with it.
+func (b *bench) settle() { time.Sleep(3 * pathRTT) }
 
-// heat reads what a group's server holds, so that no client waits for the server's disk.
+// heat writes out what others have left and reads what a group's server holds, so that no
+// client waits for the server's disk.
 func (b *bench) heat(g group) {
 	b.settle()
+	unix.Sync()
 	dirs := []string{filepath.Join(b.world.dir, "zone")}
 	if !g.zone {
 		dirs = nil

@@ -30,11 +30,11 @@ var fullSizes = sizes{
 }
 
 var quickSizes = sizes{
-	big: 128 << 20, par: 64 << 20, sparse: 256 << 20, reader: 8 << 20,
+	big: 128 << 20, par: 64 << 20, sparse: 128 << 20, reader: 8 << 20,
 	small: 300, smallSize: 16 << 10, dirs: 20, perDir: 100,
 	randomReads: 5000, sparseReads: 40, readers: []int{1, 8}, grow: []int{300, 2000},
 	zoneBig: 48 << 20, zoneSmall: 60, zoneDirs: 4, inDir: 50,
-	cut: 5 * time.Second,
+	cut: 3 * time.Second,
 }
 
 // group is a piece of work with several rows that build on each other.
