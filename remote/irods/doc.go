@@ -4,8 +4,20 @@
 //
 // Each connection is a process and a database connection at the server, so the pool
 // starts with one, makes another only for a call that has waited for a good part of
-// what making it takes, and gives back what is idle. When the server refuses more, it
-// works with what it has.
+// what making it takes, and gives back what is idle. Where the server is far away, several
+// are made at once when reads pile up. When the server refuses more, it works with what it
+// has.
+//
+// # Reads
+//
+// Reads and listings share connections: several are under way on each, so that none waits
+// for a round trip of another. A cold object is opened, read and closed in one round trip
+// of three calls, and a range of one opened, read and its version asked for in one; the
+// number of the descriptor is guessed, and a wrong guess is noticed. An object of which a
+// range was read stays open for a while. Measured over 50 ms and 1.2 Gbit/s on a busy
+// machine, with four connections before the embedded zone: 570 objects of 16 KiB a second
+// by 64 readers and 150 by 8, 54 ms to the first byte, 130 to 142 MB/s by read-ahead where
+// plain TCP comes to 146, a tree of 1,000 objects in 10 collections listed in 0.2 s.
 //
 // # Questions
 //
@@ -26,6 +38,11 @@
 // checksum is missing or weak. Times are whole seconds: without a checksum, the version of
 // an object that was changed just now is provisional. The adapter has the server keep a
 // checksum of all that it writes.
+//
+// # Changes
+//
+// The catalog has no journal, and the time of a collection tells less than that of a
+// directory. Backend.Changed says what is told and what is not.
 //
 // # What a zone has no place for
 //

@@ -119,7 +119,7 @@ func TestSmallsCancelled(t *testing.T) {
 
 	held := newGate(z, wire.APIDataObjRead, 0)
 	ctx, cancel = context.WithCancel(t.Context())
-	_, gone, waitGone = readSmalls(ctx, b, list)
+	_, _, waitGone = readSmalls(ctx, b, list)
 	eventually(t, "the reads", func() bool { return onTheirWay(b) == len(list) })
 	cancel()
 	waitGone()
