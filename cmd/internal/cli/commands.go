@@ -93,6 +93,9 @@ func (p *Program) configCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if _, err := p.fitMemory(config); err != nil {
+			return err
+		}
 		return config.Write(p.Stdout)
 	})
 	return c

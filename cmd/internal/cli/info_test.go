@@ -62,6 +62,19 @@ func TestConfigShowsOrigins(t *testing.T) {
 	}
 }
 
+func TestConfigShowsWhatFits(t *testing.T) {
+	w := newWorld(t)
+	r := w.run("config", "--memory=64MiB", "a=davs://h/p")
+	w.succeeds(r)
+	for _, want := range []string{`memory = "64MiB"  # command line --memory`, `read-ahead = "8MiB"  # default`, `max-request = "1MiB"  # default`, "streams = 4  # default"} {
+		if !strings.Contains(r.out, want) {
+			t.Errorf("%q is not in\n%s", want, r.out)
+		}
+	}
+	w.fails(w.run("config", "--memory=64MiB", "--read-ahead=1GiB", "a=davs://h/p"), exit.Usage, "read-ahead 1GiB is too large: memory is 64MiB; give --memory=4128MiB or more, or --read-ahead=8MiB")
+	w.fails(w.run("mount", "--streams=40", w.point, "a=davs://h/p"), exit.Usage, "40 streams need twice as many connections, and max-connections is 64; give --max-connections=80 or more, or fewer streams")
+}
+
 func TestHelpAndManualNameEverything(t *testing.T) {
 	w := newWorld(t)
 	help, man := w.run("mount", "--help"), filepath.Join(w.dir, "man")

@@ -117,7 +117,7 @@ func (p *Program) mount(ctx context.Context, req mountRequest) error {
 	if err := p.prepare(plan, settings.Absolute(req.point, p.Dir)); err != nil {
 		return err
 	}
-	if err := p.shareMemory(plan); err != nil {
+	if plan.Memory, err = p.fitMemory(&plan.Config); err != nil {
 		return err
 	}
 	if req.fake {
@@ -187,15 +187,14 @@ func readOnly(config *settings.Config) bool {
 	return !slices.ContainsFunc(config.Branches, func(b settings.Branch) bool { return !b.ReadOnly })
 }
 
-// shareMemory shares out the process's memory under the limit of the control group, in
-// which the serving process will be, too.
-func (p *Program) shareMemory(plan *serve.Plan) error {
+// fitMemory shares out the process's memory under the limit of the control group, in which
+// the serving process will be, too, and fits the options into that.
+func (p *Program) fitMemory(config *settings.Config) (assemble.Memory, error) {
 	limit, err := prefetch.CgroupLimit(prefetch.SelfCgroup, prefetch.CgroupRoot)
 	if err != nil {
 		p.warn([]string{"the memory limit of the control group is not known: " + exit.OneLine(err.Error())})
 	}
-	plan.Memory, err = assemble.FitMemory(&plan.Config, limit)
-	return err
+	return assemble.FitMemory(config, limit)
 }
 
 // cacheDir returns the directory that was given, or the one for this combination of
