@@ -118,7 +118,7 @@ func parallelGroup() group {
 		work: func(s *session) {
 			s.fresh()
 			s.list("parallel")
-			s.measure("parallel.cold", time.Minute, func(ctx context.Context, m *meter) error {
+			s.measure("parallel.cold", 40*time.Second, func(ctx context.Context, m *meter) error {
 				return readTogether(ctx, s.dir, s.below("parallel"), 4, s.b.world.pattern, m, true)
 			})
 		},
@@ -159,7 +159,7 @@ func sparseGroup() group {
 // sparse measures both rows of sparse reads.
 func (s *session) sparse(work func(ctx context.Context, m *meter) error) {
 	before := s.b.world.path.Counts()
-	c := s.measure("sparse.time", 45*time.Second, work)
+	c := s.measure("sparse.time", 40*time.Second, work)
 	down := s.b.world.path.Counts().Sub(before).Down
 	if c == nil || c.Failed != "" {
 		s.b.add("sparse.bytes", s.name, &cell{Failed: "see above"})

@@ -26,7 +26,7 @@ var fullSizes = sizes{
 	small: 2000, smallSize: 16 << 10, dirs: 100, perDir: 100,
 	randomReads: 40_000, sparseReads: 200, readers: []int{1, 4, 16, 64}, grow: []int{1000, 10_000},
 	zoneBig: 512 << 20, zoneSmall: 400, zoneDirs: 10, inDir: 100,
-	cut: 20 * time.Second,
+	cut: 15 * time.Second,
 }
 
 var quickSizes = sizes{

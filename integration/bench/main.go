@@ -63,7 +63,7 @@ type config struct {
 	out, binary string
 	flags       []string // more for our mount
 	limit       time.Duration
-	keep        bool
+	keep, trace bool
 	size        sizes
 }
 
@@ -81,6 +81,7 @@ func parseFlags(args []string) (config, error) {
 	set.StringVar(&flags, "flags", "", "more `flags` for meshmount mount, separated by blanks")
 	set.DurationVar(&c.limit, "limit", 90*time.Second, "longest `time` for one piece of work; some have a shorter one")
 	set.BoolVar(&c.keep, "keep", false, "keep the clients' logs and say where they are")
+	set.BoolVar(&c.trace, "trace", false, "say on standard error, four times a second, what crosses the path and what has been read")
 	if err := set.Parse(args); err != nil {
 		return c, err
 	}

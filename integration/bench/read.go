@@ -185,7 +185,7 @@ func readRandom(ctx context.Context, dir string, f file, reads int, most time.Du
 			return err
 		}
 		m.lat = append(m.lat, time.Since(begin))
-		m.work++
+		m.add(1)
 		if err := p.check(f.seed, off, buf[:n]); err != nil || n != len(buf) {
 			return fmt.Errorf("%d bytes at %d: %w", n, off, err)
 		}
@@ -202,7 +202,7 @@ func listAll(ctx context.Context, dir string, want int, m *meter) error {
 	out, err := cmd.Output()
 	for line := range bytes.Lines(out) {
 		if line[0] == '-' {
-			m.work++
+			m.add(1)
 		}
 	}
 	if ctx.Err() != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 )
 
@@ -98,7 +99,9 @@ func (s *session) measure(name string, limit time.Duration, work func(ctx contex
 	done := make(chan error, 1)
 	begin := time.Now()
 	go func() { done <- work(ctx, m) }() // waited for below
+	stopTrace := s.trace(m)
 	err := s.wait(ctx, done)
+	stopTrace()
 	c := &cell{Seconds: time.Since(begin).Seconds()}
 	if s.c != nil && s.c.process != nil {
 		if after, err := usageOf(s.c.pid); err == nil {
@@ -117,6 +120,40 @@ func (s *session) measure(name string, limit time.Duration, work func(ctx contex
 	c.fill(s.b.unitOf(name), m)
 	s.b.add(name, s.name, c)
 	return c
+}
+
+// traceStep is how often a trace speaks.
+const traceStep = 250 * time.Millisecond
+
+// trace tells of the path and the work until the function that it returns is called.
+func (s *session) trace(m *meter) (stop func()) {
+	if !s.b.conf.trace {
+		return func() {}
+	}
+	end := make(chan struct{})
+	var tracer sync.WaitGroup
+	tracer.Go(func() {
+		var work float64
+		counts := s.b.world.path.Counts()
+		for tick := time.NewTicker(traceStep); ; {
+			select {
+			case <-end:
+				tick.Stop()
+				return
+			case <-tick.C:
+			}
+			d := s.b.world.path.Counts().Sub(counts)
+			m.mu.Lock()
+			done := m.work - work
+			m.mu.Unlock()
+			s.b.warn("%12s down %.1f MB/s, %d requests, %d connections; work %.4g/s", s.name, float64(d.Down)/1e6/traceStep.Seconds(), d.Requests, d.Conns, done/traceStep.Seconds())
+			counts, work = s.b.world.path.Counts(), work+done
+		}
+	})
+	return func() {
+		close(end)
+		tracer.Wait()
+	}
 }
 
 // wait returns how work has ended; work that hangs in the mount is freed by killing the

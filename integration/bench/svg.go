@@ -10,7 +10,7 @@ import (
 // The picture's measures, in pixels.
 const (
 	svgWidth  = 860
-	svgLeft   = 76  // where bars begin
+	svgLeft   = 84  // where bars begin
 	svgSpan   = 560 // length of a bar that reaches 100 %
 	svgTop    = 92
 	barHeight = 11
