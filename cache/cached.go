@@ -210,13 +210,23 @@ func (c *Cached) ReadAt(ctx context.Context, ref remote.Ref, p []byte, off int64
 	if !c.caches(ref, off, int64(len(p))) {
 		return c.inner.ReadAt(ctx, ref, p, off)
 	}
-	ends := ref.Size >= 0 && off+int64(len(p)) > ref.Size
+	all, ends := p, ref.Size >= 0 && off+int64(len(p)) > ref.Size
 	if ends {
 		p = p[:max(ref.Size-off, 0)]
 	}
-	n, err := c.read(ctx, ref, p, off)
+	var n int
+	var err error
+	switch {
+	case c.store.admits():
+		n, err = c.read(ctx, ref, p, off)
+	default: // a whole block for each piece of it would be for nothing
+		var ok bool
+		if n, ok = c.ReadLocal(ref, p, off); !ok && len(p) > 0 {
+			err = errMismatch
+		}
+	}
 	if errors.Is(err, errMismatch) {
-		return c.inner.ReadAt(ctx, ref, p, off)
+		return c.inner.ReadAt(ctx, ref, all, off)
 	}
 	if err == nil && (ends || n < len(p)) {
 		err = io.EOF
@@ -234,7 +244,8 @@ func (c *Cached) ready(ctx context.Context, path string) error {
 	return remote.ContextErr(ctx)
 }
 
-// errMismatch is found when a cached block ends before the file does.
+// errMismatch is found when a cached block ends before the file does, or when there is
+// none and none is to be made: the read goes through.
 var errMismatch = errors.New("the cached block is shorter than the file's size demands")
 
 // part is one unit's share of a read.

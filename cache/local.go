@@ -73,3 +73,7 @@ func (c *Cached) HasLocal(ref remote.Ref, off, n int64) int64 {
 
 // BlockSize of the Store in bytes.
 func (c *Cached) BlockSize() int64 { return int64(c.store.BlockSize()) }
+
+// Admits tells whether what is fetched is kept at present. Without, ReadAt fetches what
+// it is asked for and no more.
+func (c *Cached) Admits() bool { return c.store.admits() }

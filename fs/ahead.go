@@ -15,6 +15,8 @@ import (
 const (
 	maxAheadFiles = 50_000           // in the directories that are watched
 	aheadMemory   = 10 * time.Second // how long a directory read in order speaks for the next
+	maxCredit     = 16               // directories that may be begun on trust
+	aheadCredit   = 2                // of these, what one directory that was read in order earns
 )
 
 // dirAheads watches in which order the small files of a branch's directories are opened,
@@ -29,12 +31,15 @@ type dirAheads struct {
 	dirs   generations[string, *dirAhead] // guarded by mu
 	proven time.Time                      // guarded by mu; when a directory was last read in order
 	batch  int                            // guarded by mu; files that were ahead then
+	credit int                            // guarded by mu; directories that may be begun without a proof of their own
 }
 
 // dirAhead is one directory.
 type dirAhead struct {
 	*prefetch.DirAhead
-	files int
+	files  int
+	proven bool // its own opens have earned credit
+	begun  bool // on trust
 }
 
 // newDirAheads returns nil if nothing is to be fetched ahead.
@@ -58,7 +63,7 @@ func (d *dirAheads) listed(ctx context.Context, dir string, entries []remote.Ent
 	a := d.watch(entries)
 	d.mu.Lock()
 	var files []prefetch.File
-	if d.now().Sub(d.proven) < aheadMemory {
+	if d.trusted(a) {
 		files = a.Begin(d.batch)
 	}
 	d.dirs.put(dir, a)
@@ -75,7 +80,7 @@ func (d *dirAheads) watch(entries []remote.Entry) *dirAhead {
 			files = append(files, prefetch.File{Name: strings.Clone(name), Size: e.Size})
 		}
 	}
-	return &dirAhead{prefetch.NewDirAhead(files, int64(d.b.Blocks.BlockSize()), d.b.SmallAhead), len(files)}
+	return &dirAhead{DirAhead: prefetch.NewDirAhead(files, d.b.Blocks.BlockSize(), d.b.SmallAhead), files: len(files)}
 }
 
 // opened takes note that a file is opened for reading and fetches what probably comes
@@ -91,7 +96,9 @@ func (d *dirAheads) opened(ctx context.Context, e remote.Entry) {
 // start fetches files of a directory, as far as it is known what they are.
 func (d *dirAheads) start(ctx context.Context, dir string, files []prefetch.File) {
 	for _, f := range files {
-		k, _, ok := d.b.meta.lookup(remote.Join(dir, f.Name))
+		// Whatever its age: if the file is another by now, its bytes are of no use, and
+		// that is all.
+		k, ok := d.b.meta.recall(remote.Join(dir, f.Name))
 		if ok && !k.absent && k.e.Type == remote.File && !k.e.Provisional && d.b.small(k.e.Size) && !d.here(k.e) {
 			d.run(ctx, func(ctx context.Context) { d.fetch(ctx, k.e) })
 		}
@@ -128,12 +135,28 @@ func (d *dirAheads) next(dir, name string, stalled bool) []prefetch.File {
 		a = d.watch(slices.Clip(entries))
 		d.dirs.put(dir, a)
 	}
-	if !a.Active() && d.now().Sub(d.proven) < aheadMemory {
+	if !a.Active() && d.trusted(a) {
 		a.Expect(d.batch)
 	}
 	files := a.Open(name, stalled)
-	if a.Active() {
+	if a.Proven() {
 		d.proven, d.batch = d.now(), a.Batch()
+		if !a.proven {
+			a.proven, d.credit = true, min(d.credit+aheadCredit, maxCredit)
+		}
 	}
 	return files
+}
+
+// trusted tells whether a directory is to be begun without a proof of its own, because
+// others were just read in order. Each takes of the credit that those have earned, so
+// that a program that only lists, or opens one file in each, soon gets nothing. Guarded
+// by mu.
+func (d *dirAheads) trusted(a *dirAhead) bool {
+	if a.begun || d.credit == 0 || d.now().Sub(d.proven) >= aheadMemory {
+		return false
+	}
+	a.begun = true
+	d.credit--
+	return true
 }

@@ -263,8 +263,8 @@ func (x *file) readAt(ctx context.Context, base *baseReader, p []byte, off int64
 		}
 		p = p[:min(int64(len(p)), size-off)]
 		if st == nil {
-			n, err := base.readAt(ctx, x.b, ref, p, off)
-			if x.movedSince(ctx, ref, err) {
+			n, err := base.readAt(ctx, x, ref, p, off)
+			if errors.Is(err, errMoved) || x.movedSince(ctx, ref, err) {
 				continue
 			}
 			return n, x.readError(ref, n, len(p), err)

@@ -154,6 +154,38 @@ func (m *metaCache) lookup(rel string) (k known, left time.Duration, ok bool) {
 	return k, left, ok && left > 0
 }
 
+// filesBelow returns the files that are known at and below a directory, in memory.
+func (m *metaCache) filesBelow(rel string) (names []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.eachListing(func(_ map[string]*listing, dir string, l *listing) {
+		if !remote.Within(dir, rel) {
+			return
+		}
+		for _, k := range l.names {
+			if k.e.Type == remote.File {
+				names = append(names, k.e.Path)
+			}
+		}
+	})
+	for _, half := range []map[string]known{m.single.young, m.single.old} {
+		for p, k := range half {
+			if remote.Within(p, rel) && k.e.Type == remote.File {
+				names = append(names, p)
+			}
+		}
+	}
+	return names
+}
+
+// recall returns what was last known of rel, whatever its age. It asks nobody.
+func (m *metaCache) recall(rel string) (known, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	k, _, ok := m.lookupLocked(rel)
+	return k, ok
+}
+
 // lookupLocked returns what is known of rel, whatever its age. Guarded by mu.
 func (m *metaCache) lookupLocked(rel string) (k known, left time.Duration, ok bool) {
 	dir, name := remote.Split(rel)

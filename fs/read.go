@@ -19,12 +19,26 @@ type baseReader struct {
 	reader *prefetch.Reader // guarded by mu; nil before the first read
 }
 
-// readAt reads as remote.Backend.ReadAt does.
-func (r *baseReader) readAt(ctx context.Context, b *branch, ref remote.Ref, p []byte, off int64) (int, error) {
-	if reader := r.of(b, ref); reader != nil {
-		return reader.ReadAt(ctx, p, off)
+// errMoved is the error of a read of what the file was called before, or had in it.
+var errMoved = errors.New("fs: the file has got another name or version here")
+
+// readAt reads ref, the base of x, as remote.Backend.ReadAt does. The error is errMoved
+// if x has got another base meanwhile.
+func (r *baseReader) readAt(ctx context.Context, x *file, ref remote.Ref, p []byte, off int64) (int, error) {
+	// Without read-ahead go those of which nothing can tell that two requests were of
+	// one content, and those that one request fetches.
+	if x.b.Ahead == nil || ref.Version == "" || x.b.small(ref.Size) {
+		return x.b.Backend.ReadAt(ctx, ref, p, off)
 	}
-	return b.Backend.ReadAt(ctx, ref, p, off)
+	reader, err := r.of(x, ref)
+	if err != nil {
+		return 0, err
+	}
+	n, err := reader.ReadAt(ctx, p, off)
+	if err != nil && remote.KindOf(err) == remote.BadHandle && x.present() != ref {
+		err = errMoved
+	}
+	return n, err
 }
 
 // lend returns bytes of the version where they are in memory; ok is false if they are not
@@ -40,25 +54,36 @@ func (r *baseReader) lend(ctx context.Context, ref remote.Ref, off, n int64) (da
 	return reader.Lend(ctx, off, n)
 }
 
-// of returns the reader of a version, or nil if it is read without: where nothing can
-// tell that two requests were of one content, and where one request fetches all.
-func (r *baseReader) of(b *branch, ref remote.Ref) *prefetch.Reader {
-	if b.Ahead == nil || ref.Version == "" || b.small(ref.Size) {
-		return nil
-	}
+// of returns the reader of ref, which replaces that of an older base.
+func (r *baseReader) of(x *file, ref remote.Ref) (*prefetch.Reader, error) {
 	r.mu.Lock()
-	if r.reader != nil && r.ref == ref || r.closed {
+	if r.reader != nil && (r.ref == ref || r.closed) {
 		defer r.mu.Unlock()
-		return r.reader
+		return r.reader, nil
+	}
+	if r.closed {
+		r.mu.Unlock()
+		return nil, fail("read", x.b.abs(ref.Path), remote.BadHandle, nil)
+	}
+	if x.present() != ref {
+		r.mu.Unlock()
+		return nil, errMoved // the reader of the new one may be there already
 	}
 	old := r.reader
-	r.ref, r.reader = ref, b.Ahead.Open(b.source(), ref, ref.Size)
+	r.ref, r.reader = ref, x.b.Ahead.Open(x.b.source(), ref, ref.Size)
 	reader := r.reader
 	r.mu.Unlock()
 	if old != nil {
 		_ = old.Close() // never fails
 	}
-	return reader
+	return reader, nil
+}
+
+// present returns what is the base of x now.
+func (x *file) present() remote.Ref {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.ref()
 }
 
 // close ends the reading ahead.
@@ -104,13 +129,21 @@ func (b *branch) source() prefetch.Source {
 
 // small tells whether a file of that size comes with one request, and stays.
 func (b *branch) small(size int64) bool {
-	return b.Blocks != nil && size >= 0 && size <= b.Blocks.BlockSize()
+	return b.Blocks != nil && size >= 0 && size <= b.Blocks.BlockSize() && b.Blocks.Admits()
 }
 
 // forgetBlocks drops what is cached of a file that has left its name: the next one under
-// that name may have the same version, where versions are made of size and time.
+// that name may have the same version, where versions are made of size and time. Of a
+// directory it drops all files that are known to be below it.
 func (b *branch) forgetBlocks(rel string, t remote.Type) {
-	if b.Blocks != nil && t == remote.File {
+	if b.Blocks == nil {
+		return
+	}
+	if t == remote.File {
 		b.Blocks.Invalidate(rel)
+		return
+	}
+	for _, name := range b.meta.filesBelow(rel) {
+		b.Blocks.Invalidate(name)
 	}
 }

@@ -26,6 +26,7 @@ type File struct {
 type DirAhead struct {
 	small  int64 // the largest file that is fetched whole
 	most   int   // files ahead
+	worth  int   // files that are fetched, all in all
 	orders [2]dirOrder
 	// issued has the files that were returned by Open, and whether they were opened.
 	issued map[string]bool
@@ -37,7 +38,8 @@ type dirOrder struct {
 	at    map[string]int
 	high  int // the farthest open; -1 before the first
 	front int // files before it were considered
-	run   int // opens in a row that followed the order
+	run   int // opens in a row that followed the order, and what Expect has lent
+	own   int // opens in a row that followed the order
 	batch int // files to be ahead
 }
 
@@ -45,10 +47,16 @@ type dirOrder struct {
 // its listing. Files up to small bytes are fetched, at most most at a time.
 func NewDirAhead(listing []File, small int64, most int) *DirAhead {
 	byName := slices.SortedFunc(slices.Values(listing), func(a, b File) int { return cmp.Compare(a.Name, b.Name) })
-	return &DirAhead{
+	d := &DirAhead{
 		small: small, most: max(most, 1), issued: map[string]bool{},
 		orders: [2]dirOrder{newDirOrder(listing), newDirOrder(byName)},
 	}
+	for _, f := range listing {
+		if d.fetches(f) {
+			d.worth++
+		}
+	}
+	return d
 }
 
 func newDirOrder(files []File) dirOrder {
@@ -108,6 +116,12 @@ func (d *DirAhead) Begin(batch int) []File {
 	return found
 }
 
+// Proven tells whether the opens of this directory alone follow an order: as many as it
+// takes, or all that its small files allow.
+func (d *DirAhead) Proven() bool {
+	return max(d.orders[0].own, d.orders[1].own) >= min(dirProof, max(d.worth, 1))
+}
+
 // Batch returns how many files are to be ahead.
 func (d *DirAhead) Batch() int { return max(d.orders[0].batch, d.orders[1].batch) }
 
@@ -125,10 +139,11 @@ func (o *dirOrder) follow(name string) bool {
 	}
 	switch step := i - o.high; {
 	case o.high >= 0 && step > dirSkip, o.high >= 0 && step < -dirSkip:
-		o.run, o.batch = 1, dirBatch
+		o.run, o.own, o.batch = 1, 1, dirBatch
 		o.high, o.front = i, i+1
 	case step > 0:
 		o.run++
+		o.own++
 		o.high, o.front = i, max(o.front, i+1)
 	}
 	return o.run >= dirProof
@@ -153,6 +168,9 @@ func (d *DirAhead) adapt(o *dirOrder, stalled bool) {
 	}
 }
 
+// fetches tells whether a file is one to be fetched whole.
+func (d *DirAhead) fetches(f File) bool { return f.Size > 0 && f.Size <= d.small }
+
 // next returns the small files that are not farther ahead than the batch.
 func (d *DirAhead) next(o *dirOrder) []File {
 	ahead, bytes := 0, int64(0)
@@ -165,7 +183,7 @@ func (d *DirAhead) next(o *dirOrder) []File {
 	var found []File
 	for ; o.front < len(o.files) && ahead < min(o.batch, d.most) && bytes < dirBytes; o.front++ {
 		f := o.files[o.front]
-		if _, ok := d.issued[f.Name]; ok || f.Size > d.small || f.Size <= 0 {
+		if _, ok := d.issued[f.Name]; ok || !d.fetches(f) {
 			continue
 		}
 		d.issued[f.Name] = false

@@ -123,13 +123,12 @@ func (r *Reader) View(ctx context.Context, off, n int64) (data []byte, release f
 // those up to the end of the file. Else ok is false and nothing has happened: ReadAt is
 // the better way.
 func (r *Reader) Lend(ctx context.Context, off, n int64) (data []byte, release func(), ok bool) {
-	r.mu.Lock()
 	end := off + n
+	r.mu.Lock()
 	if r.size >= 0 {
 		end = min(end, r.size)
 	}
-	ok = false
-	if off >= 0 && off < end {
+	if off >= 0 && off < end && !r.closed {
 		pc, until := r.pieces.at(off, end)
 		ok = pc != nil && !pc.here && until == end
 	}
@@ -137,12 +136,20 @@ func (r *Reader) Lend(ctx context.Context, off, n int64) (data []byte, release f
 	if !ok {
 		return nil, nil, false
 	}
-	data, release, err := r.View(ctx, off, n)
+	h, err := r.hold(off, n)
+	if err != nil || len(h.parts) == 0 {
+		return nil, nil, false // ReadAt says why
+	}
+	first := h.parts[0]
+	r.drop(h.parts[1:])
+	if first.piece != nil && first.n == end-off {
+		data, err = r.await(ctx, first)
+	}
 	if err != nil || int64(len(data)) < end-off {
-		release() // ReadAt gives the error, or the rest
+		r.drop([]part{first})
 		return nil, nil, false
 	}
-	return data, release, true
+	return data, sync.OnceFunc(func() { r.drop([]part{first}) }), true
 }
 
 // gone returns the error that says so when the version is gone, or nil.
@@ -350,7 +357,7 @@ func (r *Reader) drop(parts []part) {
 // unref gives back one reference and frees a piece that nobody needs.
 func (r *Reader) unref(pc *piece) {
 	pc.refs--
-	if pc.refs > 0 || pc.listed && r.window.near(pc.off, pc.n) {
+	if pc.refs > 0 || !r.closed && pc.listed && r.window.near(pc.off, pc.n) {
 		return
 	}
 	r.free(pc)

@@ -334,3 +334,21 @@ func TestOptions(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestLentAfterClose: what was lent is given back after the reader was closed.
+func TestLentAfterClose(t *testing.T) {
+	p := newPrefetcher(t, 8<<20, Options{}) // looks at its end that nothing is missing
+	f := &simFile{size: 64 << 20}
+	for range 20 {
+		r := p.Open(f, remote.Ref{Path: "/f", Version: "1"}, f.size)
+		data, release, err := r.View(t.Context(), 0, 128<<10)
+		if err != nil || len(data) == 0 {
+			t.Fatal(len(data), err)
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+		check(t, data, 0)
+		release()
+	}
+}
