@@ -52,7 +52,8 @@ type Options struct {
 	// MaxConns bounds the connections, 4 by default. Each is a process and a database
 	// connection at the server.
 	MaxConns int
-	// IdleTimeout is how long a connection is kept without use, 1 min by default.
+	// IdleTimeout is how long a connection is kept without use, 1 min by default; the
+	// last one is kept ten times as long.
 	IdleTimeout time.Duration
 	// ConnectTimeout bounds the making of a connection, login included; 15 s by default.
 	ConnectTimeout time.Duration

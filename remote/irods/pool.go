@@ -330,19 +330,27 @@ func (p *pool) sweep() {
 	}
 }
 
+// lastLife is how many times as long as others the last connection is kept: far away, to
+// make one takes longer than a program should wait for its first byte.
+const lastLife = 10
+
 // old removes the free connections that have been unused for too long.
 func (p *pool) old() (old []*session) {
-	limit := time.Now().Add(-p.idle)
+	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.free = slices.DeleteFunc(p.free, func(s *session) bool {
-		if s.used.After(limit) {
+		life := p.idle
+		if p.open == 1 {
+			life *= lastLife
+		}
+		if now.Sub(s.used) < life {
 			return false
 		}
+		p.open--
 		old = append(old, s)
 		return true
 	})
-	p.open -= len(old)
 	return old
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -208,6 +209,24 @@ func TestIdleConnectionsEnd(t *testing.T) {
 	b := dial(t, opts)
 	eventually(t, "no connection", func() bool { return z.Agents() == 0 && b.pool.count() == 0 })
 	stat(t, b, "/")
+}
+
+// TestLastConnectionStays keeps the connection used last for longer than the others.
+func TestLastConnectionStays(t *testing.T) {
+	p := newPool(nil, 4, time.Hour)
+	defer p.close()
+	ago := func(d time.Duration) *session { return &session{used: time.Now().Add(-d)} }
+	p.mu.Lock()
+	p.free, p.open = []*session{ago(3 * time.Hour), ago(2 * time.Hour), ago(90 * time.Minute)}, 3
+	last := p.free[2]
+	p.mu.Unlock()
+	if old := p.old(); len(old) != 2 || slices.Contains(old, last) || p.count() != 1 {
+		t.Errorf("%d of 3 connections are given back, and %d counted", len(old), p.count())
+	}
+	last.used = time.Now().Add(-lastLife * time.Hour)
+	if old := p.old(); len(old) != 1 || p.count() != 0 {
+		t.Errorf("%d connections are given back in the end, and %d counted", len(old), p.count())
+	}
 }
 
 // TestCancelledWaiter gives up waiting: its connection goes to the next one.
