@@ -57,7 +57,8 @@ type Options struct {
 	Access remote.Access
 	// RefuseXattr, if set, tells which extended attributes are Invalid.
 	RefuseXattr func(name string, value []byte) bool
-	// Journal is the number of changes that Changed can look back on, 0 for 65,536.
+	// Journal is the number of changes that Changed can look back on at least, 0 for
+	// 65,536.
 	Journal int
 	// Clock tells the time, time.Now if nil.
 	Clock func() time.Time

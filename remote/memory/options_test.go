@@ -3,6 +3,7 @@ package memory_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -199,5 +200,23 @@ func TestAttrOptions(t *testing.T) {
 	const sum = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881" // of "x"
 	if e.Checksum != (remote.Checksum{Algorithm: "sha256", Hex: sum}) {
 		t.Errorf("checksum is %+v", e.Checksum)
+	}
+}
+
+// TestJournal makes more changes than are remembered; a new directory counts twice.
+func TestJournal(t *testing.T) {
+	b := memory.New(memory.Options{Journal: 4})
+	first, err := b.Changed(t.Context(), "/", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 20 {
+		if _, err := b.Mkdir(t.Context(), fmt.Sprint("/", i)); err != nil {
+			t.Fatal(err)
+		}
+		c, err := b.Changed(t.Context(), "/", first.Mark)
+		if err != nil || i < 2 && (c.All || len(c.Dirs) == 0) || i > 12 && !c.All {
+			t.Errorf("after %d changes: %+v, %v", i+1, c, err)
+		}
 	}
 }

@@ -16,13 +16,14 @@ type journal struct {
 	owner string   // of the marks
 	first uint64   // number of the oldest change in paths
 	paths []string // as they were when the change was made
-	most  int
+	most  int      // at least so many are kept, and less than twice as many
 }
 
 // add takes note of a change in dir.
 func (j *journal) add(dir string) {
 	j.paths = append(j.paths, dir)
-	if over := len(j.paths) - j.most; over > 0 {
+	if len(j.paths) >= 2*j.most { // not one by one: that would move all of them each time
+		over := len(j.paths) - j.most
 		j.first += uint64(over)
 		j.paths = slices.Delete(j.paths, 0, over)
 	}
