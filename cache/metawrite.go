@@ -387,8 +387,11 @@ func (l *metaLog) age(r record) time.Time {
 		return time.Time{}
 	}
 	at := time.Unix(0, r.at)
-	if l.boot != 0 && r.boot == l.boot {
-		return at.Add(time.Duration(bootedAt() - r.booted))
+	if set := time.Duration(bootedAt() - r.booted); l.boot != 0 && r.boot == l.boot && set.Abs() > clockNoise {
+		return at.Add(set)
 	}
 	return at
 }
+
+// clockNoise is more than the two clocks of bootedAt are read apart on a loaded machine.
+const clockNoise = time.Second
