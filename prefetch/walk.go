@@ -5,7 +5,7 @@ import "slices"
 // Bounds of Walk's judgement.
 const (
 	walkProof = 3       // listings of directories just seen that prove a walk
-	walkBatch = 2       // listings ahead at first
+	walkBatch = 8       // listings ahead at first: from 2, a tree of 100 directories takes two round trips more
 	walkKnown = 1 << 14 // directories that are remembered
 )
 
