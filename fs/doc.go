@@ -32,6 +32,21 @@
 // none, and is put there first when one is set. They are about what has a name:
 // those of a file that has lost it are out of reach.
 //
+// # Listings
+//
+// A complete listing answers for all names in its directory, absent ones included, as
+// long as Branch.DirTTL and AttrTTL allow, in memory and, with Branch.Tree, over
+// remounts. Then it is proven, where that is possible: by the version that its
+// directory shows in the listing above, if versions change with all that is below
+// (remote.Caps.PropagatesVersion), or by what the server tells of changes
+// (remote.Tracker). One question proves a whole tree so; what has changed is listed
+// again on the way to what is asked for. Elsewhere each directory is listed again. What
+// a new listing shows to be other is told to the kernel. When a tree is walked, the next
+// directories are listed ahead (Branch.Listings).
+//
+// What was changed here is forgotten on the disk before and after the change, and what
+// an unclean end leaves has no age: it is proven or not used.
+//
 // # Locks, in the order in which they are taken
 //
 //  1. path locks (locker): one per path for what changes its name or its content on

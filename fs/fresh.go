@@ -120,7 +120,7 @@ func (m *metaCache) setListing(dir string, entries []remote.Entry, o origin) []c
 	if p == proofTracker && !m.isTrackedLocked(o) && l.self != "" {
 		l.self = "" // changes were told just now
 		m.b.Tree.Forget(dir)
-	} else {
+	} else if m.holds() > 0 || m.b.DirStale > 0 { // or else it would never be looked at
 		m.b.Tree.Save(kept)
 	}
 	for i := range entries {

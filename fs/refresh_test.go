@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/meshmount/meshmount/cache"
 	"github.com/meshmount/meshmount/remote"
+	"github.com/meshmount/meshmount/remote/memory"
 	"github.com/meshmount/meshmount/remote/remotetest"
 )
 
@@ -316,9 +318,69 @@ func TestWalkSurvivesFaults(t *testing.T) {
 	c.wantFind("in the end")
 }
 
+// TestTrackerThatFails wants it to be asked no more than once in a while, and all else to
+// work as without one.
+func TestTrackerThatFails(t *testing.T) {
+	c := newCounted(t, "tracker")
+	c.plant(30, 3)
+	c.on(func(ctx context.Context, call *remote.Call, next remote.Next) error {
+		if call.Op == remote.OpChanged {
+			return call.Fail(remote.Unsupported, nil)
+		}
+		return next(ctx)
+	})
+	for n := range 3 {
+		c.elsewhere(fmt.Sprint("/p1/d1/new", n), "new")
+		c.pass(2 * time.Minute)
+		c.during(func() { c.wantFind("without marks") })
+		if c.calls[remote.OpChanged] > 1 {
+			t.Errorf("%d calls in one walk", c.calls[remote.OpChanged])
+		}
+	}
+	c.on(nil)
+	c.pass(2 * time.Minute)
+	c.wantFind("with marks") // the first one only takes one
+	c.pass(2 * time.Minute)
+	c.wantFind("listed under the mark")
+	c.pass(2 * time.Minute)
+	c.most(3, "proven", func() { c.wantFind("proven") })
+}
+
+// TestMemoryOfListings lists far more than is kept in memory.
+func TestMemoryOfListings(t *testing.T) {
+	b := Branch{Backend: memory.New(memory.Options{}), AttrTTL: time.Hour, DirTTL: time.Hour}
+	const bound = 4 << 20
+	m := newMetaCache(b, time.Now, nil, bound)
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for i := range 400 {
+		dir := fmt.Sprintf("/some/project/data/run%05d", i)
+		o := m.asking(dir)
+		entries := make([]remote.Entry, 100)
+		for j := range entries {
+			entries[j] = remote.Entry{Path: fmt.Sprintf("%s/file%05d", dir, j), Type: remote.File, Size: 1 << 20, MTime: time.Now(),
+				Version: fmt.Sprintf("%032x", i*1000+j), ID: fmt.Sprintf("%020d", i*1000+j),
+				Checksum: remote.Checksum{Algorithm: "sha1", Hex: fmt.Sprintf("%040x", i)}}
+			m.seen(entries[j], o)
+		}
+		m.setListing(dir, entries, o)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	grown := int64(after.HeapAlloc) - int64(before.HeapAlloc)
+	kept := 0
+	m.eachListing(func(_ map[string]*listing, _ string, l *listing) { kept += len(l.names) })
+	t.Logf("%d of 40,000 names in %d KiB", kept, grown>>10)
+	if grown > bound*3/2 || kept < bound/2000 {
+		t.Errorf("%d names are kept in %d bytes, meant are %d", kept, grown, bound)
+	}
+	runtime.KeepAlive(m)
+}
+
 // TestLargeDirectoryIsNotKept wants neither memory nor disk to be filled by one.
 func TestLargeDirectoryIsNotKept(t *testing.T) {
-	c := newCounted(t, "version")
+	c := newCounted(t, "ttl")
 	c.mkdir("/big")
 	for i := range maxKeepDir + 10 {
 		_, err := c.a.Mkdir(t.Context(), fmt.Sprint("/big/", i))

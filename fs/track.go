@@ -20,6 +20,7 @@ type tracked struct {
 	begun  uint64        // counts calls
 	done   uint64        // the call that gave mark, 0 if it is from before this mount
 	at     time.Time     // when that had begun, zero if there was none in this mount
+	tried  time.Time     // when the last call was begun
 	under  chan struct{} // closed when the call under way is over; nil if there is none
 }
 
@@ -50,9 +51,11 @@ func (m *metaCache) loadMark() {
 func (m *metaCache) track(ctx context.Context) bool {
 	for range 2 {
 		m.mu.Lock()
-		if m.toldLocked() {
+		t := &m.tracked
+		failed := t.under == nil && !t.tried.IsZero() && m.now().Sub(t.tried) < m.holds()
+		if told := m.toldLocked(); told || failed { // a server that cannot tell is not asked all the time
 			m.mu.Unlock()
-			return true
+			return told
 		}
 		under := m.startTracking(ctx)
 		m.mu.Unlock()
@@ -99,6 +102,7 @@ func (m *metaCache) startTracking(ctx context.Context) (under chan struct{}) {
 		m.unprove()
 	}
 	n, mark, at := t.begun, t.mark, m.now()
+	t.tried = at
 	m.detach(ctx, func(ctx context.Context) {
 		c, err := m.tracker.Changed(ctx, "/", mark)
 		m.mu.Lock()
