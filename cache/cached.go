@@ -149,8 +149,8 @@ func (c *Cached) Rename(ctx context.Context, from, to string, opts remote.Rename
 func (c *Cached) Close() error {
 	c.mu.Lock()
 	c.closed = true
-	c.mu.Unlock()
 	c.end(&remote.Error{Op: "read", Kind: remote.BadHandle})
+	c.mu.Unlock()
 	err := c.inner.Close()
 	c.fetches.Wait()
 	return err
@@ -226,6 +226,9 @@ func (c *Cached) ReadAt(ctx context.Context, ref remote.Ref, p []byte, off int64
 		}
 	}
 	if errors.Is(err, errMismatch) {
+		if c.store.admits() {
+			c.store.Drop(c.policy.Branch, ref.Path) // or it would be in the way for ever
+		}
 		return c.inner.ReadAt(ctx, ref, all, off)
 	}
 	if err == nil && (ends || n < len(p)) {

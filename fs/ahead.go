@@ -36,10 +36,12 @@ type dirAheads struct {
 
 // dirAhead is one directory.
 type dirAhead struct {
-	*prefetch.DirAhead
-	files  int
-	proven bool // its own opens have earned credit
-	begun  bool // on trust
+	list   []prefetch.File
+	most   int
+	block  int64
+	watch  *prefetch.DirAhead // made when it is needed: most directories are only listed
+	proven bool               // its own opens have earned credit
+	begun  bool               // on trust
 }
 
 // newDirAheads returns nil if nothing is to be fetched ahead.
@@ -49,7 +51,7 @@ func newDirAheads(b *branch, now func() time.Time, run detacher) *dirAheads {
 	}
 	d := &dirAheads{b: b, now: now, run: run, slots: make(chan struct{}, b.SmallAhead),
 		dirs: newGenerations[string, *dirAhead](maxAheadFiles)}
-	d.dirs.cost = func(a *dirAhead) int { return a.files + 1 }
+	d.dirs.cost = func(a *dirAhead) int { return len(a.list) + 1 }
 	return d
 }
 
@@ -62,9 +64,13 @@ func (d *dirAheads) listed(ctx context.Context, dir string, entries []remote.Ent
 	}
 	a := d.watch(entries)
 	d.mu.Lock()
+	if old, ok := d.dirs.get(dir); ok && slices.Equal(old.list, a.list) {
+		d.mu.Unlock()
+		return // what was seen of it holds on
+	}
 	var files []prefetch.File
 	if d.trusted(a) {
-		files = a.Begin(d.batch)
+		files = a.at().Begin(d.batch)
 	}
 	d.dirs.put(dir, a)
 	d.mu.Unlock()
@@ -80,7 +86,15 @@ func (d *dirAheads) watch(entries []remote.Entry) *dirAhead {
 			files = append(files, prefetch.File{Name: strings.Clone(name), Size: e.Size})
 		}
 	}
-	return &dirAhead{DirAhead: prefetch.NewDirAhead(files, d.b.Blocks.BlockSize(), d.b.SmallAhead), files: len(files)}
+	return &dirAhead{list: files, most: d.b.SmallAhead, block: d.b.Blocks.BlockSize()}
+}
+
+// at returns the watch.
+func (a *dirAhead) at() *prefetch.DirAhead {
+	if a.watch == nil {
+		a.watch = prefetch.NewDirAhead(a.list, a.block, a.most)
+	}
+	return a.watch
 }
 
 // opened takes note that a file is opened for reading and fetches what probably comes
@@ -135,12 +149,12 @@ func (d *dirAheads) next(dir, name string, stalled bool) []prefetch.File {
 		a = d.watch(slices.Clip(entries))
 		d.dirs.put(dir, a)
 	}
-	if !a.Active() && d.trusted(a) {
-		a.Expect(d.batch)
+	if !a.at().Active() && d.trusted(a) {
+		a.at().Expect(d.batch)
 	}
-	files := a.Open(name, stalled)
-	if a.Proven() {
-		d.proven, d.batch = d.now(), a.Batch()
+	files := a.at().Open(name, stalled)
+	if a.at().Proven() {
+		d.proven, d.batch = d.now(), a.at().Batch()
 		if !a.proven {
 			a.proven, d.credit = true, min(d.credit+aheadCredit, maxCredit)
 		}

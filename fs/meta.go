@@ -300,6 +300,9 @@ func (m *metaCache) storeLocked(rel string, k known) {
 	switch {
 	case !ok || rel == "/":
 		m.single.put(rel, k)
+	case !k.absent && len(l.names) >= maxKeepDir: // it has grown here
+		m.dirs.remove(dir)
+		m.single.put(rel, k)
 	case !k.absent:
 		l.names[name] = k
 		m.single.remove(rel)

@@ -38,6 +38,8 @@ type Budget struct {
 	kept     int64      // bytes in free
 	most     int64      // the highest out so far
 	refused  int64
+	active   int64     // readers at work when they were counted
+	counted  time.Time // when that was
 	free     [classes][][]byte
 	accounts map[*account]struct{}
 }
@@ -102,12 +104,22 @@ func (a *account) share() int64 {
 	return a.b.shareLocked(a, time.Now())
 }
 
+// countTime is how long a count of the readers at work is used, over which it may be off
+// by those that came or went.
+const countTime = 20 * time.Millisecond
+
 func (b *Budget) shareLocked(asker *account, now time.Time) int64 {
-	active := int64(1)
-	for a := range b.accounts {
-		if a != asker && !a.idle(now) {
-			active++
+	if now.Sub(b.counted) > countTime || len(b.accounts) <= 8 {
+		b.active, b.counted = 0, now
+		for a := range b.accounts {
+			if !a.idle(now) {
+				b.active++
+			}
 		}
+	}
+	active := max(b.active, 1)
+	if asker.idle(now) {
+		active++ // it was not counted
 	}
 	return (b.limit - b.reserve) / active
 }

@@ -120,9 +120,10 @@ func (p *Prefetcher) Open(src Source, ref remote.Ref, size int64) *Reader {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &Reader{
 		p: p, src: src, ref: ref, ctx: ctx, cancel: cancel, size: size,
-		window: newWindow(size, p.start(size), p.opts.MaxWindow),
+		window: newWindow(size, p.opts.StartWindow, p.opts.MaxWindow),
 		climb:  newClimber(p.opts.Streams),
 	}
+	r.window.known = p.known(size)
 	if n := p.streams.Load(); n > 0 {
 		r.climb.n = int(n)
 	}
@@ -153,15 +154,15 @@ func (p *Prefetcher) learn(window int64, streams int) {
 	}
 }
 
-// start returns how many bytes to be ahead at first in a file of that size: more than
-// StartWindow once the path has shown that it takes more to fill it, so that the next
+// known returns the window with which a reader in a file of that size goes on once the
+// first one was too small: what the path has shown to take to fill it, so that the next
 // files need not find that out again, a round trip for each step.
-func (p *Prefetcher) start(size int64) int64 {
+func (p *Prefetcher) known(size int64) int64 {
 	known := min(p.learned.Load()/4, p.opts.MaxWindow/4)
 	if size >= 0 {
 		known = min(known, size/4)
 	}
-	return max(known, p.opts.StartWindow)
+	return known
 }
 
 // Close closes all readers and waits for their goroutines. Readers that are opened

@@ -265,7 +265,7 @@ func TestLearned(t *testing.T) {
 			_ = small.Close()
 		}
 		t.Log(took)
-		if took[1] > took[0]*9/10 || took[2] > took[0]*9/10 {
+		if took[1]+took[2] > took[0]*19/10 {
 			t.Errorf("the files took %v", took)
 		}
 	})

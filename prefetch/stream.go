@@ -57,7 +57,7 @@ func (s *stream) take(w *window, off, length int64, stalled bool) {
 		return
 	}
 	s.mark = planned
-	s.window = min(2*s.window, max(w.max, s.window))
+	s.window = min(max(2*s.window, w.known), max(w.max, s.window))
 	w.peak = max(w.peak, s.window)
 }
 

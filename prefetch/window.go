@@ -55,6 +55,7 @@ type window struct {
 	size       int64 // of the file; -1 if unknown
 	start, max int64 // bounds of the bytes ahead; max is for all streams together
 	tick       int   // counts reads
+	known      int64 // window that other files have needed, 0 if none
 	peak       int64 // largest window that a wait has called for
 	misses     int   // latest reads in a row that continued nothing
 	streams    []stream
