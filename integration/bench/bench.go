@@ -23,6 +23,7 @@ type bench struct {
 	rows    []*rowData
 	missing map[string]string // clients that cannot be had, and why
 	begun   time.Time
+	load    string // when it began
 }
 
 // rowData collects a row's samples.
@@ -38,7 +39,7 @@ const limitName = "limit"
 // is printed, too, but not written to files.
 func run(ctx context.Context, conf config) (err error) {
 	groups := wanted(conf)
-	b := &bench{conf: conf, root: os.Geteuid() == 0, missing: map[string]string{}, begun: time.Now()}
+	b := &bench{conf: conf, root: os.Geteuid() == 0, missing: map[string]string{}, begun: time.Now(), load: loadAverage()}
 	if !b.root {
 		b.warn("not root: without davfs2, and without the rows that need an empty page cache")
 	}

@@ -35,6 +35,7 @@ func (c *cell) text(u unit) string {
 // summary is all that a run tells.
 type summary struct {
 	Machine string            `json:"machine"`
+	Load    string            `json:"load"` // runnable tasks of others when it began
 	Date    string            `json:"date"`
 	Took    float64           `json:"seconds"`
 	Quick   bool              `json:"quick,omitempty"`
@@ -44,7 +45,7 @@ type summary struct {
 
 // report prints the tables and, if the run was completed, writes the files.
 func (b *bench) report(complete bool) error {
-	s := &summary{Machine: machine(), Date: b.begun.UTC().Format("2006-01-02"), Took: time.Since(b.begun).Seconds(), Quick: b.conf.quick,
+	s := &summary{Machine: machine(), Load: b.load, Date: b.begun.UTC().Format("2006-01-02"), Took: time.Since(b.begun).Seconds(), Quick: b.conf.quick,
 		Missing: b.missing, Rows: b.results()}
 	if _, err := io.WriteString(os.Stdout, "\n"+s.plain()); err != nil {
 		return err
@@ -81,10 +82,20 @@ func machine() string {
 	return fmt.Sprintf("%d CPUs%s, %s, %s", runtime.NumCPU(), model, kernel, runtime.Version())
 }
 
+// loadAverage returns how many tasks wanted a CPU in the last minute.
+func loadAverage() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	average, _, _ := strings.Cut(string(text), " ")
+	return average
+}
+
 // head names the path and the machine.
 func (s *summary) head() string {
-	text := fmt.Sprintf("Path: %.0f ms round trip, %.1f Gbit/s shared, %d MiB window per connection. Machine: %s. %s, %.0f s.",
-		pathRTT.Seconds()*1000, pathRate*8/1e9, pathWindow>>20, s.Machine, s.Date, s.Took)
+	text := fmt.Sprintf("Path: %.0f ms round trip, %.1f Gbit/s shared, %d MiB window per connection. Machine: %s, load average %s before. %s, %.0f s.",
+		pathRTT.Seconds()*1000, pathRate*8/1e9, pathWindow>>20, s.Machine, s.Load, s.Date, s.Took)
 	if s.Quick {
 		text += " Quick sizes: the budgets are meant for the full ones."
 	}

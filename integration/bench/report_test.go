@@ -23,7 +23,7 @@ func sample() *summary {
 	for _, r := range rows {
 		r.judge()
 	}
-	return &summary{Machine: "a machine", Date: "2026-01-01", Took: 12, Missing: map[string]string{irodsfs: "not built"}, Rows: rows}
+	return &summary{Machine: "a machine", Load: "0.5", Date: "2026-01-01", Took: 12, Missing: map[string]string{irodsfs: "not built"}, Rows: rows}
 }
 
 func TestJudge(t *testing.T) {
@@ -79,6 +79,7 @@ func TestMarkdown(t *testing.T) {
 		"| cold <read> & `cat` | MB/s | 140 path | 139 | 14.0 (cut) | failed | 9.93 × | 99 % | ≥ 98 % | met |\n",
 		"| listing | s | — | 0.800 | 8.00 | — | 10.0 × | — | ≤ 0.6 s | missed: ≤ 0.600 |\n",
 		"Without irodsfs: not built.",
+		"load average 0.5 before",
 		"\n- failed: davfs2: it | broke (cold <read> & `cat`)\n",
 		"| cold <read> & `cat` | ours | 7.00 | 1.00 | 64 |",
 	} {
