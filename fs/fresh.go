@@ -23,6 +23,10 @@ const (
 	proofTracker       // remote.Tracker
 )
 
+// relistFew is the number of names up to which a directory is listed again for the sake of
+// a single one below it.
+const relistFew = 100
+
 // relistMax is the number of names up to which a directory is listed again for the sake
 // of one below it, or of the second of its names that is asked for; for each time as many
 // names, one more must be asked for: a listing of 1,000 names takes a server about as long
@@ -193,6 +197,10 @@ func (m *metaCache) prove(ctx context.Context, dir string, again bool) bool {
 	if len(chain) == 0 {
 		return false
 	}
+	most := relistFew
+	if again {
+		most = relistMax
+	}
 	e, at, ok := m.top(ctx, p, chain[0])
 	for i, d := range chain {
 		if !ok || e.Type != remote.Dir {
@@ -204,7 +212,7 @@ func (m *metaCache) prove(ctx context.Context, dir string, again bool) bool {
 			switch {
 			case last && !again:
 				return false
-			case !last && size > relistMax:
+			case !last && size > most:
 				e, at, ok = m.shown(ctx, chain[i+1])
 				continue
 			case m.list(ctx, d) != nil:

@@ -318,6 +318,31 @@ func TestWalkSurvivesFaults(t *testing.T) {
 	c.wantFind("in the end")
 }
 
+// TestOneNameBelowLargeDirectories wants no large directory to be listed for the sake of
+// one name far below it, in a tree that changes all the time.
+func TestOneNameBelowLargeDirectories(t *testing.T) {
+	c := newCounted(t, "version")
+	for i := range 2 * relistFew {
+		c.mkdir(fmt.Sprint("/p", i))
+	}
+	c.mkdir("/p7/d")
+	c.elsewhere("/p7/d/f", "x")
+	c.wantFind("cold")
+	for n := range 4 {
+		c.pass(2 * time.Minute)
+		c.elsewhere(fmt.Sprint("/p9/new", n), "new")
+		c.most(2, "elsewhere", func() { c.size("/a/p7/d/f") }) // the root, and /p7, which is as before
+		if c.calls[remote.OpList] > 0 {
+			t.Error("a large directory was listed")
+		}
+	}
+	c.elsewhere("/p7/d/f", "changed")
+	c.pass(2 * time.Minute)
+	if n := c.size("/a/p7/d/f"); n != 7 {
+		t.Errorf("the change is not seen: %d bytes", n)
+	}
+}
+
 // TestTrackerThatFails wants it to be asked no more than once in a while, and all else to
 // work as without one.
 func TestTrackerThatFails(t *testing.T) {
