@@ -20,6 +20,15 @@ const (
 	minBuffer     = 64 << 10 // smaller ones are left to the collector
 )
 
+// bufferSize returns what a buffer of n bytes takes.
+func bufferSize(n int) int {
+	class := bits.Len(uint(max(n, 1) - 1))
+	if n < minBuffer || class >= bufferClasses {
+		return n
+	}
+	return 1 << class
+}
+
 // get returns a buffer of n bytes with any content.
 func (b *buffers) get(n int) []byte {
 	class := bits.Len(uint(max(n, 1) - 1))

@@ -36,6 +36,7 @@ type fetch struct {
 	data   []byte
 	err    error
 	buf    []byte // of data; guarded by Cached.mu once run is over
+	ticket *ticket
 }
 
 var errShortFile = errors.New("the file ends before its size")
@@ -80,6 +81,8 @@ func (f *fetch) end() int64 {
 	return last.at + int64(last.size)
 }
 
+func (f *fetch) size() int { return int(f.end() - f.units[0].at) }
+
 func (f *fetch) continues(p *part, limit int) bool {
 	first := f.units[0]
 	return f.end() == p.at && (first.unit.piece == whole) == (p.unit.piece == whole) &&
@@ -100,6 +103,8 @@ func (c *Cached) begin(ctx context.Context, f *fetch) {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(c.ctx, func() { cancel(context.Cause(c.ctx)) })
 	f.cancel = func() { cancel(context.Canceled) }
+	// Here, so that they enter in the order in which a read looks at them.
+	f.ticket = c.store.gate.enter(int64(bufferSize(f.size())))
 	c.fetches.Go(func() {
 		defer stop()
 		defer cancel(nil)
@@ -121,9 +126,15 @@ func (c *Cached) run(ctx context.Context, f *fetch) {
 		c.mu.Unlock()
 		close(f.stored)
 	}()
-	f.buf = c.store.buffers.get(int(f.end() - f.units[0].at))
+	if err := c.store.gate.wait(ctx, f.ticket); err != nil {
+		f.err = cmp.Or(remote.ContextErr(ctx), err)
+		close(f.done)
+		return
+	}
+	f.buf = c.store.buffers.get(f.size())
 	buf := f.buf
 	n, err := c.inner.ReadAt(ctx, f.ref, buf, f.units[0].at)
+	c.store.gate.fetched()
 	f.data = buf[:n]
 	switch {
 	case err != nil && err != io.EOF:
@@ -142,6 +153,7 @@ func (c *Cached) run(ctx context.Context, f *fetch) {
 func (c *Cached) recycle(f *fetch) {
 	if f.kept && f.waiters == 0 && f.buf != nil {
 		c.store.buffers.put(f.buf)
+		c.store.gate.release(f.ticket.n)
 		f.buf, f.data = nil, nil
 	}
 }

@@ -12,6 +12,8 @@ const (
 	MaxBlockSize     = 8 << 20
 	DefaultBlockSize = 1 << 20
 	MinSize          = 32 << 20
+
+	DefaultFetchMemory = 64 << 20
 )
 
 // Options of a Store.
@@ -26,6 +28,9 @@ type Options struct {
 	// BlockSize in bytes, a power of two from MinBlockSize to MaxBlockSize, 0 for
 	// DefaultBlockSize. A directory with another block size is emptied.
 	BlockSize int
+	// FetchMemory bounds the memory of what is on its way from the servers, in bytes, 0
+	// for DefaultFetchMemory. Fetches beyond it wait for others.
+	FetchMemory int64
 	// Logger gets a line when the store changes its state, nil for none.
 	Logger *slog.Logger
 }
@@ -34,6 +39,9 @@ type Options struct {
 func (o Options) withDefaults() (Options, error) {
 	if o.BlockSize == 0 {
 		o.BlockSize = DefaultBlockSize
+	}
+	if o.FetchMemory <= 0 {
+		o.FetchMemory = DefaultFetchMemory
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -36,6 +36,7 @@ type Store struct {
 	opts    Options
 	log     *slog.Logger
 	buffers buffers
+	gate    gate
 	session uint64 // separates provisional blocks from those of other Opens
 	serial  atomic.Uint64
 	lock    *os.File
@@ -85,7 +86,7 @@ func Open(dir string, opts Options) (*Store, error) {
 	if err := private(dir); err != nil {
 		return nil, err
 	}
-	s := &Store{dir: dir, opts: opts, log: opts.Logger, session: rand.Uint64() | 1}
+	s := &Store{dir: dir, opts: opts, gate: gate{limit: opts.FetchMemory}, log: opts.Logger, session: rand.Uint64() | 1}
 	// Generations grow over all Opens, as long as the clock does not go back; they
 	// are a second guard, the identity in the header is the first.
 	s.serial.Store(uint64(time.Now().UnixNano()))

@@ -24,7 +24,7 @@ func BlocksDir(cacheDir string) string { return filepath.Join(cacheDir, "blocks"
 // is not fatal: the store is nil, or one that serves nothing, and the warning says why.
 // The error, an *exit.Error, is that of a directory that was given and that another
 // process uses.
-func OpenCache(config *settings.Config, cacheDir string, log *slog.Logger) (store *cache.Store, warning, err error) {
+func OpenCache(config *settings.Config, m Memory, cacheDir string, log *slog.Logger) (store *cache.Store, warning, err error) {
 	if config.Cache == settings.CacheOff {
 		return nil, nil, nil
 	}
@@ -34,7 +34,7 @@ func OpenCache(config *settings.Config, cacheDir string, log *slog.Logger) (stor
 		return nil, notCached(dir, err, ""), nil
 	}
 	store, err = cache.Open(dir, cache.Options{
-		Size: size, Reserve: int64(config.CacheReserve), BlockSize: int(config.BlockSize), Logger: log,
+		Size: size, Reserve: int64(config.CacheReserve), BlockSize: int(config.BlockSize), FetchMemory: m.Ahead, Logger: log,
 	})
 	if locked, ok := errors.AsType[*cache.LockedError](err); ok && config.Given("", "cache-dir") {
 		return nil, nil, exit.New(exit.CacheBusy, "wait for it or choose another --cache-dir", "%w", locked)

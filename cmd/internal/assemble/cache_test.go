@@ -23,7 +23,7 @@ var quiet = slog.New(slog.DiscardHandler)
 // open opens the cache below dir and has it closed.
 func open(t *testing.T, dir string, args ...string) (*cache.Store, error, error) {
 	t.Helper()
-	store, warning, err := OpenCache(resolve(t, args...), dir, quiet)
+	store, warning, err := OpenCache(resolve(t, args...), Memory{}, dir, quiet)
 	if store != nil {
 		t.Cleanup(func() {
 			if err := store.Close(); err != nil {
@@ -45,7 +45,7 @@ func TestCacheIsSharedBySuccessiveMounts(t *testing.T) {
 	}
 	ref := remote.Ref{Path: "/f", Version: entry.Version, Size: entry.Size}
 	for mount := range 2 {
-		store, warning, err := OpenCache(config, dir, quiet)
+		store, warning, err := OpenCache(config, Memory{}, dir, quiet)
 		if store == nil || warning != nil || err != nil {
 			t.Fatalf("%v, %v, %v", store, warning, err)
 		}

@@ -59,7 +59,7 @@ func (r *Runner) boundMemory() {
 
 // openCache opens the block cache, if there is to be one and it can be had.
 func (r *Runner) openCache() error {
-	store, warning, err := assemble.OpenCache(&r.Plan.Config, r.Plan.CacheDir, r.Log)
+	store, warning, err := assemble.OpenCache(&r.Plan.Config, r.Plan.Memory, r.Plan.CacheDir, r.Log)
 	if err != nil {
 		return err
 	}
