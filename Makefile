@@ -23,7 +23,7 @@ TEST_TIMEOUT ?= 840s
 TEST_P ?= 2
 
 # For example BENCH_FLAGS='-quick -rows large,small -only ours,rclone'; see the
-# program's -help.
+# program's -help. Without flags the results are written to integration/bench.
 BENCH_FLAGS ?=
 
 .DEFAULT_GOAL := build
@@ -47,7 +47,7 @@ test: deps lint ## lint, then all tests under the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout $(TEST_TIMEOUT) -p $(TEST_P) -parallel 4 ./...
 
 bench: deps-bench bin/meshmount ## measure beside rclone, davfs2 and irodsfs over an emulated WAN (as root; BENCH_FLAGS)
-	$(GO) run ./integration/bench -binary bin/meshmount -out integration/bench $(BENCH_FLAGS)
+	$(GO) run ./integration/bench -binary bin/meshmount $(or $(BENCH_FLAGS),-out integration/bench)
 
 lint: ## gofmt, go vet, staticcheck
 	@bad=$$(gofmt -l .); if [ -n "$$bad" ]; then echo "not formatted by gofmt:"; echo "$$bad"; exit 1; fi
