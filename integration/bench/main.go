@@ -39,8 +39,9 @@ func main() {
 	failOn(err)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	err = run(ctx, conf)
+	interrupted := ctx.Err() != nil
 	stop()
-	if ctx.Err() != nil {
+	if interrupted {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		_ = syscall.Kill(os.Getpid(), syscall.SIGTERM) // whoever waits sees how it ended
 		time.Sleep(time.Second)
