@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -59,7 +60,9 @@ func (r *raw) mount(front fuse.RawFileSystem, mountpoint string, opts *Options) 
 	r.fs.OnInvalidate(r.tell.note)
 	s := &Server{channel: ch, fuse: f}
 	s.over.Go(f.Serve)
-	if err := s.answers(); err != nil {
+	if opts.NoProbe {
+		// whoever wants to know asks from another process
+	} else if err := s.answers(); err != nil {
 		err = errors.Join(err, ch.unmount(true))
 		s.over.Wait()
 		return nil, fmt.Errorf("the mount at %s does not answer: %w", mountpoint, err)
@@ -133,15 +136,33 @@ func noAnswer(err error) error {
 
 // raiseReadAhead asks for more than every mount gets, which root may.
 func raiseReadAhead(point string, kb int, log *slog.Logger) {
-	var st unix.Stat_t
-	err := unix.Stat(point, &st)
+	device, err := deviceAt(point)
 	if err == nil {
-		knob := fmt.Sprintf("/sys/class/bdi/%d:%d/read_ahead_kb", unix.Major(st.Dev), unix.Minor(st.Dev))
-		err = os.WriteFile(knob, []byte(strconv.Itoa(kb)), 0)
+		err = os.WriteFile("/sys/class/bdi/"+device+"/read_ahead_kb", []byte(strconv.Itoa(kb)), 0)
 	}
 	if err != nil {
 		log.Debug("the kernel's read-ahead stays at its default", "wanted_kib", kb, "error", err)
 	}
+}
+
+// deviceAt returns "major:minor" of what is mounted at point, from the kernel's table: the
+// mount itself is not asked.
+func deviceAt(point string) (device string, err error) {
+	table, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return "", err
+	}
+	escaped := strings.NewReplacer(`\`, `\134`, " ", `\040`, "\t", `\011`, "\n", `\012`).Replace(point)
+	for line := range strings.Lines(string(table)) {
+		// ID parent major:minor root point ..., see proc(5); the last one is on top.
+		if words := strings.Fields(line); len(words) > 4 && words[4] == escaped {
+			device = words[2]
+		}
+	}
+	if device == "" {
+		return "", os.ErrNotExist
+	}
+	return device, nil
 }
 
 // Wait returns when the mount is gone and all requests are answered. What was open

@@ -42,6 +42,11 @@ type Options struct {
 	AllowOther bool
 	// ReadOnly makes the kernel refuse every change.
 	ReadOnly bool
+	// NoProbe leaves out the proof that the mount answers. A process that is killed while
+	// it waits for its own answer never ends: the kernel waits for the answer that
+	// nobody can give any more. Without the probe, nothing in this process may open files
+	// of the mount by package os.
+	NoProbe bool
 	// NoPermissionCheck leaves the check of permission bits to the servers. By
 	// default the kernel checks them (the option default_permissions).
 	NoPermissionCheck bool

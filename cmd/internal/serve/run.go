@@ -57,6 +57,9 @@ func (r *Runner) Run() error {
 	if err != nil {
 		return err
 	}
+	if err := state.BeginEnding(holder); err != nil {
+		r.Log.Warn("unmount may not learn how this process ends", "err", err)
+	}
 	before := r.parked()
 	if len(before) > 0 {
 		r.Log.Warn("content of earlier mounts that no server took is still here", "files", len(before), "directory", r.parkDir())
@@ -192,6 +195,7 @@ func (r *Runner) mountOptions() mount.Options {
 		ReadAheadKB: int((config.KernelReadAhead + settings.KiB - 1) / settings.KiB), DirectIO: direct,
 		FSName: sourceName(config), AllowOther: config.AllowOther, ReadOnly: readOnly,
 		DirectMount: facts.Admin, Options: r.Plan.Kernel, Logger: r.Log,
+		NoProbe: true, // who has started this process looks
 	}
 }
 

@@ -91,27 +91,47 @@ func WriteEnding(h Holder, err error) error {
 	if err != nil {
 		e.Message = exit.OneLine(err.Error())
 	}
-	if err := writeJSON(endingFile(h.CacheDir), e); err == nil || !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
-		return err
+	return e.write(h)
+}
+
+// BeginEnding leaves the word that the holder ended without one, which WriteEnding
+// replaces, on a full disk too.
+func BeginEnding(h Holder) error {
+	return Ending{PID: h.PID, Started: h.Started, Code: exit.Failed, Message: wordless(h)}.write(h)
+}
+
+func wordless(h Holder) string { return fmt.Sprintf("process %d ended without a word (killed?)", h.PID) }
+
+func (e Ending) write(h Holder) error {
+	name := endingFile(h.CacheDir)
+	err := writeJSON(name, e)
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return overwriteJSON(name, e)
+	case errors.Is(err, os.ErrNotExist): // somebody has removed the directory
+		if err := os.MkdirAll(h.CacheDir, 0o700); err != nil {
+			return err
+		}
+		return writeJSON(name, e)
 	}
-	return overwriteJSON(endingFile(h.CacheDir), e)
+	return err
 }
 
 // ReadEnding returns how the holder's process ended: nil if well, an *exit.Error with
 // its code if not. If it left no word, that is an error too.
 func ReadEnding(h Holder) error {
 	var e Ending
-	err := readJSON(endingFile(h.CacheDir), &e)
-	if _, gone := os.Stat(h.CacheDir); errors.Is(gone, os.ErrNotExist) {
-		return exit.New(exit.Failed, "", "process %d has ended, but its cache directory %s was removed, and with it the word how", h.PID, h.CacheDir)
-	}
-	if err != nil || e.PID != h.PID || e.Started != h.Started {
-		return exit.New(exit.Failed, "see the log", "process %d ended without a word (killed?)", h.PID)
+	if err := readJSON(endingFile(h.CacheDir), &e); err != nil || e.PID != h.PID || e.Started != h.Started {
+		return exit.New(exit.Failed, "see the log", "%s", wordless(h))
 	}
 	if e.Code == exit.OK {
 		return nil
 	}
-	return exit.New(e.Code, "", "%s", e.Message)
+	remedy := ""
+	if e.Message == wordless(h) {
+		remedy = "see the log"
+	}
+	return exit.New(e.Code, remedy, "%s", e.Message)
 }
 
 // writeJSON replaces a file with a whole new one.
