@@ -6,17 +6,17 @@ import (
 )
 
 // buffers keeps the memory of fetches for the next ones: collecting megabytes of garbage
-// for each would cost more than the bytes themselves. The zero value is ready for use.
+// for each would cost more than the bytes themselves. The zero value keeps nothing.
 // Safe for concurrent use.
 type buffers struct {
 	mu   sync.Mutex
 	free [bufferClasses][][]byte // guarded by mu; by the power of two that is their capacity
 	kept int                     // guarded by mu; bytes in free
+	most int                     // bytes that may be in free
 }
 
 const (
 	bufferClasses = 25       // up to 16 MiB
-	maxKeptBytes  = 16 << 20 // idle
 	minBuffer     = 64 << 10 // smaller ones are left to the collector
 )
 
@@ -53,7 +53,7 @@ func (b *buffers) put(buf []byte) {
 	class := bits.Len(uint(max(cap(buf), 1) - 1))
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if cap(buf) < minBuffer || cap(buf) != 1<<class || b.kept+cap(buf) > maxKeptBytes {
+	if cap(buf) < minBuffer || cap(buf) != 1<<class || b.kept+cap(buf) > b.most {
 		return
 	}
 	b.free[class] = append(b.free[class], buf)

@@ -84,7 +84,7 @@ func Open(dir string, opts Options) (*Store, error) {
 	if err := private(dir); err != nil {
 		return nil, err
 	}
-	s := &Store{dir: dir, opts: opts, gate: gate{limit: opts.FetchMemory}, log: opts.Logger, session: rand.Uint64() | 1}
+	s := &Store{dir: dir, opts: opts, gate: gate{limit: opts.FetchMemory}, buffers: buffers{most: int(opts.FetchMemory / 4)}, log: opts.Logger, session: rand.Uint64() | 1}
 	// Generations grow over all Opens, as long as the clock does not go back; they
 	// are a second guard, the identity in the header is the first.
 	s.serial.Store(uint64(time.Now().UnixNano()))

@@ -26,10 +26,21 @@ type Options struct {
 	// ParkDir receives the content of files that could not be put to the server,
 	// with a JSON description beside each.
 	ParkDir string
+	// MetaMemory bounds the attributes and listings in memory, of all branches together,
+	// in bytes, about; 0 for 64 MiB.
+	MetaMemory int64
 	// Hostname is part of the names of conflict copies.
 	Hostname string
 	Logger   *slog.Logger
 	Now      func() time.Time // nil: time.Now
+}
+
+// metaMemory returns MetaMemory with its default.
+func (o *Options) metaMemory() int {
+	if o.MetaMemory <= 0 {
+		return defaultMetaMemory
+	}
+	return int(o.MetaMemory)
 }
 
 // Validate reports all faults of o.
@@ -144,7 +155,7 @@ func New(opts Options, branches []Branch) (*FS, error) {
 	f.closing, f.stop = context.WithCancel(context.Background())
 	var list []*branch
 	for _, b := range branches {
-		x := &branch{Branch: b, prefix: b.Prefix, caps: b.Backend.Caps, meta: newMetaCache(b, f.now, f.detach, metaMemory/len(branches)),
+		x := &branch{Branch: b, prefix: b.Prefix, caps: b.Backend.Caps, meta: newMetaCache(b, f.now, f.detach, opts.metaMemory()/len(branches)),
 			fetches: map[string]*dirFetch{}}
 		x.ahead = newDirAheads(x, f.now, f.detach)
 		x.walk.init(b)

@@ -13,10 +13,11 @@ import (
 
 // Bounds of the metadata in memory.
 const (
-	metaMemory   = 64 << 20 // bytes in all branches, about
-	maxKeepDir   = 50_000   // a larger directory's listing is not kept
+	maxKeepDir   = 50_000 // a larger directory's listing is not kept
 	changeShards = 1024
 	knownCost    = 320 // bytes of a known without its texts, in a map
+
+	defaultMetaMemory = 64 << 20
 )
 
 // metaCache holds attributes, absences and complete listings of one branch for as

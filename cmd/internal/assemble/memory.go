@@ -22,6 +22,8 @@ type Memory struct {
 	Streams int
 	// Pieces is for pieces of blocks: a sixteenth, shared evenly by the branches.
 	Pieces int64
+	// Meta is for attributes and listings: a quarter.
+	Meta int64
 	// Request bounds one request and one block: an eighth of Ahead.
 	Request settings.Size
 	// SmallFiles bounds how many small files are fetched ahead at a time, each of up to
@@ -53,6 +55,7 @@ func Split(want, limit int64, blockSize settings.Size) Memory {
 	m.Ahead = max((m.Whole-program)/4, leastAhead)
 	m.Streams = int(max(m.Whole/perStream, 1))
 	m.Pieces = m.Whole / 16
+	m.Meta = m.Whole / 4
 	m.Request = powerBelow(settings.Size(m.Ahead / 8))
 	m.SmallFiles = int(max(m.Whole/4/int64(blockSize), 1))
 	return m

@@ -16,12 +16,12 @@ func TestSplit(t *testing.T) {
 		block       settings.Size
 		memory      Memory
 	}{
-		{64 * mib, 0, settings.MiB, Memory{Whole: 64 * mib, GC: 40 * mib, Ahead: 8 * mib, Streams: 4, Pieces: 4 * mib, Request: 1 * mib, SmallFiles: 16}},
-		{256 * mib, 0, settings.MiB, Memory{Whole: 256 * mib, GC: 224 * mib, Ahead: 56 * mib, Streams: 16, Pieces: 16 * mib, Request: 4 * mib, SmallFiles: 64}},
-		{256 * mib, 1 << 40, 8 * settings.MiB, Memory{Whole: 256 * mib, GC: 224 * mib, Ahead: 56 * mib, Streams: 16, Pieces: 16 * mib, Request: 4 * mib, SmallFiles: 8}},
-		{4 << 30, 0, settings.MiB, Memory{Whole: 4 << 30, GC: 3584 * mib, Ahead: 1016 * mib, Streams: 256, Pieces: 256 * mib, Request: 64 * mib, SmallFiles: 1024}},
-		{256 * mib, 128 * mib, settings.MiB, Memory{Whole: 64 * mib, GC: 40 * mib, Limited: true, Ahead: 8 * mib, Streams: 4, Pieces: 4 * mib, Request: 1 * mib, SmallFiles: 16}},
-		{256 * mib, 16 * mib, settings.MiB, Memory{Whole: 32 * mib, GC: 16 * mib, Limited: true, Ahead: 8 * mib, Streams: 2, Pieces: 2 * mib, Request: 1 * mib, SmallFiles: 8}},
+		{64 * mib, 0, settings.MiB, Memory{Whole: 64 * mib, Meta: 16 * mib, GC: 40 * mib, Ahead: 8 * mib, Streams: 4, Pieces: 4 * mib, Request: 1 * mib, SmallFiles: 16}},
+		{256 * mib, 0, settings.MiB, Memory{Whole: 256 * mib, Meta: 64 * mib, GC: 224 * mib, Ahead: 56 * mib, Streams: 16, Pieces: 16 * mib, Request: 4 * mib, SmallFiles: 64}},
+		{256 * mib, 1 << 40, 8 * settings.MiB, Memory{Whole: 256 * mib, Meta: 64 * mib, GC: 224 * mib, Ahead: 56 * mib, Streams: 16, Pieces: 16 * mib, Request: 4 * mib, SmallFiles: 8}},
+		{4 << 30, 0, settings.MiB, Memory{Whole: 4 << 30, Meta: 1 << 30, GC: 3584 * mib, Ahead: 1016 * mib, Streams: 256, Pieces: 256 * mib, Request: 64 * mib, SmallFiles: 1024}},
+		{256 * mib, 128 * mib, settings.MiB, Memory{Whole: 64 * mib, Meta: 16 * mib, GC: 40 * mib, Limited: true, Ahead: 8 * mib, Streams: 4, Pieces: 4 * mib, Request: 1 * mib, SmallFiles: 16}},
+		{256 * mib, 16 * mib, settings.MiB, Memory{Whole: 32 * mib, Meta: 8 * mib, GC: 16 * mib, Limited: true, Ahead: 8 * mib, Streams: 2, Pieces: 2 * mib, Request: 1 * mib, SmallFiles: 8}},
 	} {
 		got := Split(c.want, c.limit, c.block)
 		if got != c.memory {

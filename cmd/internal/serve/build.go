@@ -120,7 +120,7 @@ func (r *Runner) build() (*fs.FS, error) {
 	opts := fs.Options{
 		UID: uint32(config.UID), GID: uint32(config.GID), Umask: uint32(config.Umask),
 		StageDir: filepath.Join(r.Plan.CacheDir, "stage"), ParkDir: r.parkDir(),
-		Hostname: hostName(), Logger: r.Log,
+		Hostname: hostName(), Logger: r.Log, MetaMemory: r.Plan.Memory.Meta,
 	}
 	for _, dir := range []string{opts.StageDir, opts.ParkDir} {
 		if err := state.Private(dir); err != nil {

@@ -100,7 +100,9 @@ func BeginEnding(h Holder) error {
 	return Ending{PID: h.PID, Started: h.Started, Code: exit.Failed, Message: wordless(h)}.write(h)
 }
 
-func wordless(h Holder) string { return fmt.Sprintf("process %d ended without a word (killed?)", h.PID) }
+func wordless(h Holder) string {
+	return fmt.Sprintf("process %d ended without a word (killed?)", h.PID)
+}
 
 func (e Ending) write(h Holder) error {
 	name := endingFile(h.CacheDir)
