@@ -33,7 +33,8 @@ func (s *Store) peek(k Key, off int64, p []byte) (n int, ok bool) {
 }
 
 func (s *Store) get(k Key, off int64, p []byte) (int, bool) {
-	if n, ok := s.getHot(k, off, p); ok {
+	n, drops, ok := s.getHot(k, off, p)
+	if ok {
 		return n, true
 	}
 	i := k.ident(s.session)
@@ -49,14 +50,13 @@ func (s *Store) get(k Key, off int64, p []byte) (int, bool) {
 		return 0, false
 	}
 	h, err := at.head(i, loc)
-	n := 0
 	if err == nil {
 		n, err = at.read(h, p, off)
 	}
 	s.mu.Lock()
 	if err == nil {
 		s.queue.touch(loc.slot, int(min(off, int64(h.length))), n, h.length)
-		s.hot.put(k, loc.slot, h)
+		s.hot.put(k, loc.slot, h, drops)
 	} else if rotten(err) && !errors.Is(err, errOther) {
 		s.vacate(loc.slot)
 	}
@@ -68,13 +68,15 @@ func (s *Store) get(k Key, off int64, p []byte) (int, bool) {
 	return n, err == nil
 }
 
-// getHot is get for a block that was read a moment ago. Any error is left to get.
-func (s *Store) getHot(k Key, off int64, p []byte) (int, bool) {
+// getHot is get for a block that was read a moment ago. Any error is left to get. drops is
+// for hotBlocks.put.
+func (s *Store) getHot(k Key, off int64, p []byte) (n int, drops uint64, ok bool) {
 	s.mu.Lock()
+	drops = s.hot.drops
 	hot, ok := s.hot.get(k)
 	if !ok {
 		s.mu.Unlock()
-		return 0, false
+		return 0, drops, false
 	}
 	s.queue.slots[hot.slot].pins++
 	at := s.slab.at(hot.slot)
@@ -88,7 +90,7 @@ func (s *Store) getHot(k Key, off int64, p []byte) (int, bool) {
 		s.hot.drop(hot.slot)
 	}
 	s.queue.unpin(hot.slot)
-	return n, err == nil
+	return n, drops, err == nil
 }
 
 // want tells the kernel that a block will be read soon, and whether it is here.
@@ -100,6 +102,7 @@ func (s *Store) want(k Key) bool {
 	}
 	s.mu.Lock()
 	_, known := s.hot.get(k)
+	drops := s.hot.drops
 	s.mu.Unlock()
 	if known {
 		return true // it was asked for then
@@ -121,7 +124,7 @@ func (s *Store) want(k Key) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err == nil {
-		s.hot.put(k, loc.slot, h)
+		s.hot.put(k, loc.slot, h, drops)
 	}
 	s.queue.unpin(loc.slot)
 	return err == nil

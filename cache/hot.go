@@ -12,7 +12,8 @@ type hotBlocks struct {
 	bySlot map[int32]Key
 	ring   [maxHot]int32 // slots by age, some of which were dropped since
 	next   int
-	full   bool // the ring
+	full   bool   // the ring
+	drops  uint64 // counts calls of forget
 }
 
 // hotBlock is a slot that holds a block, and its header, which was checked.
@@ -26,8 +27,12 @@ func (s *hotBlocks) get(k Key) (hotBlock, bool) {
 	return found, ok
 }
 
-// put remembers a slot, in the place of the one that came first.
-func (s *hotBlocks) put(k Key, slot int32, h *header) {
+// put remembers a slot, in the place of the one that came first. It was found when drops
+// had the given value: what was dropped since may be that block.
+func (s *hotBlocks) put(k Key, slot int32, h *header, drops uint64) {
+	if drops != s.drops {
+		return
+	}
 	if s.byKey == nil {
 		s.byKey, s.bySlot = map[Key]hotBlock{}, map[int32]Key{}
 	}
@@ -49,5 +54,16 @@ func (s *hotBlocks) drop(slot int32) {
 	if k, ok := s.bySlot[slot]; ok {
 		delete(s.byKey, k)
 		delete(s.bySlot, slot)
+	}
+}
+
+// forget drops what belongs to the branch and, unless that is empty, to the object: also
+// blocks that are there twice, of which the index knows one.
+func (s *hotBlocks) forget(branch, object string) {
+	s.drops++
+	for k, hot := range s.byKey {
+		if k.Branch == branch && (object == "" || k.Object == object) {
+			s.drop(hot.slot)
+		}
 	}
 }

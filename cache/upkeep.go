@@ -66,10 +66,20 @@ func (s *Store) makeRoom() error {
 
 // Drop forgets all blocks of all versions of an object, as far as they are in the
 // index when it is called.
-func (s *Store) Drop(branch, object string) { s.drop(objectPrefix(branch, object)) }
+func (s *Store) Drop(branch, object string) {
+	s.drop(objectPrefix(branch, object))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hot.forget(branch, object)
+}
 
 // DropBranch forgets all blocks of a branch.
-func (s *Store) DropBranch(branch string) { s.drop(branchPrefix(branch)) }
+func (s *Store) DropBranch(branch string) {
+	s.drop(branchPrefix(branch))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hot.forget(branch, "")
+}
 
 // dropAtOnce is how many entries are collected before they are deleted.
 const dropAtOnce = 4096

@@ -132,6 +132,14 @@ func TestReadsAreServedOnce(t *testing.T) {
 		t.Error("every read was copied")
 	}
 	h.Release()
+	// What a program has may still be on its way to the disk.
+	ref := remote.Ref{Path: "/f", Version: h.Attr().Version, Size: int64(len(data))}
+	for range 1000 {
+		if w.blocks.HasLocal(ref, 0, ref.Size) == ref.Size {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
 	before := w.reads()
 	var readers sync.WaitGroup
 	for i := range 8 {
