@@ -303,7 +303,7 @@ func (c *Cached) parts(ref remote.Ref, p []byte, off int64) ([]*part, error) {
 		case ok:
 			part.n = got
 			all = append(all, part)
-		case small && c.touched(part.unit.key):
+		case small && part.size > c.policy.Piece && c.touched(part.unit.key):
 			all = append(all, c.pieces(ref, part)...)
 		default:
 			all = append(all, part)

@@ -33,6 +33,10 @@ const relistFew = 100
 // as a question over a wide area takes.
 const relistMax = 1000
 
+// provenMost is for how long proofs are enough: there are changes that servers tell in no
+// other way than by a listing (permissions, dead properties of others).
+const provenMost = 10 * time.Minute
+
 // proof returns how listings are proven at present; it may become weaker.
 func (m *metaCache) proof() proof {
 	switch {
@@ -111,7 +115,7 @@ const maxChanges = 1000
 // since it was asked for, and returns the names that are gone since the last time.
 func (m *metaCache) setListing(dir string, entries []remote.Entry, o origin) []change {
 	p := m.proof()
-	l := &listing{names: make(map[string]known, len(entries)), at: o.at, self: o.self, begun: o.begun}
+	l := &listing{names: make(map[string]known, len(entries)), at: o.at, since: o.at, self: o.self, begun: o.begun}
 	if p == proofTracker && !m.isTracked(o) {
 		l.self = ""
 	}
@@ -296,7 +300,9 @@ func (m *metaCache) confirm(p proof, dir string, e remote.Entry, at time.Time) (
 	if !ok {
 		return false, 0
 	}
-	l.at = p.proves(l, p.token(e), at, m.tracked.at)
+	if m.now().Sub(l.since) < provenMost {
+		l.at = p.proves(l, p.token(e), at, m.tracked.at)
+	}
 	if right = m.now().Sub(l.at) < m.holds(); right {
 		l.asked, l.asks = "", 0
 	}

@@ -372,6 +372,26 @@ func TestClockGoesBack(t *testing.T) {
 	c.wantFind("an hour before")
 }
 
+// TestProofsEnd: after some time directories are listed again whatever proves them, and
+// are proven anew from then on.
+func TestProofsEnd(t *testing.T) {
+	for _, kind := range []string{"version", "tracker"} {
+		t.Run(kind, func(t *testing.T) {
+			c := newCounted(t, kind)
+			c.plant(20, 3)
+			c.wantFind("cold")
+			c.pass(provenMost - time.Minute)
+			c.most(5, "proven", func() { c.wantFind("proven") })
+			c.pass(2 * time.Minute)
+			if n, what := c.during(func() { c.wantFind("too long ago") }); n < 20 {
+				t.Errorf("%d calls: %s", n, what)
+			}
+			c.pass(2 * time.Minute)
+			c.most(5, "proven again", func() { c.wantFind("proven again") })
+		})
+	}
+}
+
 // TestTwoBranches have the same paths and nothing else in common.
 func TestTwoBranches(t *testing.T) {
 	store, err := cache.Open(filepath.Join(t.TempDir(), "c"), cache.Options{Size: cache.MinSize, BlockSize: cache.MinBlockSize})

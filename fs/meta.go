@@ -58,6 +58,7 @@ type known struct {
 type listing struct {
 	names map[string]known
 	at    time.Time // of the request, or of a later proof that nothing has changed since
+	since time.Time // of the request, or of the loading from the disk
 	// self is what the directory itself showed before the request: as long as it shows
 	// that, the listing is right. Empty if nothing can prove it.
 	self  string
@@ -319,7 +320,7 @@ func (m *metaCache) storeLocked(rel string, k known) {
 func (m *metaCache) setEmpty(rel string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.dirs.put(rel, &listing{names: map[string]known{}, at: m.now()})
+	m.dirs.put(rel, &listing{names: map[string]known{}, at: m.now(), since: m.now()})
 }
 
 // forget drops everything known at rel and, unless it is known to be no directory,

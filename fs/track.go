@@ -193,7 +193,7 @@ func (m *metaCache) bring(dir string) {
 // thaw makes a listing of what was remembered. An age that cannot be, because the clock
 // was set back, counts as none.
 func (m *metaCache) thaw(kept cache.Listing) *listing {
-	l := &listing{names: make(map[string]known, len(kept.Entries)), self: kept.Self}
+	l := &listing{names: make(map[string]known, len(kept.Entries)), since: m.now(), self: kept.Self}
 	if age := m.now().Sub(kept.At); !kept.At.IsZero() && age >= 0 {
 		l.at = m.now().Add(-age) // by the clock that is never set
 	}

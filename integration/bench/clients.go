@@ -49,13 +49,17 @@ func (w *world) setOurs(ctx context.Context, c *client, conf config, zone bool) 
 		url, env = "=irods://"+zoneUser+"@"+w.zone.addr+zoneHome, []string{"MESHMOUNT_PASSWORD=" + zoneSecret}
 	}
 	c.start = func(context.Context) (*child, error) {
-		args := append([]string{"mount", "-f", c.at, "--no-prompt", "--cache-dir", c.cache}, conf.flags...)
+		args := append([]string{"mount", "-f", c.at, "--no-prompt", "--cache-dir", c.cache}, ourFlags...)
+		args = append(args, conf.flags...)
 		cmd := c.command(program, append(args, url)...)
 		cmd.Env = append(cmd.Env, env...)
 		return launch(cmd, c.log)
 	}
 	return nil
 }
+
+// ourFlags believe attributes and listings for as long as those of rclone do.
+var ourFlags = []string{"--attr-ttl=1m", "--dir-ttl=5m"}
 
 // rcloneFlags tune rclone for the work, as well as it can be.
 var rcloneFlags = strings.Fields(`--config /dev/null --vfs-cache-mode full --vfs-read-chunk-streams 8

@@ -16,10 +16,11 @@ import (
 // program does, MESHMOUNT_ variables and proxies, and with a cache directory of its
 // own below dir.
 func Environ(dir string) []string {
-	env := []string{"XDG_CACHE_HOME=" + filepath.Join(dir, "cache")}
+	// Programs that were built with the race detector would sleep for a second at their end.
+	env := []string{"XDG_CACHE_HOME=" + filepath.Join(dir, "cache"), "GORACE=atexit_sleep_ms=0"}
 	for _, kv := range os.Environ() {
 		name, _, _ := strings.Cut(kv, "=")
-		if name == "XDG_CACHE_HOME" || strings.HasPrefix(name, "MESHMOUNT_") || strings.HasSuffix(strings.ToLower(name), "_proxy") {
+		if name == "XDG_CACHE_HOME" || name == "GORACE" || strings.HasPrefix(name, "MESHMOUNT_") || strings.HasSuffix(strings.ToLower(name), "_proxy") {
 			continue
 		}
 		env = append(env, kv)
