@@ -84,7 +84,7 @@ type origin struct {
 	mark  uint64
 	at    time.Time
 	self  string
-	begun uint64 // tracked.begun
+	calls uint64 // tracked.ended
 }
 
 // asking returns the origin of a listing that is asked for now.
@@ -93,7 +93,7 @@ func (m *metaCache) asking(dir string) origin {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.loadMark()
-	o := origin{mark: m.markLocked(dir), at: m.now(), begun: m.tracked.begun}
+	o := origin{mark: m.markLocked(dir), at: m.now(), calls: m.tracked.ended}
 	if k, _, ok := m.lookupLocked(dir); ok && !k.absent {
 		o.self = p.token(k.e)
 	} else if dir == "/" {
@@ -115,7 +115,7 @@ const maxChanges = 1000
 // since it was asked for, and returns the names that are gone since the last time.
 func (m *metaCache) setListing(dir string, entries []remote.Entry, o origin) []change {
 	p := m.proof()
-	l := &listing{names: make(map[string]known, len(entries)), at: o.at, since: o.at, self: o.self, begun: o.begun}
+	l := &listing{names: make(map[string]known, len(entries)), at: o.at, since: o.at, self: o.self, calls: o.calls}
 	if p == proofTracker && !m.isTracked(o) {
 		l.self = ""
 	}

@@ -42,6 +42,7 @@ func (f *FS) fetchDir(ctx context.Context, b *branch, rel string) *dirFetch {
 
 // fetch is fetchDir. One that is ahead has no readers as yet, and nobody to leave it.
 func (f *FS) fetch(ctx context.Context, b *branch, rel string, ahead bool) *dirFetch {
+	b.meta.awaitMark(ctx)
 	o := b.meta.asking(rel)
 	b.fetchMu.Lock()
 	defer b.fetchMu.Unlock()

@@ -62,7 +62,7 @@ type listing struct {
 	// self is what the directory itself showed before the request: as long as it shows
 	// that, the listing is right. Empty if nothing can prove it.
 	self  string
-	begun uint64 // tracked.begun at the request
+	calls uint64 // tracked.ended at the request
 	asked string // the last name that was asked for alone since it became too old
 	asks  int    // how often that was another one
 }

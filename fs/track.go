@@ -12,12 +12,14 @@ import (
 const trackMark = "changed"
 
 // tracked is what the Tracker of a branch has told. A listing is told about by the
-// next call if it was asked for after the call that gave the mark had begun: then
-// whatever changes afterwards is after the mark.
+// next call if it was asked for after the call that gave the mark was over: whatever
+// changes afterwards is after the mark. What changes while the call is under way may be
+// before the mark and after a listing that was asked for meanwhile.
 type tracked struct {
 	mark   string
 	loaded bool          // mark was looked for in the Tree
 	begun  uint64        // counts calls
+	ended  uint64        // the last call that is over
 	done   uint64        // the call that gave mark, 0 if it is from before this mount
 	at     time.Time     // when that had begun, zero if there was none in this mount
 	tried  time.Time     // when the last call was begun
@@ -33,10 +35,7 @@ func (m *metaCache) isTracked(o origin) bool {
 
 func (m *metaCache) isTrackedLocked(o origin) bool {
 	t := &m.tracked
-	if t.mark == "" { // the first call, if it has begun, will give one
-		return t.begun > 0 && o.begun >= t.begun
-	}
-	return o.begun >= t.done
+	return t.mark != "" && o.calls >= t.done
 }
 
 // loadMark looks for the mark of the last mount. Guarded by mu.
@@ -51,9 +50,7 @@ func (m *metaCache) loadMark() {
 func (m *metaCache) track(ctx context.Context) bool {
 	for range 2 {
 		m.mu.Lock()
-		t := &m.tracked
-		failed := t.under == nil && !t.tried.IsZero() && m.now().Sub(t.tried) < m.holds()
-		if told := m.toldLocked(); told || failed { // a server that cannot tell is not asked all the time
+		if told := m.toldLocked(); told || m.failedLocked() {
 			m.mu.Unlock()
 			return told
 		}
@@ -70,9 +67,37 @@ func (m *metaCache) track(ctx context.Context) bool {
 	return m.toldLocked()
 }
 
+// failedLocked tells whether the last call has failed a moment ago: a server that cannot
+// tell is not asked all the time. Guarded by mu.
+func (m *metaCache) failedLocked() bool {
+	t := &m.tracked
+	return t.under == nil && !t.tried.IsZero() && m.now().Sub(t.tried) < m.holds()
+}
+
 // toldLocked tells whether the last answer is fresh. Guarded by mu.
 func (m *metaCache) toldLocked() bool {
 	return !m.tracked.at.IsZero() && m.now().Sub(m.tracked.at) < m.holds()
+}
+
+// awaitMark takes a mark, if there is none yet and there was no attempt for a while: the
+// listings that follow are tracked.
+func (m *metaCache) awaitMark(ctx context.Context) {
+	if m.proof() != proofTracker {
+		return
+	}
+	m.mu.Lock()
+	m.loadMark()
+	t := &m.tracked
+	if t.mark != "" || m.failedLocked() {
+		m.mu.Unlock()
+		return
+	}
+	under := m.startTracking(ctx)
+	m.mu.Unlock()
+	select {
+	case <-ctx.Done():
+	case <-under:
+	}
 }
 
 // firstMark takes a mark in the background, if there is none yet: the listings that
@@ -108,7 +133,7 @@ func (m *metaCache) startTracking(ctx context.Context) (under chan struct{}) {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		defer close(under)
-		t.under = nil
+		t.under, t.ended = nil, n
 		if err == nil {
 			m.told(c, n)
 			t.at, t.done, t.mark = at, n, c.Mark
@@ -123,7 +148,7 @@ func (m *metaCache) startTracking(ctx context.Context) (under chan struct{}) {
 func (m *metaCache) told(c remote.Changes, call uint64) {
 	if c.All {
 		m.eachListing(func(dirs map[string]*listing, dir string, l *listing) {
-			if l.begun < call {
+			if l.calls < call {
 				delete(dirs, dir)
 			}
 		})
@@ -134,7 +159,7 @@ func (m *metaCache) told(c remote.Changes, call uint64) {
 	dirs := map[string]bool{}
 	for _, dir := range c.Dirs {
 		dirs[dir] = true
-		if l, ok := m.dirs.get(dir); ok && l.begun >= call {
+		if l, ok := m.dirs.get(dir); ok && l.calls >= call {
 			continue
 		} else if ok {
 			l.self, l.at = "", time.Time{}
