@@ -24,7 +24,7 @@ func Stack(adapter remote.Backend, b *settings.Branch, log *slog.Logger) remote.
 	if b.IOTimeout > 0 {
 		stack = remote.Watchdog(stack, b.IOTimeout)
 	}
-	stack = remote.Limit(stack, b.MaxConnections)
+	stack = remote.Limit(stack, b.Calls())
 	stack = remote.Observe(stack, log)
 	stack = remote.Breaker(stack, remote.BreakerOptions{
 		Name:         b.URL,

@@ -92,7 +92,7 @@ func FitMemory(config *settings.Config, limit int64) (Memory, error) {
 			b.ReadAhead = ahead
 		}
 		// Some connections stay for what somebody waits for.
-		b.SmallAhead = min(b.SmallAhead, m.SmallFiles, max(b.MaxConnections*7/8, 1))
+		b.SmallAhead = min(b.SmallAhead, m.SmallFiles, max(b.Calls()*7/8, 1))
 		if !config.Given(b.Name, "streams") {
 			b.Streams = min(b.Streams, m.Streams)
 		}

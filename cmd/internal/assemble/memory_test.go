@@ -57,7 +57,7 @@ func TestOptionsFitTheMemory(t *testing.T) {
 	if _, err := FitMemory(c, 0); err != nil {
 		t.Fatal(err)
 	}
-	for i, small := range []int{16, 7} {
+	for i, small := range []int{16, 16} {
 		if b := c.Branches[i]; b.MaxRequest != settings.MiB || b.ReadAhead != 8*settings.MiB || b.SmallAhead != small || b.Streams != 4 {
 			t.Errorf("%+v", b)
 		}

@@ -29,8 +29,8 @@ func readOptions() []*Option {
 		{Name: "memory", Unit: "SIZE", Default: "256MiB", Least: LeastMemory,
 			Help:  "memory of the whole process; about a quarter of it holds what was read ahead. At most half of what the control group allows is used",
 			whole: func(s *Settings) any { return &s.Memory }},
-		{Name: "streams", Unit: "NUMBER", Default: "8", ZoneDefault: "4", Scope: PerBranch, Min: 1,
-			Help:   "requests at a time that read ahead; at most half of max-connections, so that reads that somebody waits for get through",
+		{Name: "streams", Unit: "NUMBER", Default: "16", ZoneDefault: "8", Scope: PerBranch, Min: 1,
+			Help:   "requests at a time that read ahead, as many as it takes to fill the way to the server; at most half of max-connections (on a zone twice as many as that: requests share connections), so that reads that somebody waits for get through",
 			branch: func(b *Branch) any { return &b.Streams }},
 		{Name: "max-request", Unit: "SIZE", Default: Size(prefetch.DefaultMaxRequest).String(), Scope: PerBranch, Least: leastRequest, Most: mostRequest,
 			Help:   "most that one request reads, from 128KiB to 8MiB; larger ones cost less time far away, and more memory",
@@ -38,7 +38,7 @@ func readOptions() []*Option {
 		{Name: "read-ahead", Unit: "SIZE", Default: Size(prefetch.DefaultMaxWindow).String(), Scope: PerBranch, Least: leastRequest, ZeroToo: true,
 			Help:   "most that is read ahead in one open file; it grows to that only while the program has to wait; 0 = nothing is read ahead",
 			branch: func(b *Branch) any { return &b.ReadAhead }},
-		{Name: "small-ahead", Unit: "NUMBER", Default: "64", ZoneDefault: "8", Scope: PerBranch,
+		{Name: "small-ahead", Unit: "NUMBER", Default: "64", ZoneDefault: "16", Scope: PerBranch,
 			Help:   "small files of a directory that are fetched ahead when its files are being opened in order; 0 = none",
 			branch: func(b *Branch) any { return &b.SmallAhead }},
 		{Name: "listings", Unit: "NUMBER", Default: "16", ZoneDefault: "4", Scope: PerBranch, Min: 1,
@@ -95,6 +95,18 @@ func (r *resolver) tune() error {
 	return nil
 }
 
+// callsPerConnection is how many requests to a zone share a connection: one goes out while
+// others wait for their answers.
+const callsPerConnection = 4
+
+// Calls returns how many requests may be on their way to the server at a time.
+func (b *Branch) Calls() int {
+	if b.Kind() == Zone {
+		return callsPerConnection * b.MaxConnections
+	}
+	return b.MaxConnections
+}
+
 func (r *resolver) tuneCache() error {
 	c := &r.config.Settings
 	least := Size(cache.MinSize) + cacheBlocks*c.BlockSize
@@ -106,7 +118,12 @@ func (r *resolver) tuneCache() error {
 }
 
 func (r *resolver) tuneBranch(b *Branch) error {
-	if most := max(b.MaxConnections/2, 1); b.Streams > most {
+	if most := max(b.Calls()/2, 1); b.Streams > most {
+		if r.given(b.Name, "streams") && b.Kind() == Zone {
+			need := (b.Streams + 1) / 2
+			return r.contradiction(b.Name, "streams", "max-connections", "give --max-connections="+strconv.Itoa(need)+" or more, or fewer streams",
+				"%s: %d streams need %d connections, and max-connections is %d", b.Title(), b.Streams, need, b.MaxConnections)
+		}
 		if r.given(b.Name, "streams") {
 			return r.contradiction(b.Name, "streams", "max-connections", "give --max-connections="+strconv.Itoa(2*b.Streams)+" or more, or fewer streams",
 				"%s: %d streams need twice as many connections, and max-connections is %d", b.Title(), b.Streams, b.MaxConnections)

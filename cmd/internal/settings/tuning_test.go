@@ -51,12 +51,12 @@ func TestBoundsOfSizes(t *testing.T) {
 func TestDefaultsGiveWay(t *testing.T) {
 	c := resolve(t, Input{Flags: flags(t, "max-connections=z=2", "max-connections=one=1", "block-size=8MiB"),
 		Branches: []string{"a=davs://h/p", "z=irods://me@h/z/c", "one=davs://h/q", "y=irods://me@h/z/d"}, Dir: "/"})
-	for i, want := range []int{8, 1, 1, 4} {
+	for i, want := range []int{16, 4, 1, 8} {
 		if b := c.Branches[i]; b.Streams != want || b.MaxRequest != 8*MiB {
 			t.Errorf("%s: %d streams, want %d; requests of %s", b.Name, b.Streams, want, b.MaxRequest)
 		}
 	}
-	if got := c.Branches[3].SmallAhead; got != 8 {
+	if got := c.Branches[3].SmallAhead; got != 16 {
 		t.Errorf("a zone has %d small files ahead", got)
 	}
 	if !c.Given("", "block-size") || c.Given("", "cache-size") || !c.Given("z", "max-connections") || c.Given("a", "max-connections") {
