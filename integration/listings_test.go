@@ -257,7 +257,7 @@ func TestFindAgain(t *testing.T) {
 		"nextcloud": {func(t *testing.T) *listed { return listedShare(t, efss.Nextcloud) }, dirs, 40, 3, 0, 0},
 		"opencloud": {func(t *testing.T) *listed { return listedShare(t, efss.OpenCloud) }, 20, 20, 3, 0, 0},
 		// Several calls in one round trip tell what has changed, whatever is in the tree.
-		"zone": {listedZone, 20, 20, 10, 3 * time.Second, 60},
+		"zone": {listedZone, 20, 20, 10, 3 * time.Second, 100},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := c.start(t)

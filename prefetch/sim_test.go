@@ -110,10 +110,15 @@ func (f *simFile) ReadAt(ctx context.Context, _ remote.Ref, p []byte, off int64)
 	return int(n), nil
 }
 
-// stamp writes the sectors' numbers into p, which lies at off.
+// stamp writes the sectors' numbers into p, which lies at off, and of one that is cut by
+// an end of p the part that is in it.
 func stamp(p []byte, off int64) {
-	for i := (sector - off%sector) % sector; i+8 <= int64(len(p)); i += sector {
-		binary.LittleEndian.PutUint64(p[i:], uint64((off+i)/sector))
+	for i := -(off % sector); i < int64(len(p)); i += sector {
+		var number [8]byte
+		binary.LittleEndian.PutUint64(number[:], uint64((off+i)/sector))
+		if i+8 > 0 {
+			copy(p[max(i, 0):], number[max(-i, 0):])
+		}
 	}
 }
 
