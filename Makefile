@@ -18,7 +18,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 
 # Longest time that one package's tests may take.
-TEST_TIMEOUT ?= 840s
+TEST_TIMEOUT ?= 1800s
 # Packages tested at once.
 TEST_P ?= 2
 

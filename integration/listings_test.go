@@ -275,7 +275,7 @@ func TestFindAgain(t *testing.T) {
 				time.Sleep(c.settle)
 				l.expire()
 				// And what was changed in the last round.
-				l.within(c.most+10+c.again, "mounted again", func() {
+				l.within(c.most+20+c.again, "mounted again", func() {
 					if n := len(l.find("/a")); n != want {
 						t.Errorf("%d names, want %d", n, want)
 					}
