@@ -168,6 +168,38 @@ func TestWalk(t *testing.T) {
 	}
 }
 
+// TestWalkSorted walks in another order than that of the listing: all directories are
+// listed ahead, many at once, nevertheless.
+func TestWalkSorted(t *testing.T) {
+	var children []string
+	for i := range 100 {
+		children = append(children, fmt.Sprintf("/d%02d", i*37%100))
+	}
+	w := NewWalk(16)
+	w.Asked("/", true)
+	w.Listed("/", children)
+	slices.Sort(children)
+	arrived, late := map[string]bool{}, 0
+	for _, dir := range children {
+		if !arrived[dir] {
+			late++
+		}
+		w.Asked(dir, !arrived[dir])
+		w.Listed(dir, nil)
+		next := w.Next()
+		if len(next) > 16 {
+			t.Fatalf("%d at once", len(next))
+		}
+		for _, d := range next { // they come while the next one is looked at
+			arrived[d] = true
+			w.Listed(d, nil)
+		}
+	}
+	if late > 15 || w.ahead != 0 || w.flying != 0 {
+		t.Errorf("%d listings were late; left: %d, %d", late, w.ahead, w.flying)
+	}
+}
+
 // TestNoWalk: single listings start nothing, and a walk ends when another place is listed.
 func TestNoWalk(t *testing.T) {
 	w := NewWalk(16)

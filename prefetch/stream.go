@@ -30,13 +30,14 @@ func (s *stream) pattern() pattern {
 // moment ago.
 func (s *stream) takes(off, length int64) bool {
 	end, gap := off+length, max(length, s.last)
-	up := off >= max(s.low, s.high-nearby) && off <= s.high+gap
-	down := end <= min(s.high, s.low+nearby) && end >= s.low-gap
+	near := max(nearby, 4*s.last)
+	up := off >= max(s.low, s.high-near) && off <= s.high+gap
+	down := end <= min(s.high, s.low+near) && end >= s.low-gap
 	switch s.dir {
 	case +1:
 		return up
 	case -1:
-		return down || (off >= s.low && off < s.low+nearby && off < s.high)
+		return down || (off >= s.low && off < s.low+near && off < s.high)
 	}
 	return up || down
 }
@@ -117,11 +118,12 @@ func (s *stream) plan(length int64) span {
 
 // keeps returns the range that is worth keeping.
 func (s *stream) keeps() (from, to int64) {
+	back := max(behind, 2*s.last)
 	switch s.dir {
 	case +1:
-		return s.high - behind, max(s.front, s.high)
+		return s.high - back, max(s.front, s.high)
 	case -1:
-		return min(s.front, s.low), s.low + behind
+		return min(s.front, s.low), s.low + back
 	}
 	return s.low, s.high
 }

@@ -5,9 +5,10 @@ import "slices"
 // Bounds of the window's judgement.
 const (
 	// behind is how far back of a stream's position bytes are kept: two requests of
-	// the kernel, which may come swapped.
+	// the kernel, which may come swapped, or two of the length that it asks for.
 	behind = 256 << 10
-	// nearby is how far back of a stream's position a read still belongs to it.
+	// nearby is how far back of a stream's position a read still belongs to it, or four
+	// times the length of its reads.
 	nearby = 1 << 20
 	// eager is the length from which a first read at offset 0 is taken for the start
 	// of a sequential one. A shorter one may be a look at the file's header.
