@@ -129,7 +129,7 @@ func countRandom(t *testing.T, s *shelf, path string, content []byte) {
 }
 
 // late is what may still come of answers to what was asked before.
-const late = 1 << 10
+const late = 64 << 10
 
 // TestReadCountsZone counts the calls that reading costs on a zone.
 func TestReadCountsZone(t *testing.T) {
