@@ -167,6 +167,15 @@ type Attrs struct {
 type PutOptions struct {
 	Cond  Cond
 	Attrs Attrs
+	// Resume, if not empty, names this content at this path: a later Put with the same
+	// name, after an error or in another process, may go on where the server has parts of
+	// it. It is at most 64 letters, digits and "-", and no other content of this tree has
+	// the same. An adapter that cannot resume ignores it.
+	Resume string
+	// Redo tells that an earlier Put or Patch of ours with the same Cond may have been cut
+	// off: a file that it has left torn may be replaced although it is not of
+	// Cond.Version any more. A whole file of another version is still a Conflict.
+	Redo bool
 }
 
 // RemoveOptions qualify Remove.

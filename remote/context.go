@@ -19,3 +19,14 @@ func ContextErr(ctx context.Context) error {
 	}
 	return err
 }
+
+type onceKey struct{}
+
+// WithoutRetry returns a context in which Retry makes one attempt only: for callers that
+// repeat calls by a plan of their own.
+func WithoutRetry(ctx context.Context) context.Context {
+	return context.WithValue(ctx, onceKey{}, true)
+}
+
+// withoutRetry tells whether ctx is from WithoutRetry.
+func withoutRetry(ctx context.Context) bool { return ctx.Value(onceKey{}) != nil }

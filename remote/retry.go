@@ -71,6 +71,9 @@ func (r *retrier) Close() error {
 }
 
 func (r *retrier) around(ctx context.Context, c *Call, next Next) error {
+	if withoutRetry(ctx) {
+		return next(ctx)
+	}
 	if c.Op == OpStream {
 		return next(ctx)
 	}
