@@ -177,8 +177,8 @@ func plantObject(t *testing.T, b *irods.Backend, path string, content []byte) {
 	}
 }
 
-// put overwrites a file of a share by a request, as another client does. A zero time
-// leaves the choice to the server.
+// put overwrites a file of a share by a request, as another client does, as soon as
+// nobody reads it. A zero time leaves the choice to the server.
 func (s *shelf) put(t *testing.T, name string, content []byte, mtime time.Time) {
 	t.Helper()
 	if s.zone != nil {
@@ -195,13 +195,7 @@ func (s *shelf) put(t *testing.T, name string, content []byte, mtime time.Time) 
 	if !mtime.IsZero() {
 		r.Header.Set("X-OC-Mtime", fmt.Sprint(mtime.Unix()))
 	}
-	answer, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, _ = io.Copy(io.Discard, answer.Body)
-	_ = answer.Body.Close()
-	if answer.StatusCode/100 != 2 {
+	if answer := harness.Send(t, r); answer.StatusCode/100 != 2 {
 		t.Fatalf("PUT %s: %s", name, answer.Status)
 	}
 }
