@@ -1,0 +1,120 @@
+package writeback
+
+import (
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// space bounds the bytes in staging files. A nil space has no bound. Its methods are
+// safe for concurrent use.
+type space struct {
+	dir      string
+	limit    int64         // 0: no bound
+	reserve  int64         // bytes of the file system that are left free
+	patience time.Duration // how long a writer waits while nothing moves
+
+	mu     sync.Mutex
+	used   int64         // guarded by mu
+	free   int64         // guarded by mu; of the file system, less what was taken since looked
+	looked time.Time     // guarded by mu
+	moved  chan struct{} // guarded by mu; closed when bytes were given back or sent
+}
+
+func newSpace(dir string, limit, reserve int64, patience time.Duration) *space {
+	return &space{dir: dir, limit: limit, reserve: reserve, patience: patience, moved: make(chan struct{})}
+}
+
+// lookEvery is how long the free space of the file system is believed.
+const lookEvery = 500 * time.Millisecond
+
+// take asks for room for n bytes. While there is none it waits, as long as uploads go
+// on; then it is ENOSPC.
+func (s *space) take(n int64) error {
+	if s == nil || n <= 0 {
+		return nil
+	}
+	for {
+		s.mu.Lock()
+		if s.fits(n) {
+			s.used += n
+			s.free -= n
+			s.mu.Unlock()
+			return nil
+		}
+		moved := s.moved
+		s.mu.Unlock()
+		select {
+		case <-moved:
+		case <-time.After(s.patience):
+			return unix.ENOSPC
+		}
+	}
+}
+
+// fits tells whether n more bytes have room. Guarded by mu.
+func (s *space) fits(n int64) bool {
+	if s.limit > 0 && s.used+n > s.limit {
+		return false
+	}
+	if s.reserve <= 0 {
+		return true
+	}
+	if now := time.Now(); s.free-n < s.reserve || now.Sub(s.looked) > lookEvery {
+		var st unix.Statfs_t
+		if unix.Statfs(s.dir, &st) != nil {
+			return true // the write itself will tell
+		}
+		s.free, s.looked = int64(min(st.Bavail, 1<<62/uint64(st.Bsize)))*st.Bsize, now
+	}
+	return s.free-n >= s.reserve
+}
+
+// force counts n bytes that are there whether they fit or not.
+func (s *space) force(n int64) {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.used += n
+	s.free -= n
+}
+
+// give gives n bytes back.
+func (s *space) give(n int64) {
+	if s == nil || n == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.used -= n
+	if n > 0 {
+		s.free += n
+		s.wake()
+	}
+}
+
+// wake lets those who wait look again. Guarded by mu.
+func (s *space) wake() {
+	close(s.moved)
+	s.moved = make(chan struct{})
+}
+
+// tick tells that uploads go on.
+func (s *space) tick() {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.wake()
+}
+
+// staged returns the bytes in staging files and their bound.
+func (s *space) staged() (used, limit int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.used, s.limit
+}

@@ -1,0 +1,425 @@
+package writeback
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/meshmount/meshmount/remote"
+)
+
+// Stages is a directory of staging files. Its methods are safe for concurrent use.
+type Stages struct {
+	dir   string
+	space *space // nil: no bound
+}
+
+const (
+	stagePrefix = "stage-"
+	tempPrefix  = "temp-"
+)
+
+// OpenStages returns the staging files of a directory, which must exist and be private,
+// for use without a journal: what a dead process has left there is removed.
+func OpenStages(dir string) (*Stages, error) {
+	s := &Stages{dir: dir}
+	return s, s.sweep(func(string) bool { return false })
+}
+
+// sweep removes all files for which keep is false.
+func (s *Stages) sweep(keep func(name string) bool) error {
+	list, err := os.ReadDir(s.dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		name := e.Name()
+		staged, _ := filepath.Match(stagePrefix+"*", name)
+		temp, _ := filepath.Match(tempPrefix+"*", name)
+		if temp || staged && !keep(name) {
+			if err := os.Remove(filepath.Join(s.dir, name)); err != nil {
+				return fmt.Errorf("old staging file: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// Temp makes a file without a name, for what nobody has to find again.
+func (s *Stages) Temp() (*os.File, error) {
+	f, err := os.CreateTemp(s.dir, tempPrefix+"*")
+	if err != nil {
+		return nil, err
+	}
+	return f, os.Remove(f.Name())
+}
+
+// New makes a staging file of that size over base, the version below it: its zero value
+// is a file of which nothing counts. Bytes of base that were not written come from below,
+// which may be nil if there are none. The caller has one reference.
+func (s *Stages) New(below remote.Backend, size int64, base remote.Entry) (*Stage, error) {
+	f, err := os.CreateTemp(s.dir, stagePrefix+"*")
+	if err != nil {
+		return nil, err
+	}
+	st := &Stage{home: s, name: filepath.Base(f.Name()), file: f, below: below, refs: 1}
+	st.base = remote.Ref{Path: base.Path, Version: base.Version, Size: base.Size}
+	if base.Type == remote.File {
+		st.limit = min(base.Size, size)
+	}
+	if err := st.Truncate(size); err != nil {
+		st.Release()
+		return nil, err
+	}
+	return st, nil
+}
+
+// adopt makes the Stage of a staging file that is there already, with one reference.
+func (s *Stages) adopt(below remote.Backend, name string, size, limit int64, have []Extent, base remote.Ref) *Stage {
+	st := &Stage{home: s, name: name, below: below, refs: 1, size: size, limit: limit, base: base, have: extents{have}}
+	s.space.force(st.have.bytes())
+	return st
+}
+
+// Stage is the content of one file on this node: sparse over a version on the server. It
+// has no path: it stays what it is when its file is renamed or removed. Its methods are
+// safe for concurrent use; errors of the disk are those of package os.
+type Stage struct {
+	home *Stages
+	name string
+
+	mu    sync.RWMutex // exclusive for changes of the bytes, shared for reads of them
+	file  *os.File     // guarded by mu; nil while it is closed
+	have  extents      // guarded by mu; bytes that are here; the others up to limit come from base
+	limit int64        // guarded by mu; bytes of base that still count
+	size  int64        // guarded by mu
+	base  remote.Ref   // guarded by mu
+	below remote.Backend
+	pins  []*pin // guarded by mu
+	grow  *growth
+	front int64 // guarded by mu; [0, front) was written in order and not changed since
+
+	refMu sync.Mutex
+	refs  int  // guarded by refMu
+	kept  bool // guarded by refMu; the file stays when the last reference goes
+}
+
+// Name returns the name of the file, with its directory.
+func (st *Stage) Name() string { return filepath.Join(st.home.dir, st.name) }
+
+// Size returns the size in bytes.
+func (st *Stage) Size() int64 {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	return st.size
+}
+
+// open returns the file. Guarded by mu, exclusive.
+func (st *Stage) open() (*os.File, error) {
+	if st.file == nil {
+		f, err := os.OpenFile(st.Name(), os.O_RDWR, 0)
+		if err != nil {
+			return nil, err
+		}
+		st.file = f
+	}
+	return st.file, nil
+}
+
+// opened returns the file for reading, with mu held shared.
+func (st *Stage) opened() (*os.File, error) {
+	for {
+		st.mu.RLock()
+		if st.file != nil {
+			return st.file, nil
+		}
+		st.mu.RUnlock()
+		st.mu.Lock()
+		_, err := st.open()
+		st.mu.Unlock()
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// WriteAt writes p; the file grows if needed. If there is no room for staged bytes it
+// waits for uploads to make some; NoSpace if they do not. After an error, the first n
+// bytes of p may be written.
+func (st *Stage) WriteAt(p []byte, off int64) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	end := off + int64(len(p))
+	want := st.missingHere(off, end)
+	if err := st.home.space.take(want); err != nil {
+		return 0, err
+	}
+	st.lockFor(off)
+	defer st.mu.Unlock()
+	f, err := st.open()
+	if err != nil {
+		st.home.space.give(want)
+		return 0, err
+	}
+	n, err := f.WriteAt(p, off)
+	st.home.space.give(want - st.have.add(off, off+int64(n)))
+	if n > 0 {
+		st.size = max(st.size, off+int64(n))
+		st.wrote(off, off+int64(n))
+	}
+	return n, err
+}
+
+// missingHere returns how many bytes of the range are not in the file yet.
+func (st *Stage) missingHere(off, end int64) (n int64) {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	for _, m := range st.have.missing(off, end) {
+		n += m.End - m.Off
+	}
+	return n
+}
+
+// wrote moves the front. Guarded by mu.
+func (st *Stage) wrote(off, end int64) {
+	switch {
+	case off < st.front:
+		st.front = off // what was there has changed
+		st.spoil()
+	case off == st.front:
+		st.front = end
+		st.advance()
+	}
+}
+
+// Truncate sets the size.
+func (st *Stage) Truncate(size int64) error {
+	st.lockFor(size)
+	defer st.mu.Unlock()
+	f, err := st.open()
+	if err != nil {
+		return err
+	}
+	if err := f.Truncate(size); err != nil {
+		return err
+	}
+	st.limit, st.size = min(st.limit, size), size
+	st.home.space.give(st.have.cut(size))
+	if size < st.front {
+		st.front = size
+		st.spoil()
+	}
+	return nil
+}
+
+// Missing returns the parts of [off, end) that have to come from the base version.
+func (st *Stage) Missing(off, end int64) []Extent {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	return st.have.missing(off, min(end, st.limit))
+}
+
+// Fill puts bytes of the base version where nothing was written meanwhile. The content
+// stays the same by that.
+func (st *Stage) Fill(p []byte, off int64) error {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	f, err := st.open()
+	if err != nil {
+		return err
+	}
+	for _, m := range st.have.missing(off, min(off+int64(len(p)), st.limit)) {
+		if _, err := f.WriteAt(p[m.Off-off:m.End-off], m.Off); err != nil {
+			return err
+		}
+		st.home.space.force(st.have.add(m.Off, m.End))
+	}
+	return nil
+}
+
+// ReadStaged reads bytes that are in the file, or returns the first that are missing
+// there. Fewer bytes than asked come only at the end.
+func (st *Stage) ReadStaged(p []byte, off int64) (n int, missing *Extent, err error) {
+	f, err := st.opened()
+	if err != nil {
+		return 0, nil, err
+	}
+	defer st.mu.RUnlock()
+	if off >= st.size {
+		return 0, nil, nil
+	}
+	p = p[:min(int64(len(p)), st.size-off)]
+	if m := st.have.missing(off, min(off+int64(len(p)), st.limit)); len(m) > 0 {
+		return 0, &m[0], nil
+	}
+	n, err = f.ReadAt(p, off)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return n, nil, err
+}
+
+// ReadAt reads the content: what is here from here, the rest of the base version from
+// the server. The error is io.EOF at the end, or the server's.
+func (st *Stage) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	done := 0
+	for done < len(p) {
+		at := off + int64(done)
+		n, m, err := st.readSome(ctx, p[done:], at)
+		done += n
+		if err != nil {
+			return done, err
+		}
+		if n == 0 && m == nil {
+			return done, io.EOF
+		}
+	}
+	return done, nil
+}
+
+// readSome reads the bytes at off up to where their place changes. The extent is that of
+// bytes which came from the server.
+func (st *Stage) readSome(ctx context.Context, p []byte, off int64) (int, *Extent, error) {
+	n, m, err := st.ReadStaged(p, off)
+	if err != nil || m == nil {
+		return n, nil, err
+	}
+	if m.Off > off {
+		n, _, err := st.ReadStaged(p[:m.Off-off], off)
+		return n, m, err
+	}
+	p = p[:min(int64(len(p)), m.End-off)]
+	st.mu.RLock()
+	ref := st.base
+	st.mu.RUnlock()
+	n, err = st.below.ReadAt(ctx, ref, p, off)
+	if n == len(p) {
+		err = nil
+	}
+	if st.rebased(ref) {
+		return 0, m, nil // of a version that is no more: once again
+	}
+	if errors.Is(err, io.EOF) {
+		err = &remote.Error{Op: "read", Path: ref.Path, Kind: remote.Changed, Err: errors.New("the file became shorter on the server")}
+	}
+	if err != nil {
+		return 0, m, err
+	}
+	return n, m, nil
+}
+
+// rebased tells whether ref is not the base any more.
+func (st *Stage) rebased(ref remote.Ref) bool {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	return st.base != ref
+}
+
+// Base returns the version from which missing bytes come.
+func (st *Stage) Base() remote.Ref {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	return st.base
+}
+
+// Rebase tells that the server has this very content as the version ref: bytes that are
+// not here come from that.
+func (st *Stage) Rebase(ref remote.Ref) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.base = ref
+}
+
+// Sync brings what was written to stable storage.
+func (st *Stage) Sync() error {
+	f, err := st.opened()
+	if err != nil {
+		return err
+	}
+	defer st.mu.RUnlock()
+	return f.Sync()
+}
+
+// Source returns the content as something to put. All of its bytes must be here.
+func (st *Stage) Source() remote.Source { return whole{st, st.Size()} }
+
+// whole is the content of a Stage whose writers are kept off by others.
+type whole struct {
+	st   *Stage
+	size int64
+}
+
+func (w whole) Size() int64 { return w.size }
+
+func (w whole) Open() (io.ReadCloser, error) {
+	return io.NopCloser(io.NewSectionReader(staged{w.st}, 0, w.size)), nil
+}
+
+// staged reads the bytes of the file as they are.
+type staged struct{ st *Stage }
+
+func (s staged) ReadAt(p []byte, off int64) (int, error) {
+	f, err := s.st.opened()
+	if err != nil {
+		return 0, err
+	}
+	defer s.st.mu.RUnlock()
+	return f.ReadAt(p, off)
+}
+
+// retain takes one more reference.
+func (st *Stage) retain() *Stage {
+	st.refMu.Lock()
+	defer st.refMu.Unlock()
+	st.refs++
+	return st
+}
+
+// keep tells whether the file shall stay when the last reference goes.
+func (st *Stage) keep(kept bool) {
+	st.refMu.Lock()
+	defer st.refMu.Unlock()
+	st.kept = kept
+}
+
+// Release gives a reference back. With the last one the file is removed, unless the
+// journal has a use for it.
+func (st *Stage) Release() {
+	st.refMu.Lock()
+	st.refs--
+	last, kept := st.refs == 0, st.kept
+	st.refMu.Unlock()
+	if !last {
+		return
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.file != nil {
+		_ = st.file.Close()
+		st.file = nil
+	}
+	st.home.space.give(st.have.bytes())
+	if !kept {
+		_ = os.Remove(st.Name())
+	}
+}
+
+// rest closes the file while nobody but the journal has a reference.
+func (st *Stage) rest() {
+	st.refMu.Lock()
+	defer st.refMu.Unlock()
+	if st.refs > 1 {
+		return
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.file != nil {
+		_ = st.file.Close()
+		st.file = nil
+	}
+}
