@@ -38,14 +38,18 @@ func NewClient(name string) *Client {
 
 // Refresh has the mount forget what it remembers of a path within it, and below that.
 func (c *Client) Refresh(ctx context.Context, path string) error {
-	if !utf8.ValidString(path) {
-		return &remote.Error{Op: "refresh", Path: path, Kind: remote.Invalid, Err: errors.New("the name is not UTF-8")}
-	}
-	body, err := json.Marshal(refreshRequest{Path: path})
-	if err != nil {
+	if err := checkText("refresh", path); err != nil {
 		return err
 	}
-	return c.call(ctx, "refresh", http.MethodPost, pathRefresh, body, new(struct{}))
+	return c.post(ctx, "refresh", pathRefresh, pathRequest{Path: path}, new(struct{}))
+}
+
+// checkText refuses a name that JSON would change.
+func checkText(op, path string) error {
+	if utf8.ValidString(path) {
+		return nil
+	}
+	return &remote.Error{Op: op, Path: path, Kind: remote.Invalid, Err: errors.New("the name is not UTF-8")}
 }
 
 // Stats returns what the mount has done.
@@ -84,30 +88,49 @@ func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 // maxAnswer bounds what is read of an answer, in bytes.
 const maxAnswer = 16 << 20
 
-// call sends a request and reads the answer into result.
-func (c *Client) call(ctx context.Context, op, method, path string, body []byte, result any) error {
-	request, err := http.NewRequestWithContext(ctx, method, "http://meshmount"+path, bytes.NewReader(body))
+// post sends a request with a body and reads the answer into result.
+func (c *Client) post(ctx context.Context, op, path string, request, result any) error {
+	body, err := json.Marshal(request)
 	if err != nil {
 		return err
+	}
+	return c.call(ctx, op, http.MethodPost, path, body, result)
+}
+
+// call sends a request and reads the answer into result.
+func (c *Client) call(ctx context.Context, op, method, path string, body []byte, result any) error {
+	answer, err := c.send(ctx, op, method, path, body)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = answer.Close() }()
+	if err := json.NewDecoder(io.LimitReader(answer, maxAnswer)).Decode(result); err != nil {
+		return c.failed(ctx, op, err)
+	}
+	return nil
+}
+
+// send sends a request and returns the body of the answer, to be closed, or the error
+// that the answer tells.
+func (c *Client) send(ctx context.Context, op, method, path string, body []byte) (io.ReadCloser, error) {
+	request, err := http.NewRequestWithContext(ctx, method, "http://meshmount"+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
 	}
 	request.Header.Set("Content-Type", "application/json")
 	response, err := c.http.Do(request)
 	if err != nil {
-		return c.failed(ctx, op, err)
+		return nil, c.failed(ctx, op, err)
+	}
+	if response.StatusCode == http.StatusOK {
+		return response.Body, nil
 	}
 	defer func() { _ = response.Body.Close() }()
-	decoder := json.NewDecoder(io.LimitReader(response.Body, maxAnswer))
-	if response.StatusCode == http.StatusOK {
-		if err := decoder.Decode(result); err != nil {
-			return c.failed(ctx, op, err)
-		}
-		return nil
-	}
 	var f failure
-	if err := decoder.Decode(&f); err != nil || f.Kind == "" {
-		return c.failed(ctx, op, fmt.Errorf("the answer %s is not understood", response.Status))
+	if err := json.NewDecoder(io.LimitReader(response.Body, maxAnswer)).Decode(&f); err != nil || f.Kind == "" {
+		return nil, c.failed(ctx, op, fmt.Errorf("the answer %s is not understood", response.Status))
 	}
-	return f.error(op)
+	return nil, f.error(op)
 }
 
 // failed makes the error of a request that got no proper answer.

@@ -1,11 +1,24 @@
 // Package control lets other processes talk to a running mount: HTTP and JSON over a
 // socket of the local machine. It holds the server, which a mount runs, and the client.
 //
-//	POST /v1/refresh  {"path": "/a/b"}   forget what is remembered of a path
-//	GET  /v1/stats                       what the mount has done, and with what
+//	POST /v1/refresh   {"path": "/a/b"}              forget what is remembered of a path
+//	GET  /v1/stats                                   what the mount has done, and with what
+//	GET  /v1/status?items=100                        changes that are not on their servers yet
+//	GET  /v1/items                                   each of them (lines)
+//	GET  /v1/progress                                how many there are, in short
+//	POST /v1/flush     {"path": "/a/b"}              wait until none is left there (lines)
+//	POST /v1/retry     {"id": 7} or {"all": true}    try again what is parked
+//	POST /v1/drop      {"id": 7, "lose": true}       give up a change for good
+//	POST /v1/export    {"dir": "/tmp/x", "ids": [7]} copy parked content (lines)
+//	POST /v1/pause, /v1/resume                       hold uploads, go on with them
 //
 // An error is a status and {"kind": "...", "path": "...", "message": "..."}; the client makes a
 // *remote.Error of it. A path is one within the mount, beginning with a slash.
+//
+// Answers marked "lines" may be long or take long: they are sent piece by piece, a JSON
+// object on each line, the last of which has "end": true and the error, if there is one. An
+// answer without that line was cut off. A status names no more items than it is asked for,
+// and no more than MaxItems; all other answers have a bound of their own.
 //
 // # Who may
 //
@@ -31,6 +44,7 @@ type Target interface {
 	Refresh(ctx context.Context, path string) error
 	// Stats tells what the mount has done so far.
 	Stats(ctx context.Context) (Stats, error)
+	Changes
 }
 
 // Stats is what a mount has done since it began.
@@ -119,12 +133,21 @@ type Op struct {
 
 // Paths of the interface.
 const (
-	pathRefresh = "/v1/refresh"
-	pathStats   = "/v1/stats"
+	pathRefresh  = "/v1/refresh"
+	pathStats    = "/v1/stats"
+	pathStatus   = "/v1/status"
+	pathItems    = "/v1/items"
+	pathProgress = "/v1/progress"
+	pathFlush    = "/v1/flush"
+	pathRetry    = "/v1/retry"
+	pathDrop     = "/v1/drop"
+	pathExport   = "/v1/export"
+	pathPause    = "/v1/pause"
+	pathResume   = "/v1/resume"
 )
 
-// refreshRequest is the body of a request to refresh.
-type refreshRequest struct {
+// pathRequest is the body of a request to refresh or to flush.
+type pathRequest struct {
 	Path string `json:"path"`
 }
 

@@ -52,6 +52,7 @@ func beServer(name string) error {
 
 // target notes what it is asked for.
 type target struct {
+	*changes
 	mu    sync.Mutex
 	paths []string
 	err   error

@@ -53,6 +53,7 @@ func Listen(name string, t Target, log *slog.Logger) (*Server, error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+pathRefresh, s.refresh)
 	mux.HandleFunc("GET "+pathStats, s.stats)
+	s.handleChanges(mux)
 	s.http = &http.Server{
 		Handler: s.guard(mux), ReadTimeout: readTime, MaxHeaderBytes: maxBody,
 		BaseContext: func(net.Listener) context.Context { return ctx },
@@ -155,19 +156,36 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	})
 }
 
-func (s *Server) refresh(w http.ResponseWriter, r *http.Request) {
-	var request refreshRequest
+// read takes a request's body into request, or answers what is wrong with it.
+func (s *Server) read(w http.ResponseWriter, r *http.Request, op string, request any) bool {
 	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
 	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&request); err != nil {
-		s.fail(w, &remote.Error{Op: "refresh", Kind: remote.Invalid, Err: err})
-		return
+	if err := decoder.Decode(request); err != nil {
+		s.fail(w, &remote.Error{Op: op, Kind: remote.Invalid, Err: err})
+		return false
 	}
-	if err := remote.CheckPath("refresh", request.Path); err != nil {
+	return true
+}
+
+// readPath takes the path out of a request's body, or answers what is wrong with it.
+func (s *Server) readPath(w http.ResponseWriter, r *http.Request, op string) (string, bool) {
+	var request pathRequest
+	if !s.read(w, r, op, &request) {
+		return "", false
+	}
+	if err := remote.CheckPath(op, request.Path); err != nil {
 		s.fail(w, err)
+		return "", false
+	}
+	return request.Path, true
+}
+
+func (s *Server) refresh(w http.ResponseWriter, r *http.Request) {
+	path, ok := s.readPath(w, r, "refresh")
+	if !ok {
 		return
 	}
-	if err := s.target.Refresh(r.Context(), request.Path); err != nil {
+	if err := s.target.Refresh(r.Context(), path); err != nil {
 		s.fail(w, err)
 		return
 	}
@@ -196,15 +214,19 @@ func (s *Server) fail(w http.ResponseWriter, err error) {
 	if !ok {
 		status = http.StatusInternalServerError
 	}
-	message := err.Error()
-	body := failure{Kind: kind.String(), Message: message}
+	s.answer(w, status, failureOf(err))
+}
+
+// failureOf tells an error to a client.
+func failureOf(err error) failure {
+	body := failure{Kind: remote.KindOf(err).String(), Message: err.Error()}
 	if e, ok := errors.AsType[*remote.Error](err); ok {
 		body.Path, body.Message = e.Path, ""
 		if e.Err != nil {
 			body.Message = e.Err.Error()
 		}
 	}
-	s.answer(w, status, body)
+	return body
 }
 
 func (s *Server) answer(w http.ResponseWriter, status int, body any) {

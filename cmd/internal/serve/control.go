@@ -19,6 +19,8 @@ import (
 
 // target is the mount, for its control socket.
 type target struct {
+	control.Changes
+
 	runner  *Runner
 	started time.Time
 
@@ -30,7 +32,7 @@ var _ control.Target = (*target)(nil)
 
 // listen makes the control socket. A mount can do without.
 func (r *Runner) listen(holder state.Holder) {
-	r.target = &target{runner: r, started: time.Now(), core: r.parts.core}
+	r.target = &target{Changes: noChanges{}, runner: r, started: time.Now(), core: r.parts.core}
 	server, err := control.Listen(holder.Control, r.target, r.Log)
 	if err != nil {
 		r.Log.Warn("no control socket: refresh and stats will not work", "err", err)
