@@ -50,6 +50,7 @@ var layers = map[string][]string{
 	"integration/httpd":     {"..."},
 	"integration/zone":      {"..."},
 	"integration/harness":   {"..."},
+	"integration/posix":     {"..."},
 	"integration/bench":     {"..."},
 	"integration/bench/wan": {"..."},
 }
@@ -140,7 +141,7 @@ func checkImport(t *testing.T, from, imp string, allowed []string, test bool) {
 	switch {
 	case lib == "":
 		t.Errorf("%s imports %s, a library without an owner", from, imp)
-	case test && (from == "integration" || slices.Contains(testsOnly, lib)):
+	case test && (under(from, "integration/...") || slices.Contains(testsOnly, lib)):
 	case !slices.ContainsFunc(who, func(pattern string) bool { return under(from, pattern) }):
 		t.Errorf("%s (test: %v) imports %s, which belongs to %v", from, test, imp, who)
 	}

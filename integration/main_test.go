@@ -7,3 +7,6 @@ import (
 )
 
 func TestMain(m *testing.M) { harness.Main(m) }
+
+// wantErrno fails the test if err, of the call named what, is not the given errno.
+var wantErrno = harness.WantErrno

@@ -1,4 +1,4 @@
-package integration_test
+package posix_test
 
 import (
 	"context"

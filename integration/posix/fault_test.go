@@ -1,4 +1,4 @@
-package integration_test
+package posix_test
 
 import (
 	"errors"
@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/meshmount/meshmount/integration/harness"
 	"github.com/meshmount/meshmount/remote"
 	"github.com/meshmount/meshmount/remote/memory"
 	"github.com/meshmount/meshmount/remote/remotetest"
@@ -79,7 +80,7 @@ func TestErrnoOfServerErrors(t *testing.T) {
 				{Ops: []remote.Op{call.op}, Fault: remotetest.FaultError, Kind: kind}}})
 			err := call.do()
 			back.SetPlan(remotetest.Plan{})
-			wantErrno(t, fmt.Sprintf("%s, server says %q", call.op, kind), err, want)
+			harness.WantErrno(t, fmt.Sprintf("%s, server says %q", call.op, kind), err, want)
 		}
 	}
 }
@@ -107,12 +108,12 @@ func TestErrnoSpecial(t *testing.T) {
 	}
 	fail(remote.OpRead, remote.NotExist)
 	_, err = f.ReadAt(make([]byte, 4096), 0)
-	wantErrno(t, "read of a file that is gone", err, syscall.ESTALE)
+	harness.WantErrno(t, "read of a file that is gone", err, syscall.ESTALE)
 	fail(remote.OpSymlink, remote.Unsupported)
-	wantErrno(t, "symlink on a server without", unix.Symlink("x", dir+"/l"), syscall.EPERM)
+	harness.WantErrno(t, "symlink on a server without", unix.Symlink("x", dir+"/l"), syscall.EPERM)
 	back.SetPlan(remotetest.Plan{})
-	wantErrno(t, "chown", os.Chown(dir+"/f", os.Getuid()+1, -1), syscall.EPERM)
-	wantErrno(t, "a name of 300 bytes", unix.Mkdir(dir+"/"+strings.Repeat("n", 300), 0o755), syscall.ENAMETOOLONG)
+	harness.WantErrno(t, "chown", os.Chown(dir+"/f", os.Getuid()+1, -1), syscall.EPERM)
+	harness.WantErrno(t, "a name of 300 bytes", unix.Mkdir(dir+"/"+strings.Repeat("n", 300), 0o755), syscall.ENAMETOOLONG)
 }
 
 // The server's error is the result of close and fsync, and only once.
@@ -131,7 +132,7 @@ func TestErrorAtClose(t *testing.T) {
 		}
 		back.SetPlan(remotetest.Plan{Rules: []remotetest.Rule{
 			{Ops: []remote.Op{remote.OpPut}, Fault: remotetest.FaultError, Kind: kind, Count: 1}}})
-		wantErrno(t, "fsync", f.Sync(), want)
+		harness.WantErrno(t, "fsync", f.Sync(), want)
 		if err := f.Sync(); err != nil {
 			t.Errorf("fsync after the server has recovered: %v", err)
 		}
@@ -144,7 +145,7 @@ func TestErrorAtClose(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		wantErrno(t, "first close", unix.Close(dup), want)
+		harness.WantErrno(t, "first close", unix.Close(dup), want)
 		if err := f.Close(); err != nil {
 			t.Errorf("last close after the server has recovered: %v", err)
 		}

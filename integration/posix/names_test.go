@@ -1,4 +1,4 @@
-package integration_test
+package posix_test
 
 import (
 	"bytes"
@@ -17,17 +17,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/meshmount/meshmount/fs"
+	"github.com/meshmount/meshmount/integration/harness"
 	"github.com/meshmount/meshmount/remote"
 	"github.com/meshmount/meshmount/remote/memory"
 )
-
-// wantErrno fails the test if err is not the given errno.
-func wantErrno(t *testing.T, what string, err error, want syscall.Errno) {
-	t.Helper()
-	if !errors.Is(err, want) {
-		t.Errorf("%s: %v, want %v", what, err, want)
-	}
-}
 
 // write makes a file.
 func write(t *testing.T, path, text string) {
@@ -51,7 +44,7 @@ func clip(s string) string { return s[:min(len(s), 100)] }
 func TestHardLink(t *testing.T) {
 	dir := serve(t, memoryBranch(time.Minute)).dir
 	write(t, dir+"/a", "text")
-	wantErrno(t, "link", os.Link(dir+"/a", dir+"/b"), syscall.EPERM)
+	harness.WantErrno(t, "link", os.Link(dir+"/a", dir+"/b"), syscall.EPERM)
 	if _, err := os.Lstat(dir + "/b"); !os.IsNotExist(err) {
 		t.Error(err)
 	}
@@ -61,7 +54,7 @@ func TestTmpfile(t *testing.T) {
 	dir := serve(t, memoryBranch(time.Minute)).dir
 	for range 2 { // the kernel remembers the first answer
 		_, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR, 0o600)
-		wantErrno(t, "O_TMPFILE", err, syscall.EOPNOTSUPP)
+		harness.WantErrno(t, "O_TMPFILE", err, syscall.EOPNOTSUPP)
 	}
 	f, err := os.CreateTemp(dir, "named") // what programs do instead
 	if err != nil {
@@ -74,8 +67,8 @@ func TestTmpfile(t *testing.T) {
 
 func TestSpecialFiles(t *testing.T) {
 	dir := serve(t, memoryBranch(time.Minute)).dir
-	wantErrno(t, "mkfifo", unix.Mkfifo(dir+"/fifo", 0o600), syscall.EPERM)
-	wantErrno(t, "device", unix.Mknod(dir+"/dev", unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))), syscall.EPERM)
+	harness.WantErrno(t, "mkfifo", unix.Mkfifo(dir+"/fifo", 0o600), syscall.EPERM)
+	harness.WantErrno(t, "device", unix.Mknod(dir+"/dev", unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))), syscall.EPERM)
 	if err := unix.Mknod(dir+"/file", unix.S_IFREG|0o600, 0); err != nil {
 		t.Error(err)
 	}
@@ -85,10 +78,10 @@ func TestSpecialFiles(t *testing.T) {
 func TestForeignXattr(t *testing.T) {
 	dir := serve(t, memoryBranch(time.Minute)).dir
 	write(t, dir+"/a", "text")
-	wantErrno(t, "set", unix.Setxattr(dir+"/a", "user.mine", []byte("x"), 0), syscall.EOPNOTSUPP)
-	wantErrno(t, "set ours", unix.Setxattr(dir+"/a", "user.meshmount.state", []byte("x"), 0), syscall.EOPNOTSUPP)
+	harness.WantErrno(t, "set", unix.Setxattr(dir+"/a", "user.mine", []byte("x"), 0), syscall.EOPNOTSUPP)
+	harness.WantErrno(t, "set ours", unix.Setxattr(dir+"/a", "user.meshmount.state", []byte("x"), 0), syscall.EOPNOTSUPP)
 	_, err := unix.Getxattr(dir+"/a", "user.mine", make([]byte, 10))
-	wantErrno(t, "get", err, syscall.ENODATA)
+	harness.WantErrno(t, "get", err, syscall.ENODATA)
 	buf := make([]byte, 1000)
 	n, err := unix.Getxattr(dir+"/a", "user.meshmount.state", buf)
 	if err != nil || string(buf[:n]) != "clean" {
@@ -305,7 +298,7 @@ func TestRemovedWorkingDirectory(t *testing.T) {
 		t.Errorf("stat of the removed directory: %v", err)
 	}
 	_, err = unix.Openat(int(d.Fd()), "f", unix.O_CREAT|unix.O_WRONLY, 0o600)
-	wantErrno(t, "create in a removed directory", err, syscall.ENOENT)
+	harness.WantErrno(t, "create in a removed directory", err, syscall.ENOENT)
 }
 
 func TestBranches(t *testing.T) {
@@ -316,12 +309,12 @@ func TestBranches(t *testing.T) {
 		fs.Branch{Prefix: "/shut", Backend: memory.New(memory.Options{}), ReadOnly: true}).dir
 	a, b := filepath.Join(dir, "site/one/f"), filepath.Join(dir, "site/two/f")
 	write(t, a, "text")
-	wantErrno(t, "rename across branches", os.Rename(a, b), syscall.EXDEV)
-	wantErrno(t, "link across branches", os.Link(a, b), syscall.EPERM)
-	wantErrno(t, "create above the branches", os.Mkdir(dir+"/site/three", 0o755), syscall.EROFS)
-	wantErrno(t, "create at the root", os.Mkdir(dir+"/three", 0o755), syscall.EROFS)
-	wantErrno(t, "create in a read-only branch", os.Mkdir(dir+"/shut/d", 0o755), syscall.EROFS)
-	wantErrno(t, "remove a branch", unix.Rmdir(dir+"/site/one"), syscall.EBUSY)
+	harness.WantErrno(t, "rename across branches", os.Rename(a, b), syscall.EXDEV)
+	harness.WantErrno(t, "link across branches", os.Link(a, b), syscall.EPERM)
+	harness.WantErrno(t, "create above the branches", os.Mkdir(dir+"/site/three", 0o755), syscall.EROFS)
+	harness.WantErrno(t, "create at the root", os.Mkdir(dir+"/three", 0o755), syscall.EROFS)
+	harness.WantErrno(t, "create in a read-only branch", os.Mkdir(dir+"/shut/d", 0o755), syscall.EROFS)
+	harness.WantErrno(t, "remove a branch", unix.Rmdir(dir+"/site/one"), syscall.EBUSY)
 	if err := os.Rename(dir+"/site/one", dir+"/site/uno"); err == nil {
 		t.Error("a branch was renamed")
 	}

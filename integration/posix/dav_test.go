@@ -1,4 +1,4 @@
-package integration_test
+package posix_test
 
 import (
 	"context"
@@ -20,11 +20,7 @@ func davBranch(t *testing.T, dialect efss.Dialect, ttl time.Duration) fs.Branch 
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := server.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	closing(t, server.Close)
 	u, err := url.Parse(server.DAVURL("alice"))
 	if err != nil {
 		t.Fatal(err)
@@ -34,10 +30,6 @@ func davBranch(t *testing.T, dialect efss.Dialect, ttl time.Duration) fs.Branch 
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := b.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	closing(t, b.Close)
 	return rootBranch(b, ttl)
 }
