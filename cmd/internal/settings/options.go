@@ -19,7 +19,12 @@ type Settings struct {
 	UID             UserID
 	GID             GroupID
 	Umask           Octal
-	Write           string
+	Write           string // "back", "through"
+	Fsync           string // "local", "remote"
+	StagingSize     Size
+	StagingReserve  Size
+	UploadLimit     Size   // bytes/s, 0 for none
+	DownloadLimit   Size   // bytes/s, 0 for none
 	Cache           string // "on", "off"
 	CacheDir        Path
 	CacheSize       Size
@@ -56,6 +61,9 @@ type Branch struct {
 	ReadAhead      Size
 	SmallAhead     int
 	Listings       int
+	UploadDelay    time.Duration
+	EarlyUpload    Size
+	Uploads        int
 	CAFile         Path
 	AllowPlainHTTP bool
 	Credential     Credential
@@ -168,13 +176,14 @@ const (
 	GroupZones   Group = "iRODS zones"
 	GroupSecrets Group = "Credentials"
 	GroupReads   Group = "Reading ahead"
+	GroupWrites  Group = "Writing"
 	GroupCache   Group = "Cache"
 	GroupLogging Group = "Logging"
 )
 
 // Groups returns the groups in order.
 func Groups() []Group {
-	return []Group{GroupMount, GroupFresh, GroupServers, GroupZones, GroupSecrets, GroupReads, GroupCache, GroupLogging}
+	return []Group{GroupMount, GroupFresh, GroupServers, GroupZones, GroupSecrets, GroupReads, GroupWrites, GroupCache, GroupLogging}
 }
 
 // Option is one line of the table of options.

@@ -11,6 +11,7 @@ func Options() []*Option {
 		inGroup(GroupZones, zoneOptions()),
 		inGroup(GroupSecrets, credentialOptions()),
 		inGroup(GroupReads, readOptions()),
+		inGroup(GroupWrites, writeOptions()),
 		inGroup(GroupCache, cacheOptions()),
 		inGroup(GroupLogging, loggingOptions()))
 }
@@ -33,9 +34,6 @@ func mountOptions() []*Option {
 		{Name: "read-only", Default: "false", Scope: PerBranch,
 			Help:   "refuse all changes",
 			branch: func(b *Branch) any { return &b.ReadOnly }},
-		{Name: "write", Unit: "WHEN", Default: "through", Choices: []string{"through"},
-			Help:  "when close and fsync return: through = when the server has the file, with its error",
-			whole: func(s *Settings) any { return &s.Write }},
 		{Name: "allow-other", Default: "false",
 			Help:  "let other users see the mount (needs user_allow_other in /etc/fuse.conf, or root)",
 			whole: func(s *Settings) any { return &s.AllowOther }},

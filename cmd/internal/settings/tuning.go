@@ -70,9 +70,6 @@ func cacheOptions() []*Option {
 		{Name: "block-size", Unit: "SIZE", Default: Size(cache.DefaultBlockSize).String(), Least: Size(cache.MinBlockSize), Most: Size(cache.MaxBlockSize), PowerOfTwo: true,
 			Help:  "unit of the cache, a power of two from 128KiB to 8MiB; another one than before empties it",
 			whole: func(s *Settings) any { return &s.BlockSize }},
-		{Name: "drain-timeout", Unit: "DURATION", Default: "5m",
-			Help:  "how long written data may take to reach the server after the unmount; 0 = for ever",
-			whole: func(s *Settings) any { return &s.DrainTimeout }},
 	}
 }
 
@@ -92,7 +89,7 @@ func (r *resolver) tune() error {
 			return err
 		}
 	}
-	return nil
+	return r.tuneWriting()
 }
 
 // callsPerConnection is how many requests to a zone share a connection: one goes out while
