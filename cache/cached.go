@@ -52,9 +52,10 @@ func (p Policy) withDefaults(blockSize int) Policy {
 //
 // Blocks are keyed by path and version, which by the contract of remote name the same
 // bytes for ever, unless the version is provisional: Cached notes that from the entries
-// that Stat, List, Put and SetAttr return, and keys such blocks apart until an entry
-// shows the version as proven. When a file changes, the blocks of its old version stay
-// readable; those that are missing give remote.Changed.
+// that Stat, List, SetAttr and the puts return, and keys such blocks apart until an entry
+// shows the version as proven. A put that leaves a version which was provisional before
+// drops the blocks of the file: they may be of other bytes. When a file changes, the blocks
+// of its old version stay readable; those that are missing give remote.Changed.
 type Cached struct {
 	inner  remote.Backend
 	store  *Store
@@ -81,6 +82,8 @@ const maxProvisional = 1 << 16
 var _ interface {
 	remote.Backend
 	remote.AttrSetter
+	remote.GrowingPutter
+	remote.Patcher
 	remote.Unwrapper
 } = (*Cached)(nil)
 
@@ -117,7 +120,27 @@ func (c *Cached) List(ctx context.Context, dir string, yield func(remote.Entry) 
 // Put implements remote.Backend.
 func (c *Cached) Put(ctx context.Context, path string, src remote.Source, opts remote.PutOptions) (remote.Entry, error) {
 	e, err := c.inner.Put(ctx, path, src, opts)
-	return c.saw(e, err)
+	return c.changed(path, e, err)
+}
+
+// PutGrowing implements remote.GrowingPutter.
+func (c *Cached) PutGrowing(ctx context.Context, path string, src remote.Growing, opts remote.PutOptions) (remote.Entry, error) {
+	inner, ok := remote.As[remote.GrowingPutter](c.inner)
+	if !ok {
+		return remote.Entry{}, &remote.Error{Op: "putgrowing", Path: path, Kind: remote.Unsupported}
+	}
+	e, err := inner.PutGrowing(ctx, path, src, opts)
+	return c.changed(path, e, err)
+}
+
+// Patch implements remote.Patcher.
+func (c *Cached) Patch(ctx context.Context, path string, p remote.Patch, opts remote.PutOptions) (remote.Entry, error) {
+	inner, ok := remote.As[remote.Patcher](c.inner)
+	if !ok {
+		return remote.Entry{}, &remote.Error{Op: "patch", Path: path, Kind: remote.Unsupported}
+	}
+	e, err := inner.Patch(ctx, path, p, opts)
+	return c.changed(path, e, err)
 }
 
 // SetAttr implements remote.AttrSetter.
@@ -162,6 +185,31 @@ func (c *Cached) saw(e remote.Entry, err error) (remote.Entry, error) {
 		c.note(e)
 	}
 	return e, err
+}
+
+// changed notes what a put has made of the content at path. Where versions are made of
+// size and time, what is cached under the same one, or is being fetched, may be of other
+// bytes; after an error, that holds for any version that is not proven.
+func (c *Cached) changed(path string, e remote.Entry, err error) (remote.Entry, error) {
+	if c.doubts(path, e.Version, err != nil) {
+		c.Invalidate(path)
+	}
+	return c.saw(e, err)
+}
+
+// doubts tells whether that version of a file, or any of it, was seen and not proven.
+func (c *Cached) doubts(path, version string, anyVersion bool) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !anyVersion {
+		return c.doubtAll || c.provisional[pathVersion{path, version}]
+	}
+	for seen := range c.provisional {
+		if seen.path == path {
+			return true
+		}
+	}
+	return c.doubtAll
 }
 
 // Note tells of an entry that did not come through this Cached, for example from a

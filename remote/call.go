@@ -30,19 +30,24 @@ const (
 	OpReplicas    Op = "replicas"
 	OpRemoveTree  Op = "removetree"
 	OpChanged     Op = "changed"
+
+	OpPutGrowing Op = "putgrowing"
+	OpPatch      Op = "patch"
 )
 
 // Ops returns all operations, for tables that must be complete.
 func Ops() []Op {
 	return []Op{OpStat, OpList, OpRead, OpPut, OpMkdir, OpRemove, OpRename,
 		OpSetAttr, OpSymlink, OpUsage, OpOpen, OpStream,
-		OpXattrs, OpSetXattr, OpRemoveXattr, OpReplicas, OpRemoveTree, OpChanged}
+		OpXattrs, OpSetXattr, OpRemoveXattr, OpReplicas, OpRemoveTree, OpChanged,
+		OpPutGrowing, OpPatch}
 }
 
 // Mutates tells whether the operation changes the remote tree.
 func (o Op) Mutates() bool {
 	switch o {
-	case OpPut, OpMkdir, OpRemove, OpRename, OpSetAttr, OpSymlink, OpSetXattr, OpRemoveXattr, OpRemoveTree:
+	case OpPut, OpMkdir, OpRemove, OpRename, OpSetAttr, OpSymlink, OpSetXattr, OpRemoveXattr, OpRemoveTree,
+		OpPutGrowing, OpPatch:
 		return true
 	}
 	return false
@@ -50,7 +55,8 @@ func (o Op) Mutates() bool {
 
 // Call is one call on its way through an Interceptor. The interceptor may read and
 // replace the arguments before it calls next, and read and replace the results
-// afterwards. A Call is for one goroutine.
+// afterwards. A Call is for one goroutine; only the caller's code that it goes out to
+// (Away, Sent) may be called from many.
 type Call struct {
 	Op   Op
 	Path string // the entry concerned; the source of a rename
@@ -61,7 +67,9 @@ type Call struct {
 	Buf       []byte            // read, stream
 	Off       int64             // read
 	Source    Source            // put
-	Put       PutOptions        // put
+	Growing   Growing           // putgrowing
+	Patch     Patch             // patch
+	Put       PutOptions        // put, putgrowing, patch
 	Remove    RemoveOptions     // remove
 	Rename    RenameOptions     // rename
 	Attrs     Attrs             // setattr
@@ -74,7 +82,7 @@ type Call struct {
 	Mark      string            // changed
 
 	// Results of next.
-	Entry    Entry             // stat, put, mkdir, symlink, setattr
+	Entry    Entry             // stat, put, mkdir, symlink, setattr, putgrowing, patch
 	N        int               // read, stream: bytes in Buf
 	EOF      bool              // read, stream: the file ends here; next returned nil
 	Stream   io.ReadCloser     // open
@@ -85,11 +93,14 @@ type Call struct {
 	Changes  Changes           // changed
 
 	// Away, if set before next, is called whenever the call goes out into its
-	// caller's code (List's yield, the Source's readers), and what it returns is
-	// called when the call comes back. An error then ends the call.
+	// caller's code (List's yield, the Source's readers, the methods of Growing, the
+	// Patch's Bytes), and what it returns is called when the call comes back. An error
+	// then ends the call. While several goroutines of the adapter are out at once, it is
+	// called for the first that goes, and what it returned for the last that is back.
 	Away func() (back func() error)
 	// Sent, if set before next, is told the number of bytes of each piece that was
-	// read from the Source.
+	// read from the Source, the Growing or the Patch. Of the latter two, pieces may be
+	// read by several goroutines at once.
 	Sent func(n int)
 	// State is the interceptor's own. The reads of a stream find it in Opened.
 	State any
@@ -97,10 +108,14 @@ type Call struct {
 	mu        sync.Mutex // guards the fields below
 	deferred  []func()
 	sourceErr error
+
+	steps sync.Mutex // guards the fields below; held while Away and back run
+	out   int        // goroutines that are in the caller's code
+	back  func() error
 }
 
-// SourceErr returns the first error of the caller's Source, nil if there was none:
-// a Put that failed with it says nothing about the server.
+// SourceErr returns the first error of the caller's Source, Growing or Patch, nil if
+// there was none: a Put that failed with it says nothing about the server.
 func (c *Call) SourceErr() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -147,7 +162,8 @@ type Next func(ctx context.Context) error
 
 // Interceptor stands around every call. It returns the error of the call. It sees
 // neither io.EOF (Call.EOF) nor the errors of List's yield (Call.Halt), so that
-// every error it does see is one of the backend, of the Source or of the context.
+// every error it does see is one of the backend, of the Source (Growing, Patch) or of the
+// context.
 type Interceptor func(ctx context.Context, c *Call, next Next) error
 
 // yield is what the inner backend gets as the yield of List.
@@ -168,7 +184,22 @@ func (c *Call) leave() (back func() error) {
 	if c.Away == nil {
 		return func() error { return nil }
 	}
-	return c.Away()
+	c.steps.Lock()
+	defer c.steps.Unlock()
+	if c.out++; c.out == 1 {
+		c.back = c.Away()
+	}
+	return c.comeBack
+}
+
+// comeBack marks the return from a step.
+func (c *Call) comeBack() error {
+	c.steps.Lock()
+	defer c.steps.Unlock()
+	if c.out--; c.out > 0 {
+		return nil
+	}
+	return c.back()
 }
 
 // awaySource tells its call of each step into the caller's Source.

@@ -23,7 +23,9 @@ func ContextErr(ctx context.Context) error {
 type onceKey struct{}
 
 // WithoutRetry returns a context in which Retry makes one attempt only: for callers that
-// repeat calls by a plan of their own.
+// repeat calls by a plan of their own. What comes back is the error of that attempt as it
+// is, with Unsure and RetryAfter: the fate of a change that is Unsure is for the caller to
+// settle, and PutOptions.Redo for him to set.
 func WithoutRetry(ctx context.Context) context.Context {
 	return context.WithValue(ctx, onceKey{}, true)
 }

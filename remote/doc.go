@@ -44,5 +44,6 @@
 //
 // All methods may be called from many goroutines at once. Callbacks (List's yield,
 // Source's readers) run in the calling goroutine or one that has ended when the
-// call returns, never two at a time.
+// call returns, never two at a time; the methods of a Growing and the reads of a Patch's
+// bytes may run many at a time, and have ended as well.
 package remote

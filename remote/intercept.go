@@ -40,6 +40,8 @@ var _ interface {
 	Replicator
 	TreeRemover
 	Tracker
+	GrowingPutter
+	Patcher
 	Unwrapper
 } = (*decorator)(nil)
 
@@ -285,6 +287,32 @@ func (d *decorator) Changed(ctx context.Context, dir, mark string) (Changes, err
 		return Changes{}, err
 	}
 	return c.Changes, nil
+}
+
+// PutGrowing implements GrowingPutter.
+func (d *decorator) PutGrowing(ctx context.Context, path string, src Growing, opts PutOptions) (Entry, error) {
+	c := &Call{Op: OpPutGrowing, Path: path, Growing: src, Put: opts}
+	inner, ok := As[GrowingPutter](d.inner)
+	if !ok {
+		return Entry{}, c.Fail(Unsupported, errNoAbility)
+	}
+	return d.entry(ctx, c, func(ctx context.Context) (Entry, error) {
+		return inner.PutGrowing(ctx, c.Path, &awayGrowing{c.Growing, c}, c.Put)
+	})
+}
+
+// Patch implements Patcher.
+func (d *decorator) Patch(ctx context.Context, path string, p Patch, opts PutOptions) (Entry, error) {
+	c := &Call{Op: OpPatch, Path: path, Patch: p, Put: opts}
+	inner, ok := As[Patcher](d.inner)
+	if !ok {
+		return Entry{}, c.Fail(Unsupported, errNoAbility)
+	}
+	return d.entry(ctx, c, func(ctx context.Context) (Entry, error) {
+		p := c.Patch
+		p.Bytes = &awayBytes{c.Patch.Bytes, c}
+		return inner.Patch(ctx, c.Path, p, c.Put)
+	})
 }
 
 // Open implements Opener.

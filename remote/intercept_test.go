@@ -77,10 +77,11 @@ func callAll(t *testing.T, b remote.Backend) []remote.Op {
 	}
 	check(r.Close())
 	callXattrs(t, b)
+	callGrowing(t, b)
 	return []remote.Op{remote.OpPut, remote.OpStat, remote.OpList, remote.OpRead, remote.OpMkdir, remote.OpRename,
 		remote.OpRemove, remote.OpSetAttr, remote.OpSymlink, remote.OpUsage, remote.OpOpen, remote.OpStream, remote.OpStream,
 		remote.OpSetXattr, remote.OpXattrs, remote.OpRemoveXattr, remote.OpReplicas, remote.OpMkdir, remote.OpRemoveTree,
-		remote.OpChanged, remote.OpChanged}
+		remote.OpChanged, remote.OpChanged, remote.OpPutGrowing, remote.OpPatch}
 }
 
 // callXattrs is the part of callAll about attributes, replicas and trees.
@@ -210,6 +211,8 @@ type attributed interface {
 	remote.Replicator
 	remote.TreeRemover
 	remote.Tracker
+	remote.GrowingPutter
+	remote.Patcher
 }
 
 // wantUnsupported calls abilities that are not there.
@@ -226,5 +229,9 @@ func wantUnsupported(t *testing.T, b attributed) {
 	wantKind(t, err, remote.Unsupported)
 	wantKind(t, b.RemoveTree(t.Context(), "/d"), remote.Unsupported)
 	_, err = b.Changed(t.Context(), "/", "")
+	wantKind(t, err, remote.Unsupported)
+	_, err = b.PutGrowing(t.Context(), "/f", remotetest.Grown(nil, remote.Attrs{}), remote.PutOptions{})
+	wantKind(t, err, remote.Unsupported)
+	_, err = b.Patch(t.Context(), "/f", remote.Patch{}, remote.PutOptions{Cond: remote.Cond{Version: "v"}})
 	wantKind(t, err, remote.Unsupported)
 }

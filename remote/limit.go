@@ -15,9 +15,10 @@ const lendAfter = 50 * time.Millisecond
 // Limit lets at most n calls of b be on the way at once; more wait, as long as
 // their context lives. A stream holds its slot until it is closed.
 //
-// A call that is out in its caller's code for long (List's yield or the readers of
-// a Source) lends its slot meanwhile, so that this code may itself call the backend:
-// with a slot held fast, n such calls would wait for each other forever.
+// A call that is out in its caller's code for long (List's yield, the readers of a
+// Source, a Growing that waits for more) lends its slot meanwhile, so that this code may
+// itself call the backend: with a slot held fast, n such calls would wait for each other
+// forever.
 func Limit(b Backend, n int) Backend {
 	slots := semaphore.NewWeighted(int64(max(n, 1)))
 	return Intercept(b, func(ctx context.Context, c *Call, next Next) error {
@@ -29,7 +30,8 @@ func Limit(b Backend, n int) Backend {
 		}
 		s := &slot{ctx: ctx, slots: slots}
 		c.Defer(s.give)
-		if c.Op == OpList || c.Op == OpPut {
+		switch c.Op {
+		case OpList, OpPut, OpPutGrowing, OpPatch:
 			c.Away = s.away
 		}
 		return next(ctx)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -44,7 +45,12 @@ func (o RetryOptions) withDefaults() RetryOptions {
 // never tried twice (Auth is not retryable), nor is a Put whose own Source failed.
 // A listing that is tried again does not yield an entry twice. Streams are opened
 // again but not resumed: a Read that fails is the reader's to handle. A last error
-// after several attempts says "after N tries".
+// after several attempts says "after N tries". A PutGrowing gets one attempt, because the
+// content may have grown whole meanwhile: its caller knows the better way to repeat it.
+// So does every call in a context of WithoutRetry.
+//
+// A Put that is repeated after an attempt that was Unsure, or had begun to send, has
+// PutOptions.Redo set; a Patch after every attempt but one that was Locked out.
 //
 // A change whose fate is unknown (Error.Unsure) is settled before or after the next
 // attempt, see settle.go; if it cannot be, the last error is Unsure too.
@@ -71,15 +77,15 @@ func (r *retrier) Close() error {
 }
 
 func (r *retrier) around(ctx context.Context, c *Call, next Next) error {
-	if withoutRetry(ctx) {
-		return next(ctx)
-	}
-	if c.Op == OpStream {
+	if withoutRetry(ctx) || c.Op == OpStream || c.Op == OpPutGrowing {
 		return next(ctx)
 	}
 	a := &attempts{r: r, call: c, next: next, start: time.Now()}
-	if c.Op == OpList {
+	switch c.Op {
+	case OpList:
 		a.listed = newListed(c, r.opts.MaxListed)
+	case OpPut, OpPatch:
+		c.Sent = func(n int) { a.sent.Add(int64(n)) }
 	}
 	return a.run(ctx)
 }
@@ -91,7 +97,8 @@ type attempts struct {
 	next   Next
 	start  time.Time
 	tries  int
-	unsure bool // an attempt may have carried the change out
+	unsure bool         // an attempt may have carried the change out
+	sent   atomic.Int64 // bytes of the Put or Patch that were handed to attempts
 	listed *listed
 	exp    *backoff.ExponentialBackOff // made when first needed
 }

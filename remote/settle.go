@@ -17,6 +17,10 @@ import (
 //     that the condition asked for, the Put has happened. The bytes are compared by
 //     the server's checksum if it is a cryptographic one, otherwise by reading back.
 //     Attributes went with the bytes and are not looked at.
+//   - Patch: Conflict from a later attempt is success if there is a file of another
+//     version than the condition asked for, of the size that we wanted, with our bytes in
+//     the ranges, and with our time if one was given and the server keeps times. What
+//     lies between the ranges cannot be compared here.
 //   - Remove, RemoveTree: NotExist from a later attempt is success.
 //   - Mkdir: Exist from a later attempt is success if there is an empty directory.
 //   - Symlink: Exist from a later attempt is success if there is our link.
@@ -44,10 +48,7 @@ func (a *attempts) once(ctx context.Context) error {
 	}
 	before := a.unsure
 	err := a.next(ctx)
-	var e *Error
-	if errors.As(err, &e) && e.Unsure {
-		a.unsure = true
-	}
+	a.learn(err)
 	if !before || err == nil || Retryable(err) || isContextErr(err) {
 		return err
 	}
@@ -61,12 +62,26 @@ func (a *attempts) once(ctx context.Context) error {
 	return err
 }
 
+// learn takes note of what an attempt may have left.
+func (a *attempts) learn(err error) {
+	var e *Error
+	if errors.As(err, &e) && e.Unsure {
+		a.unsure = true
+	}
+	begun := !errors.Is(err, Locked) && (a.call.Op == OpPatch || a.sent.Load() > 0)
+	if a.unsure || begun {
+		a.call.Put.Redo = true
+	}
+}
+
 // settled tells whether an earlier attempt explains why this one was refused. An
 // error is one of looking; it may be worth another attempt.
 func (a *attempts) settled(ctx context.Context, refusal Kind) (bool, error) {
 	switch op := a.call.Op; {
 	case op == OpPut && (refusal == Exist || refusal == Conflict):
 		return a.putDone(ctx)
+	case op == OpPatch && refusal == Conflict:
+		return a.patchDone(ctx)
 	case op == OpRemove, op == OpRemoveTree:
 		return refusal == NotExist, nil
 	case op == OpRemoveXattr:
@@ -147,6 +162,27 @@ func (a *attempts) putDone(ctx context.Context) (bool, error) {
 	return same, err
 }
 
+func (a *attempts) patchDone(ctx context.Context) (bool, error) {
+	c := a.call
+	e, err := a.look(ctx, c.Path)
+	if err != nil || e.Type != File || e.Size != c.Patch.Size || e.Version == c.Put.Cond.Version {
+		return false, err
+	}
+	caps := a.r.Caps()
+	if want := c.Put.Attrs.MTime; want != nil && caps.StoresMTime && e.MTime.Sub(*want).Abs() > caps.TimeGranularity {
+		return false, nil
+	}
+	for _, r := range c.Patch.Ranges {
+		src := &awayBytes{c.Patch.Bytes, c}
+		same, err := a.sameAsStored(ctx, e, io.NewSectionReader(src, r.Offset, r.Length), r)
+		if !same || err != nil {
+			return false, err
+		}
+	}
+	c.Entry = e
+	return true, nil
+}
+
 // sameBytes compares the entry's content with the source.
 func (a *attempts) sameBytes(ctx context.Context, e Entry) (bool, error) {
 	src, err := a.call.Source.Open()
@@ -157,7 +193,7 @@ func (a *attempts) sameBytes(ctx context.Context, e Entry) (bool, error) {
 	defer src.Close()
 	h := NewHash(e.Checksum.Algorithm)
 	if h == nil || h.Size() < 16 { // none, or one that others' bytes may share
-		return a.sameAsStored(ctx, e, src)
+		return a.sameAsStored(ctx, e, src, ByteRange{0, e.Size})
 	}
 	return a.sameSum(h, e, src)
 }
@@ -174,13 +210,13 @@ func (a *attempts) sameSum(h hash.Hash, e Entry, src io.Reader) (bool, error) {
 // compareChunk is how much is read back at a time.
 const compareChunk = 1 << 20
 
-// sameAsStored reads the entry's version back and compares.
-func (a *attempts) sameAsStored(ctx context.Context, e Entry, src io.Reader) (bool, error) {
-	chunk := min(compareChunk, e.Size)
+// sameAsStored reads a range of the entry's version back and compares it with src.
+func (a *attempts) sameAsStored(ctx context.Context, e Entry, src io.Reader, r ByteRange) (bool, error) {
+	chunk := min(compareChunk, r.Length)
 	ours, theirs := make([]byte, chunk), make([]byte, chunk)
 	ref := Ref{Path: e.Path, Version: e.Version, Size: e.Size}
-	for off := int64(0); off < e.Size; {
-		n := min(chunk, e.Size-off)
+	for off, end := r.Offset, r.Offset+r.Length; off < end; {
+		n := min(chunk, end-off)
 		if _, err := io.ReadFull(src, ours[:n]); err != nil {
 			a.call.noteSource(err)
 			return false, a.call.Fail(Invalid, err)

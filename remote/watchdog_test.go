@@ -63,6 +63,14 @@ func TestWatchdogEndsStalls(t *testing.T) {
 			remote.OpReplicas:    func() error { _, err := b.(attributed).Replicas(ctx, "/f"); return err },
 			remote.OpRemoveTree:  func() error { return b.(attributed).RemoveTree(ctx, "/d") },
 			remote.OpChanged:     func() error { _, err := b.(attributed).Changed(ctx, "/", ""); return err },
+			remote.OpPutGrowing: func() error {
+				_, err := b.(attributed).PutGrowing(ctx, "/g", remotetest.Grown(nil, remote.Attrs{}), remote.PutOptions{})
+				return err
+			},
+			remote.OpPatch: func() error {
+				_, err := b.(attributed).Patch(ctx, "/f", remote.Patch{}, remote.PutOptions{Cond: remote.Cond{Version: "v"}})
+				return err
+			},
 		} {
 			start := time.Now()
 			err := call()

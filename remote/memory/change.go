@@ -1,10 +1,7 @@
 package memory
 
 import (
-	"bytes"
 	"context"
-	"errors"
-	"io"
 
 	"github.com/meshmount/meshmount/remote"
 )
@@ -15,44 +12,32 @@ func (b *Backend) Put(ctx context.Context, path string, src remote.Source, opts 
 		return remote.Entry{}, err
 	}
 	// Looked at first, so that a lost cause reads nothing of the source.
-	if err := b.canPut(ctx, path, src.Size(), opts.Cond); err != nil {
+	if err := b.canPut(ctx, "put", path, src.Size(), opts); err != nil {
 		return remote.Entry{}, err
 	}
-	data, err := b.slurp(ctx, path, src)
-	if err != nil {
+	u := &upload{b: b, op: "put", path: path, opts: opts, shown: b.opts.InPlacePut}
+	u.resume(src.Size())
+	if err := u.slurp(ctx, src); err != nil {
+		u.keep()
 		return remote.Entry{}, err
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if err := b.alive(ctx, "put", path); err != nil {
-		return remote.Entry{}, err
-	}
-	if b.opts.InPlacePut {
-		opts.Cond = remote.Cond{} // our own first bytes would break it
-	}
-	at, err := b.placePut(path, int64(len(data)), opts.Cond)
-	if err != nil {
-		return remote.Entry{}, err
-	}
-	n := b.fileAt(at)
-	b.setData(n, data)
-	b.setAttrs(n, opts.Attrs)
-	return b.entry(path, n), nil
+	return u.finish(ctx, opts.Attrs)
 }
 
-func (b *Backend) canPut(ctx context.Context, path string, size int64, cond remote.Cond) error {
+// canPut tells what forbids to put so much at path.
+func (b *Backend) canPut(ctx context.Context, op, path string, size int64, opts remote.PutOptions) error {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	if err := b.alive(ctx, "put", path); err != nil {
+	if err := b.alive(ctx, op, path); err != nil {
 		return err
 	}
-	_, err := b.placePut(path, size, cond)
+	_, err := b.placePut(op, path, size, opts)
 	return err
 }
 
 // placePut returns where the file goes if everything allows it.
-func (b *Backend) placePut(path string, size int64, cond remote.Cond) (place, error) {
-	at, err := b.placeNew("put", path, cond)
+func (b *Backend) placePut(op, path string, size int64, opts remote.PutOptions) (place, error) {
+	at, err := b.placeNew(op, path, opts)
 	if err != nil {
 		return at, err
 	}
@@ -62,15 +47,15 @@ func (b *Backend) placePut(path string, size int64, cond remote.Cond) (place, er
 	}
 	switch {
 	case b.opts.MaxFile > 0 && size > b.opts.MaxFile:
-		return at, fail("put", path, remote.TooLarge)
+		return at, fail(op, path, remote.TooLarge)
 	case b.opts.Quota > 0 && b.used-old+size > b.opts.Quota && size > old:
-		return at, fail("put", path, remote.NoSpace)
+		return at, fail(op, path, remote.NoSpace)
 	}
 	return at, nil
 }
 
-// placeNew finds where a file or link can be put and checks cond.
-func (b *Backend) placeNew(op, path string, cond remote.Cond) (place, error) {
+// placeNew finds where a file can be put and checks the condition.
+func (b *Backend) placeNew(op, path string, opts remote.PutOptions) (place, error) {
 	if path == "/" {
 		return place{}, fail(op, path, remote.IsDir)
 	}
@@ -78,8 +63,8 @@ func (b *Backend) placeNew(op, path string, cond remote.Cond) (place, error) {
 	if err != nil {
 		return at, err
 	}
-	if !b.opts.Unguarded {
-		if err := b.checkCond(op, at, cond); err != nil {
+	if !b.opts.Unguarded && !at.redo(opts) {
+		if err := b.checkCond(op, at, opts.Cond); err != nil {
 			return at, err
 		}
 	}
@@ -111,75 +96,6 @@ func (b *Backend) fileAt(at place) *node {
 	n := b.newNode(remote.File)
 	b.put(at, n)
 	return n
-}
-
-// slurp reads src, piece by piece, and checks that it holds what it said.
-func (b *Backend) slurp(ctx context.Context, path string, src remote.Source) ([]byte, error) {
-	r, err := src.Open()
-	if err != nil {
-		return nil, sourceError(path, err)
-	}
-	data, err := b.copySource(ctx, path, src.Size(), r)
-	if cerr := r.Close(); err == nil && cerr != nil {
-		err = sourceError(path, cerr)
-	}
-	return data, err
-}
-
-func (b *Backend) copySource(ctx context.Context, path string, size int64, r io.Reader) ([]byte, error) {
-	var data bytes.Buffer
-	data.Grow(int(min(size, 1<<20)))
-	// One byte more than the size, to notice a source that goes on.
-	limited := io.LimitReader(r, size+1)
-	for {
-		n, err := io.CopyN(&data, limited, 64<<10)
-		if n > 0 {
-			remote.Progress(ctx)
-			b.storePart(path, data.Bytes())
-		}
-		switch {
-		case err == nil:
-			err = remote.ContextErr(ctx)
-		case errors.Is(err, io.EOF):
-			return data.Bytes(), checkLength(path, int64(data.Len()), size)
-		default:
-			err = sourceError(path, err)
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-}
-
-func checkLength(path string, got, want int64) error {
-	switch {
-	case got < want:
-		return sourceError(path, errShort)
-	case got > want:
-		return sourceError(path, errLong)
-	}
-	return nil
-}
-
-// storePart shows the part of an upload that has arrived, if the backend is to be
-// that bad.
-func (b *Backend) storePart(path string, part []byte) {
-	if !b.opts.InPlacePut {
-		return
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	at, err := b.place("put", path)
-	if err != nil || b.closed || at.node != nil && at.node.kind == remote.Dir {
-		return
-	}
-	b.setData(b.fileAt(at), bytes.Clone(part))
-}
-
-// sourceError marks a failure on our side of a Put. It is Invalid: no retry helps
-// against a source that is not what it says. A source's own *remote.Error stays.
-func sourceError(path string, err error) error {
-	return remote.E("put", path, remote.Invalid, err)
 }
 
 // Symlink implements remote.Symlinker. An empty target is Invalid.

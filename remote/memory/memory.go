@@ -4,11 +4,12 @@
 // the ways real servers are weaker.
 //
 // It has all optional abilities: remote.AttrSetter, Symlinker, Opener, Usager,
-// Locator, Xattrer, Replicator, TreeRemover and Tracker. To get a backend without
-// them, embed it: struct{ remote.Backend }.
+// Locator, Xattrer, Replicator, TreeRemover, Tracker, GrowingPutter and Patcher. To get
+// a backend without them, embed it: struct{ remote.Backend }.
 package memory
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"net/url"
@@ -39,7 +40,8 @@ type Options struct {
 	Unguarded bool
 	// InPlacePut stores a Put byte by byte over the old content: readers see the
 	// part that has arrived, and a Put that fails leaves it. Its conditions are
-	// looked at before the first byte only (GuardLook).
+	// looked at before the first byte only (GuardLook). PutGrowing does so as well,
+	// unless it is to make a new file (Cond.NotExist).
 	InPlacePut bool
 	// WeakVersions derives the version of a file from its size and the time of its
 	// last change, cut to Granularity, and marks it Provisional until that time
@@ -67,6 +69,8 @@ type Options struct {
 // Backend is a tree in memory. It is safe for concurrent use.
 type Backend struct {
 	opts Options
+	life context.Context // ends with Close
+	end  context.CancelFunc
 
 	mu       sync.RWMutex // guards what follows and every node
 	root     *node
@@ -75,6 +79,8 @@ type Backend struct {
 	readOnly bool
 	closed   bool
 	journal  journal
+	parts    map[partKey][]byte // of Puts with PutOptions.Resume that failed
+	resumed  int64
 }
 
 var _ interface {
@@ -88,6 +94,8 @@ var _ interface {
 	remote.Replicator
 	remote.TreeRemover
 	remote.Tracker
+	remote.GrowingPutter
+	remote.Patcher
 } = (*Backend)(nil)
 
 // New returns a backend that holds an empty root directory.
@@ -98,7 +106,8 @@ func New(opts Options) *Backend {
 	if opts.Journal == 0 {
 		opts.Journal = defaultJournal
 	}
-	b := &Backend{opts: opts, readOnly: opts.ReadOnly}
+	b := &Backend{opts: opts, readOnly: opts.ReadOnly, parts: map[partKey][]byte{}}
+	b.life, b.end = context.WithCancel(context.Background())
 	b.journal = journal{owner: rand.Text(), most: opts.Journal}
 	b.root = b.newNode(remote.Dir)
 	return b
@@ -142,10 +151,11 @@ func (b *Backend) Caps() remote.Caps {
 
 // Close implements remote.Backend. The content is gone.
 func (b *Backend) Close() error {
+	defer b.end()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.closed = true
-	b.root.children = nil
+	b.root.children, b.parts = nil, nil
 	return nil
 }
 

@@ -12,13 +12,15 @@ import (
 )
 
 // node is one object of the tree. Backend.mu guards all fields; the bytes of data
-// are never changed in place, so a slice of it stays good without the lock.
+// are never changed in place while readers may see them, so a slice of it stays good
+// without the lock.
 type node struct {
 	kind      remote.Type
 	parent    *node
 	name      string           // in parent
 	children  map[string]*node // of a directory
 	data      []byte           // of a file
+	tear      *tear            // of a file, nil if it is whole
 	sum       string           // of data, if checksums are shown
 	target    string           // of a symbolic link
 	mtime     time.Time
@@ -167,7 +169,7 @@ func (b *Backend) entry(path string, n *node) remote.Entry {
 // setData gives a file other content.
 func (b *Backend) setData(n *node, data []byte) {
 	b.used += int64(len(data)) - int64(len(n.data))
-	n.data = data
+	n.data, n.tear = data, nil
 	if b.opts.Checksums {
 		sum := sha256.Sum256(data)
 		n.sum = hex.EncodeToString(sum[:])

@@ -75,7 +75,10 @@ func (b *Backend) content(ctx context.Context, op string, ref remote.Ref) ([]byt
 	case n.kind == remote.Symlink:
 		return nil, fail(op, ref.Path, remote.Invalid)
 	}
-	return n.data, b.checkVersion(op, ref.Path, n, ref.Version, remote.Changed)
+	if err := b.checkVersion(op, ref.Path, n, ref.Version, remote.Changed); err != nil {
+		return nil, err
+	}
+	return n.data, n.tear.refuse(op, ref.Path)
 }
 
 // ReadAt implements remote.Backend. An empty p reads nothing and is no error at any
