@@ -343,9 +343,11 @@ func (f *FS) moved(b *branch, e remote.Entry, from, to string) {
 		y.gone = true
 		y.mu.Unlock()
 	}
+	var followers []*file
 	f.mu.Lock()
 	for p, x := range f.files {
 		if remote.Within(p, from) {
+			followers = append(followers, x)
 			delete(f.files, p)
 			x.mu.Lock()
 			x.path = move(p, from, to)
@@ -355,6 +357,9 @@ func (f *FS) moved(b *branch, e remote.Entry, from, to string) {
 	}
 	f.inos.rename(from, to)
 	f.mu.Unlock()
+	for _, x := range followers {
+		x.follow()
+	}
 	b.forgetBlocks(b.rel(from), e.Type)
 	b.forgetBlocks(b.rel(to), e.Type)
 	b.meta.renamed(b.rel(from), b.rel(to))

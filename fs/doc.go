@@ -52,8 +52,8 @@
 //  1. path locks (locker): one per path for what changes its name or its content on
 //     the server; over a whole subtree for renames and directory removal.
 //  2. file.filling: whoever brings missing bytes from the server into the staging file.
-//  3. file.content: writers exclusive; reads of staged bytes shared; never during
-//     an upload, which keeps writers off by file.frozen.
+//  3. file.content: whoever changes the staged bytes; never during an upload, which
+//     keeps writers off by file.frozen. Readers rely on the staging file's own lock.
 //  4. state, held for moments and never during I/O: FS.mu before file.mu before the
 //     locks of inodes, versions and inoCache; dirFetch.mu before metaCache.mu;
 //     otherwise never two at a time.

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/meshmount/meshmount/cache/writeback"
 	"github.com/meshmount/meshmount/remote"
 )
 
@@ -17,31 +18,31 @@ type file struct {
 	b   *branch
 	ino uint64
 
-	// content guards the staged bytes: writers hold it exclusively, readers of
-	// staged bytes share it. It is held for moments of local I/O.
-	content sync.RWMutex
+	// content is held by whoever changes the staged bytes, one at a time. Readers need
+	// it not: each call of a Stage is atomic.
+	content sync.Mutex
 	// frozen is closed when the upload of the staged bytes is over; nil without one.
-	// Writers wait for that, but not under content: readers would wait with them.
+	// Writers wait for that, but not under content.
 	frozen chan struct{} // guarded by content
 
 	mu      sync.Mutex
-	path    string        // guarded by mu; in the tree
-	gone    bool          // guarded by mu; removed or replaced: never to be put
-	base    remote.Entry  // guarded by mu; version on the server; zero if none yet
-	exists  bool          // guarded by mu; base is on the server
-	stage   *stage        // guarded by mu and content; nil: all bytes are on the server
-	dirty   bool          // guarded by mu; stage or attributes differ from the server
-	gen     uint64        // guarded by mu; counts changes of content
-	size    int64         // guarded by mu
-	mtime   time.Time     // guarded by mu
-	mode    *uint32       // guarded by mu; permission bits to store, nil: as they are
-	setTime bool          // guarded by mu; mtime was set by the program
-	failed  error         // guarded by mu; of the last upload, nil after a success or a change
-	untold  error         // guarded by mu; a conflict that no close or fsync has reported yet
-	puts    uint64        // guarded by mu; counts changes of base
-	fresh   time.Time     // guarded by mu; until when base need not be compared with the server's
-	setting int           // guarded by mu; changes of attributes under way on the server
-	moving  chan struct{} // guarded by mu; closed when the rename under way is over, nil without one
+	path    string           // guarded by mu; in the tree
+	gone    bool             // guarded by mu; removed or replaced: never to be put
+	base    remote.Entry     // guarded by mu; version on the server; zero if none yet
+	exists  bool             // guarded by mu; base is on the server
+	stage   *writeback.Stage // guarded by mu, set with content held; nil: all bytes are on the server
+	dirty   bool             // guarded by mu; stage or attributes differ from the server
+	gen     uint64           // guarded by mu; counts changes of content
+	size    int64            // guarded by mu
+	mtime   time.Time        // guarded by mu
+	mode    *uint32          // guarded by mu; permission bits to store, nil: as they are
+	setTime bool             // guarded by mu; mtime was set by the program
+	failed  error            // guarded by mu; of the last upload, nil after a success or a change
+	untold  error            // guarded by mu; a conflict that no close or fsync has reported yet
+	puts    uint64           // guarded by mu; counts changes of base
+	fresh   time.Time        // guarded by mu; until when base need not be compared with the server's
+	setting int              // guarded by mu; changes of attributes under way on the server
+	moving  chan struct{}    // guarded by mu; closed when the rename under way is over, nil without one
 
 	filling chan struct{} // holds a token while somebody runs fill
 	used    atomic.Bool   // a handle has read or written
@@ -61,6 +62,12 @@ func (x *file) local() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.dirty || !x.exists
+}
+
+// pathNow returns the path in the tree.
+func (x *file) pathNow() string {
+	path, _ := x.where()
+	return path
 }
 
 func (x *file) where() (path, rel string) {
@@ -128,18 +135,26 @@ func (x *file) ref() remote.Ref {
 	return remote.Ref{Path: x.b.rel(x.path), Version: x.base.Version, Size: x.base.Size}
 }
 
-// ensureStage gives the file a staging file. Called with content held exclusively.
-func (x *file) ensureStage() (*stage, error) {
+// staged returns the staging file, nil if there is none.
+func (x *file) staged() *writeback.Stage {
 	x.mu.Lock()
-	st, size, base, path := x.stage, x.size, x.base.Size, x.path
+	defer x.mu.Unlock()
+	return x.stage
+}
+
+// ensureStage gives the file a staging file. Called with content held.
+func (x *file) ensureStage() (*writeback.Stage, error) {
+	x.mu.Lock()
+	st, size, base, path := x.stage, x.size, x.base, x.path
+	base.Path = x.b.rel(path)
 	if !x.exists {
-		base = 0
+		base = remote.Entry{}
 	}
 	x.mu.Unlock()
 	if st != nil {
 		return st, nil
 	}
-	st, err := x.fs.stages.newStage(size, base)
+	st, err := x.fs.stages.New(x.b.Backend, size, base)
 	if err != nil {
 		return nil, local("write", path, err)
 	}
@@ -149,7 +164,7 @@ func (x *file) ensureStage() (*stage, error) {
 	return st, nil
 }
 
-// lockContent holds content exclusively, with no upload under way.
+// lockContent holds content, with no upload under way.
 func (x *file) lockContent() {
 	for {
 		x.content.Lock()
@@ -162,7 +177,7 @@ func (x *file) lockContent() {
 	}
 }
 
-// touch records a change of content. Called with content held exclusively.
+// touch records a change of content. Called with content held.
 func (x *file) touch(size int64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -196,12 +211,12 @@ func (x *file) writeAt(p []byte, off int64, atEnd bool) (int, error) {
 	if atEnd {
 		off = size
 	}
-	if n, err := st.write(p, off); err != nil {
+	if n, err := st.WriteAt(p, off); err != nil {
 		if n > 0 {
 			// A write that did not fit left its beginning, as on a local disk.
 			x.touch(size)
 		}
-		if e := st.truncate(size); e != nil {
+		if e := st.Truncate(size); e != nil {
 			err = errors.Join(err, e)
 		}
 		path, _ := x.where()
@@ -234,14 +249,14 @@ func (x *file) extend(size int64) error {
 	return x.resize(size)
 }
 
-// resize sets the size. Called with content held exclusively.
+// resize sets the size. Called with content held.
 func (x *file) resize(size int64) error {
 	path, _ := x.where()
 	st, err := x.ensureStage()
 	if err != nil {
 		return err
 	}
-	if err := st.truncate(size); err != nil {
+	if err := st.Truncate(size); err != nil {
 		return local("truncate", path, err)
 	}
 	x.touch(size)
@@ -264,16 +279,16 @@ func (x *file) readAt(ctx context.Context, base *baseReader, p []byte, off int64
 		p = p[:min(int64(len(p)), size-off)]
 		if st == nil {
 			n, err := base.readAt(ctx, x, ref, p, off)
-			if errors.Is(err, errMoved) || x.movedSince(ctx, ref, err) {
+			if errors.Is(err, errMoved) || x.movedSince(ctx, x.present, ref, err) {
 				continue
 			}
 			return n, x.readError(ref, n, len(p), err)
 		}
-		n, hole, err := x.readStaged(p, off)
+		n, hole, err := st.ReadStaged(p, off)
 		if err != nil || hole == nil {
-			return n, err
+			return n, local("read", x.pathNow(), err)
 		}
-		if err := x.fillHole(ctx, *hole); err != nil {
+		if err := x.fillHole(ctx, st, *hole); err != nil {
 			return 0, err
 		}
 	}
@@ -295,9 +310,10 @@ func (x *file) readError(ref remote.Ref, n, want int, err error) error {
 	return err
 }
 
-// movedSince tells whether a read failed because the file was renamed here. It waits
-// for a rename that is under way: the server may know of it before us.
-func (x *file) movedSince(ctx context.Context, ref remote.Ref, err error) bool {
+// movedSince tells whether a read of ref failed because the file was renamed here: now
+// tells what has to be read. It waits for a rename that is under way: the server may know
+// of it before us.
+func (x *file) movedSince(ctx context.Context, now func() remote.Ref, ref remote.Ref, err error) bool {
 	if err == nil {
 		return false
 	}
@@ -311,28 +327,5 @@ func (x *file) movedSince(ctx context.Context, ref remote.Ref, err error) bool {
 		case <-moving:
 		}
 	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return ref.Path != x.b.rel(x.path) || ref.Version != x.base.Version
-}
-
-// readStaged reads from the staging file, or returns the first hole to fill.
-func (x *file) readStaged(p []byte, off int64) (int, *extent, error) {
-	x.content.RLock()
-	defer x.content.RUnlock()
-	x.mu.Lock()
-	st, size, path := x.stage, x.size, x.path
-	x.mu.Unlock()
-	if off >= size {
-		return 0, nil, nil
-	}
-	p = p[:min(int64(len(p)), size-off)]
-	if m := st.missing(off, off+int64(len(p))); len(m) > 0 {
-		return 0, &m[0], nil
-	}
-	n, err := st.f.ReadAt(p, off)
-	if errors.Is(err, io.EOF) {
-		err = nil
-	}
-	return n, nil, local("read", path, err)
+	return now() != ref
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/meshmount/meshmount/cache/writeback"
 	"github.com/meshmount/meshmount/remote"
 )
 
@@ -23,9 +24,9 @@ func (x *file) wantStage(ctx context.Context) error {
 	x.mu.Lock()
 	shaky := x.base.Provisional && x.size <= wholeIfShaky
 	need := x.exists && x.size > 0 && (shaky || !x.b.caps().Ranges)
-	staged := x.stage != nil
+	st := x.stage
 	x.mu.Unlock()
-	if !need || staged && x.firstHole() == nil {
+	if !need || st != nil && firstHole(st) == nil {
 		return nil
 	}
 	return x.fill(ctx)
@@ -40,9 +41,7 @@ func (x *file) fill(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	x.content.Lock()
-	_, err := x.ensureStage()
-	x.content.Unlock()
+	st, err := x.stageToFill()
 	if err != nil {
 		return err
 	}
@@ -51,14 +50,14 @@ func (x *file) fill(ctx context.Context) error {
 	inOneGo := ok && (!x.b.caps().Ranges || x.base.Provisional)
 	x.mu.Unlock()
 	for try := 1; ; try++ {
-		h := x.firstHole()
+		h := firstHole(st)
 		if h == nil {
 			return nil
 		}
 		if inOneGo {
-			err = x.fillStream(ctx, opener)
+			err = x.fillStream(ctx, st, opener)
 		} else {
-			err = x.fillHole(ctx, extent{h.off, min(h.end, h.off+fillChunk)})
+			err = x.fillHole(ctx, st, writeback.Extent{Off: h.Off, End: min(h.End, h.Off+fillChunk)})
 			try = 0
 		}
 		if err != nil && (!inOneGo || try >= maxOpenerTrys || !remote.Retryable(err)) {
@@ -67,10 +66,19 @@ func (x *file) fill(ctx context.Context) error {
 	}
 }
 
-func (x *file) firstHole() *extent {
-	x.content.RLock()
-	defer x.content.RUnlock()
-	if m := x.stage.missing(0, x.attrSize()); len(m) > 0 {
+// stageToFill returns the staging file, which is made if needed. A writer who waits for
+// room has one already: readers do not wait for him.
+func (x *file) stageToFill() (*writeback.Stage, error) {
+	if st := x.staged(); st != nil {
+		return st, nil
+	}
+	x.content.Lock()
+	defer x.content.Unlock()
+	return x.ensureStage()
+}
+
+func firstHole(st *writeback.Stage) *writeback.Extent {
+	if m := st.Missing(0, st.Size()); len(m) > 0 {
 		return &m[0]
 	}
 	return nil
@@ -79,15 +87,17 @@ func (x *file) firstHole() *extent {
 // fillStream reads the whole base version once. Where the version is no proof, the
 // bytes become the file's only when all have come: the next attempt could get
 // another content.
-func (x *file) fillStream(ctx context.Context, o remote.Opener) error {
+func (x *file) fillStream(ctx context.Context, st *writeback.Stage, o remote.Opener) error {
 	x.mu.Lock()
-	ref, path, shaky := x.ref(), x.path, x.base.Provisional
+	path, shaky := x.path, x.base.Provisional
 	x.mu.Unlock()
-	sink := x.putFill
+	ref := st.Base()
+	put := func(p []byte, off int64) error { return local("read", path, st.Fill(p, off)) }
+	sink := put
 	var spool *os.File
 	if shaky {
 		var err error
-		if spool, err = x.fs.stages.create(); err != nil {
+		if spool, err = x.fs.stages.Temp(); err != nil {
 			return local("read", path, err)
 		}
 		defer spool.Close()
@@ -97,13 +107,13 @@ func (x *file) fillStream(ctx context.Context, o remote.Opener) error {
 		}
 	}
 	err := x.stream(ctx, o, ref, sink)
-	if x.movedSince(ctx, ref, err) {
+	if x.movedSince(ctx, st.Base, ref, err) {
 		return nil // the caller tries again
 	}
 	if err != nil || !shaky {
 		return err
 	}
-	return copyChunks(io.NewSectionReader(spool, 0, ref.Size), ref.Size, x.putFill)
+	return copyChunks(io.NewSectionReader(spool, 0, ref.Size), ref.Size, put)
 }
 
 // stream gives the bytes of ref to sink in order.
@@ -137,26 +147,17 @@ func copyChunks(r io.Reader, size int64, sink func([]byte, int64) error) error {
 }
 
 // fillHole reads base bytes into the staging file.
-func (x *file) fillHole(ctx context.Context, h extent) error {
+func (x *file) fillHole(ctx context.Context, st *writeback.Stage, h writeback.Extent) error {
 	for {
-		x.mu.Lock()
-		ref := x.ref()
-		x.mu.Unlock()
-		p := make([]byte, h.end-h.off)
-		n, err := x.b.Backend.ReadAt(ctx, ref, p, h.off)
-		if x.movedSince(ctx, ref, err) {
+		ref := st.Base()
+		p := make([]byte, h.End-h.Off)
+		n, err := x.b.Backend.ReadAt(ctx, ref, p, h.Off)
+		if x.movedSince(ctx, st.Base, ref, err) {
 			continue
 		}
 		if err := x.readError(ref, n, len(p), err); err != nil {
 			return err
 		}
-		return x.putFill(p, h.off)
+		return local("read", x.pathNow(), st.Fill(p, h.Off))
 	}
-}
-
-func (x *file) putFill(p []byte, off int64) error {
-	x.content.Lock()
-	defer x.content.Unlock()
-	path, _ := x.where()
-	return local("read", path, x.stage.fill(p, off))
 }

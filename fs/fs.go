@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/meshmount/meshmount/cache"
+	"github.com/meshmount/meshmount/cache/writeback"
 	"github.com/meshmount/meshmount/prefetch"
 	"github.com/meshmount/meshmount/remote"
 )
@@ -109,7 +110,7 @@ type FS struct {
 	ns     *namespace
 	inos   *inodes
 	paths  locker
-	stages *stageDir
+	stages *writeback.Stages
 	pages  *versions // version whose pages the kernel may hold, by inode
 
 	xattrs   *inoCache[map[string][]byte] // extended attributes that servers keep
@@ -166,7 +167,7 @@ func New(opts Options, branches []Branch) (*FS, error) {
 	if f.ns, err = newNamespace(list); err != nil {
 		return nil, err
 	}
-	if f.stages, err = newStageDir(opts.StageDir); err != nil {
+	if f.stages, err = writeback.OpenStages(opts.StageDir); err != nil {
 		return nil, err
 	}
 	return f, nil
@@ -215,7 +216,7 @@ func (f *FS) Close(ctx context.Context) error {
 	}
 	f.stop()
 	f.background.Wait()
-	return errors.Join(append(errs, f.stages.close())...)
+	return errors.Join(errs...)
 }
 
 // fail makes an error of the core itself.

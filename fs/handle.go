@@ -91,7 +91,13 @@ func (h *Handle) Fsync(ctx context.Context) error {
 		return h.x.toTell()
 	}
 	done := make(chan error, 1)
-	h.x.fs.background.Go(func() { done <- h.x.upload(context.WithoutCancel(ctx)) })
+	// The upload may outlive the handle.
+	x, release := h.x.fs.hold(h, 0, "")
+	x.fs.background.Go(func() {
+		err := x.upload(context.WithoutCancel(ctx))
+		release()
+		done <- err
+	})
 	select {
 	case err := <-done:
 		return err

@@ -9,6 +9,7 @@ import (
 	"os"
 	"sync"
 
+	"github.com/meshmount/meshmount/cache/writeback"
 	"github.com/meshmount/meshmount/remote"
 )
 
@@ -230,8 +231,8 @@ func (w *spoolWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-func (w *spoolWriter) open(dir *stageDir) (err error) {
-	if w.file, err = dir.create(); err != nil {
+func (w *spoolWriter) open(dir *writeback.Stages) (err error) {
+	if w.file, err = dir.Temp(); err != nil {
 		return err
 	}
 	w.buf = bufio.NewWriter(w)

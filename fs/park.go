@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/meshmount/meshmount/cache/writeback"
 	"github.com/meshmount/meshmount/remote"
 )
 
@@ -59,10 +60,16 @@ func (x *file) describe(cause error) parked {
 	p := parked{Path: x.path, Cause: cause.Error(), Time: x.fs.now(), MTime: x.mtime, Size: x.size, Base: x.base.Version}
 	st := x.stage
 	x.mu.Unlock()
-	if p.Complete = len(st.missing(0, p.Size)) == 0; !p.Complete {
-		for _, e := range st.have.list {
-			p.Present = append(p.Present, [2]int64{e.off, e.end})
+	holes := st.Missing(0, p.Size)
+	if p.Complete = len(holes) == 0; p.Complete {
+		return p
+	}
+	at := int64(0)
+	for _, h := range append(holes, writeback.Extent{Off: p.Size, End: p.Size}) {
+		if at < h.Off {
+			p.Present = append(p.Present, [2]int64{at, h.Off})
 		}
+		at = h.End
 	}
 	return p
 }
@@ -82,7 +89,7 @@ func (x *file) park(cause error) (string, error) {
 	}
 	defer dst.Close()
 	note := dst.Name() + ".json"
-	if err := errors.Join(x.stage.f.Sync(), writeNote(note, p), moveFile(x.stage.f, dst)); err != nil {
+	if err := errors.Join(x.stage.Sync(), writeNote(note, p), moveFile(x.stage.Name(), dst)); err != nil {
 		return "", errors.Join(err, os.Remove(dst.Name()), os.Remove(note))
 	}
 	x.setClean()
@@ -103,15 +110,17 @@ func writeNote(path string, p parked) error {
 	return os.WriteFile(path, append(text, '\n'), 0o600)
 }
 
-// moveFile renames src over dst, or copies where that crosses file systems.
-func moveFile(src, dst *os.File) error {
-	err := os.Rename(src.Name(), dst.Name())
+// moveFile renames a file over dst, or copies where that crosses file systems.
+func moveFile(from string, dst *os.File) error {
+	err := os.Rename(from, dst.Name())
 	if !errors.Is(err, syscall.EXDEV) {
 		return err
 	}
-	if _, err := src.Seek(0, 0); err != nil {
+	src, err := os.Open(from)
+	if err != nil {
 		return err
 	}
+	defer src.Close()
 	if _, err := dst.ReadFrom(src); err != nil {
 		return err
 	}
@@ -137,9 +146,9 @@ func (x *file) giveUp() (kept string) {
 	if x.stage == nil {
 		return ""
 	}
-	kept = filepath.Join(x.fs.opts.StageDir, "lost-"+filepath.Base(x.stage.f.Name()))
-	if err := os.Rename(x.stage.f.Name(), kept); err != nil {
-		x.fs.log.Error("content is lost", "path", x.stage.f.Name(), "error", err)
+	kept = filepath.Join(x.fs.opts.StageDir, "lost-"+filepath.Base(x.stage.Name()))
+	if err := os.Rename(x.stage.Name(), kept); err != nil {
+		x.fs.log.Error("content is lost", "path", x.stage.Name(), "error", err)
 	}
 	return kept
 }
@@ -165,6 +174,6 @@ func (x *file) closeStage() {
 	x.stage = nil
 	x.mu.Unlock()
 	if st != nil {
-		st.close()
+		st.Release()
 	}
 }

@@ -175,6 +175,7 @@ func (x *file) settingAttrs() (over func()) {
 
 // attrsSet follows a change of attributes that was made on the server.
 func (x *file) attrsSet(was, now remote.Entry, a remote.Attrs) {
+	defer x.follow()
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.base.Version == was.Version && x.base.Size == now.Size {

@@ -31,7 +31,7 @@ func (x *file) lockName() (path string, unlock func()) {
 // upShot is what is put: the state at the moment of the upload.
 type upShot struct {
 	path, rel string
-	src       stageSource
+	src       remote.Source
 	opts      remote.PutOptions
 	gen       uint64
 	setTime   bool
@@ -101,7 +101,7 @@ func (x *file) mustPut() bool {
 func (x *file) shoot() (s upShot, must bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	s = upShot{path: x.path, rel: x.b.rel(x.path), src: stageSource{x.stage.f, x.size}, gen: x.gen, setTime: x.setTime}
+	s = upShot{path: x.path, rel: x.b.rel(x.path), src: x.stage.Source(), gen: x.gen, setTime: x.setTime}
 	s.opts.Cond = remote.Cond{NotExist: !x.exists, Version: x.base.Version, Provisional: x.base.Provisional}
 	s.opts.Attrs.Mode = x.mode
 	if mtime := x.mtime; x.setTime || x.b.caps().StoresMTime {
@@ -155,6 +155,7 @@ func (x *file) stored(s upShot, e remote.Entry) {
 	x.b.meta.keep(e, keep, true)
 	x.b.meta.set(e)
 	e = x.b.meta.dress(e)
+	defer x.follow()
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.rebase(e)
@@ -174,6 +175,17 @@ func (x *file) stored(s upShot, e remote.Entry) {
 func (x *file) rebase(e remote.Entry) {
 	x.base, x.exists, x.fresh = e, true, x.fs.now().Add(x.b.AttrTTL)
 	x.puts++
+}
+
+// follow tells the staging file, after x has got another base or path, where the bytes
+// that it has not are now.
+func (x *file) follow() {
+	x.mu.Lock()
+	st, ref := x.stage, x.ref()
+	x.mu.Unlock()
+	if st != nil {
+		st.Rebase(ref)
+	}
 }
 
 // conflict stores ours beside what somebody else put there, and reports it.
@@ -202,6 +214,7 @@ func (x *file) conflict(ctx context.Context, s upShot, cause error) error {
 	x.fs.log.Warn("conflict: the file was changed on the server since it was opened; our content is stored beside it",
 		"path", s.path, "copy", copyPath)
 	x.fs.replaced(x, s.path)
+	defer x.follow()
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.rebase(e)
