@@ -1,0 +1,210 @@
+package writeback
+
+import (
+	"errors"
+	"slices"
+)
+
+// logSnapFrame is about how many bytes of records go into a frame of a snapshot.
+const logSnapFrame = 64 << 10
+
+// bloated tells whether compaction is worth its while when as many changes are live. It
+// is cheap.
+func (j *journal) bloated(live int) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.open = live
+	size := int64(256)
+	if j.ops > 0 {
+		size = j.opBytes / j.ops
+	}
+	return j.ready && j.used > max(j.segSize, j.patience) && j.used > 2*size*int64(live)
+}
+
+// compact replaces all segments by a snapshot of the records that live yields, which is
+// called with the journal locked, perhaps twice, and may not use it. What was appended
+// before has to be among them as far as it counts, so the owner must not let go of its
+// own lock between the append of a record and noting it in its state. After an error all
+// is as before.
+func (j *journal) compact(live func(yield func(*record) bool)) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	err := j.usable()
+	if err == nil {
+		err = j.syncHeld()
+	}
+	if err != nil {
+		return logError(err)
+	}
+	w, err := j.snapshot(live, logNew)
+	if logNoSpace(err) && j.spare != nil {
+		w, err = j.snapshot(live, logSpare)
+	}
+	if err != nil {
+		j.patience = j.used + j.segSize/4
+		return logError(err)
+	}
+	return logError(j.replace(w))
+}
+
+// logSnapshot writes a snapshot.
+type logSnapshot struct {
+	j     *journal
+	seg   *logSegment
+	frame []byte
+	seq   uint64
+	ops   int
+	bytes int64
+	err   error
+}
+
+// snapshot writes a snapshot into the file of that name, and gives it its own.
+func (j *journal) snapshot(live func(yield func(*record) bool), name string) (*logSnapshot, error) {
+	w := &logSnapshot{j: j, seq: j.seq, seg: j.spare}
+	if name == logNew {
+		file, err := j.fs.create(name)
+		if err != nil {
+			return nil, err
+		}
+		w.seg = &logSegment{file: file}
+	}
+	size := w.seg.size
+	j.number(w.seg, true)
+	err := w.write(live)
+	if err == nil {
+		err = j.fs.rename(name, w.seg.name)
+	}
+	if err == nil {
+		return w, nil
+	}
+	if name == logSpare {
+		return nil, errors.Join(err, w.seg.file.truncate(size), j.cleanSpare())
+	}
+	w.seg.close(j.log)
+	return nil, errors.Join(err, j.fs.remove(name))
+}
+
+func (w *logSnapshot) write(live func(yield func(*record) bool)) error {
+	if w.err = w.j.writeHead(w.seg, w.seq+1); w.err != nil {
+		return w.err
+	}
+	w.frame = make([]byte, logFrame, logSnapFrame+logSnapFrame/4)
+	live(w.add)
+	w.flush(logGroup)
+	w.flush(logEnd)
+	if w.err == nil {
+		w.err = w.seg.file.sync()
+	}
+	return w.err
+}
+
+func (w *logSnapshot) add(r *record) bool {
+	before := len(w.frame)
+	w.frame = logAppendRecord(w.frame, r)
+	if r.Kind == recOp {
+		w.ops++
+		w.bytes += int64(len(w.frame) - before)
+	}
+	if len(w.frame) >= logSnapFrame {
+		w.flush(logGroup)
+	}
+	return w.err == nil
+}
+
+// flush writes the frame, unless it is an empty group.
+func (w *logSnapshot) flush(kind uint32) {
+	if w.err != nil || kind == logGroup && len(w.frame) == logFrame {
+		return
+	}
+	w.seq++
+	w.j.seal(w.seg, w.frame, w.seq, kind)
+	_, w.err = w.seg.file.WriteAt(w.frame, w.seg.end)
+	w.seg.end += int64(len(w.frame))
+	w.frame = w.frame[:logFrame]
+}
+
+// replace puts a snapshot in the place of all segments.
+func (j *journal) replace(w *logSnapshot) error {
+	old, active := j.segments, j.active
+	if w.seg == j.spare {
+		j.spare = nil
+	} else {
+		w.seg.size = w.seg.end
+	}
+	w.seg.close(j.log)
+	j.segments, j.active = []*logSegment{w.seg}, nil
+	j.seq, j.durable, j.unsynced, j.sick = w.seq, w.seq, nil, nil
+	j.used, j.patience = w.seg.end, 0
+	j.open, j.ops, j.opBytes = w.ops, int64(w.ops), w.bytes
+	if err := j.fs.syncDir(); err != nil {
+		active.close(j.log)
+		return err // the old ones stay until the journal is opened again
+	}
+	if j.spare == nil && active != nil && j.recycle(active) {
+		old = slices.DeleteFunc(old, func(s *logSegment) bool { return s == active })
+	}
+	for _, s := range old {
+		s.close(j.log)
+		j.drop(s, s.damaged)
+	}
+	j.prepare()
+	return nil
+}
+
+// recycle makes a segment the spare, so that its space stays ours.
+func (j *journal) recycle(s *logSegment) bool {
+	if s.damaged || logZero(s.file, 0, s.end) != nil || j.fs.rename(s.name, logSpare) != nil {
+		return false
+	}
+	j.spare = &logSegment{name: logSpare, file: s.file, size: s.size, end: logHead}
+	return true
+}
+
+// drop removes a segment that is void, or sets it aside.
+func (j *journal) drop(s *logSegment, aside bool) {
+	var err error
+	if aside {
+		if err = j.fs.rename(s.name, s.name+logDamaged); err == nil {
+			j.aside = append(j.aside, s.name+logDamaged)
+		}
+	} else {
+		err = j.fs.remove(s.name)
+	}
+	if err != nil { // it is void, and tried again when the journal is opened
+		j.log.Warn("an old segment of the journal is still there", "segment", s.name, "err", err)
+	}
+}
+
+// dropVoid removes the segments that a snapshot has replaced. A process that ended while
+// it did that has left them. They are kept aside if there is something wrong with them
+// or with the snapshot.
+func (j *journal) dropVoid() {
+	last := len(j.segments) - 1
+	for last >= 0 && !j.segments[last].snap {
+		last--
+	}
+	if last <= 0 {
+		return
+	}
+	aside := !j.segments[last].sound()
+	for _, s := range j.segments[:last] {
+		bad := aside || !s.sound()
+		s.close(j.log)
+		j.drop(s, bad)
+	}
+	j.segments = j.segments[last:]
+}
+
+// sound tells whether all of a segment can be read.
+func (s *logSegment) sound() bool {
+	c, ended := newLogScan(s), false
+	next := s.head.first
+	for c.next() {
+		if c.frame.seq != next {
+			return false
+		}
+		ended = c.frame.kind == logEnd
+		next++
+	}
+	return s.headed && !s.garbage && (ended || !s.snap)
+}
