@@ -153,6 +153,9 @@ func (f *FS) attach(ctx context.Context, h *Handle, b *branch, rel, path string,
 		if err := b.empty(ctx, e); err != nil {
 			return err
 		}
+	case e.Provisional && b.Blocks != nil:
+		// What was read under this version before can be of another content.
+		b.Blocks.Invalidate(rel)
 	}
 	f.mu.Lock()
 	x, lost := f.answeredLocked(path, seen, &e, left)

@@ -145,6 +145,8 @@ func (x *file) putOnce(ctx context.Context, s upShot) (remote.Entry, error) {
 
 // stored records that the server has s.
 func (x *file) stored(s upShot, e remote.Entry) {
+	// The content before may have had the same version.
+	x.b.forgetBlocks(s.rel, remote.File)
 	var keep remote.Attrs
 	if s.opts.Attrs.Mode != nil && !(e.ModeKnown && e.Mode == *s.opts.Attrs.Mode) {
 		keep.Mode = s.opts.Attrs.Mode
