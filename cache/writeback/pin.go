@@ -12,21 +12,21 @@ var errTorn = errors.New("writeback: the file was written again while it was sen
 // If the program changes them, either the pin is torn, and reading it fails, or the
 // program waits, if the pin is held. Appending changes nothing of it.
 type pin struct {
-	st   *Stage
-	size int64
-	hold bool
-	// all guarded by st.mu
-	torn   bool
+	st     *Stage
+	size   int64
+	hold   bool
 	onTear func()
+	torn   bool          // guarded by st.mu
+	told   chan struct{} // closed when onTear has returned
 	over   chan struct{} // closed by release
 }
 
-// pin returns the present content. onTear is called, before the bytes change, at most
-// once; it must not use the Stage.
-func (st *Stage) pin(hold bool, onTear func()) *pin {
+// pin returns the present content, size bytes at most. onTear is called before the bytes
+// change, at most once.
+func (st *Stage) pin(size int64, hold bool, onTear func()) *pin {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	p := &pin{st: st, size: st.size, hold: hold, onTear: onTear, over: make(chan struct{})}
+	p := &pin{st: st, size: min(size, st.size), hold: hold, onTear: onTear, told: make(chan struct{}), over: make(chan struct{})}
 	st.pins = append(st.pins, p)
 	return p
 }
@@ -77,24 +77,40 @@ func (p *pin) ReadAt(b []byte, off int64) (int, error) {
 func (st *Stage) lockFor(off int64) {
 	for {
 		st.mu.Lock()
-		var wait chan struct{}
-		for _, p := range st.pins {
-			if off >= p.size || p.torn {
-				continue
-			}
-			if p.hold {
-				wait = p.over
-				break
-			}
-			p.torn = true
-			if p.onTear != nil {
-				p.onTear()
-			}
-		}
-		if wait == nil {
+		wait, tear := st.inTheWay(off)
+		if wait == nil && tear == nil {
 			return
 		}
 		st.mu.Unlock()
+		if tear != nil {
+			if tear.onTear != nil {
+				tear.onTear()
+			}
+			close(tear.told)
+			continue
+		}
 		<-wait
 	}
+}
+
+// inTheWay returns what a change at and after off has to wait for, or the pin that it has
+// to tear first. Guarded by mu.
+func (st *Stage) inTheWay(off int64) (wait <-chan struct{}, tear *pin) {
+	for _, p := range st.pins {
+		switch {
+		case off >= p.size:
+		case p.torn:
+			select {
+			case <-p.told:
+			default:
+				return p.told, nil
+			}
+		case p.hold:
+			return p.over, nil
+		default:
+			p.torn = true
+			return nil, p
+		}
+	}
+	return nil, nil
 }

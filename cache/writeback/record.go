@@ -32,11 +32,12 @@ const (
 	opRename
 	opSymlink
 	opSetAttr
+	opClean // take away what an upload, cut off before its end, has left torn
 	opKinds // one more than the last
 )
 
 var opNames = [opKinds]string{opPut: "put", opMkdir: "mkdir", opRemove: "remove",
-	opRename: "rename", opSymlink: "symlink", opSetAttr: "setattr"}
+	opRename: "rename", opSymlink: "symlink", opSetAttr: "setattr", opClean: "clean"}
 
 // String returns the name that people and status see.
 func (k opKind) String() string {
@@ -57,9 +58,11 @@ type record struct {
 
 	Path, To, Target string
 
-	Stage string   // name of the staging file in the staging directory
-	Size  int64    // of the content
-	Have  []Extent // the bytes of the staging file that count
+	Stage string     // name of the staging file in the staging directory
+	Size  int64      // of the content
+	Have  []Extent   // the bytes of the staging file that count
+	Limit int64      // bytes of From that still count, where they are not in Have
+	From  remote.Ref // the version of the server over which the staging file lies
 
 	Base     remote.Entry // the server's version below; zero Type: none
 	NotExist bool         // condition: nothing at Path
@@ -119,6 +122,10 @@ var recFields = [...]recField[record]{
 	25: recText(func(r *record) *string { return &r.Cause }),
 	26: recNumber(func(r *record) *remote.Kind { return &r.ErrKind }),
 	27: recTime(func(r *record) *time.Time { return &r.Time }),
+	28: recNumber(func(r *record) *int64 { return &r.Limit }),
+	29: recText(func(r *record) *string { return &r.From.Path }),
+	30: recText(func(r *record) *string { return &r.From.Version }),
+	31: recNumber(func(r *record) *int64 { return &r.From.Size }),
 }
 
 var recEntryFields = [...]recField[remote.Entry]{

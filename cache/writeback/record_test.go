@@ -124,7 +124,7 @@ func TestRecordMalformed(t *testing.T) {
 		"unknown kind":      "\x01\x01\x06",
 		"change without op": "\x01\x01\x01",
 		"op without change": "\x01\x01\x02\x05\x01\x01",
-		"unknown op":        "\x01\x01\x01\x05\x01\x07",
+		"unknown op":        "\x01\x01\x01\x05\x01\x08",
 		"tag 0":             "\x00\x00\x01\x01\x02",
 		"twice":             "\x01\x01\x02\x01\x01\x02",
 		"descending":        "\x01\x01\x02\x03\x01\x01\x02\x01\x01",

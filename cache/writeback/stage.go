@@ -58,6 +58,15 @@ func (s *Stages) Temp() (*os.File, error) {
 	return f, os.Remove(f.Name())
 }
 
+// sync brings the names of the staging files to stable storage.
+func (s *Stages) sync() error {
+	d, err := os.Open(s.dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
 // New makes a staging file of that size over base, the version below it: its zero value
 // is a file of which nothing counts. Bytes of base that were not written come from below,
 // which may be nil if there are none. The caller has one reference.
@@ -99,13 +108,14 @@ type Stage struct {
 	size  int64        // guarded by mu
 	base  remote.Ref   // guarded by mu
 	below remote.Backend
-	pins  []*pin // guarded by mu
-	grow  *growth
-	front int64 // guarded by mu; [0, front) was written in order and not changed since
+	pins  []*pin   // guarded by mu
+	grow  *growth  // guarded by mu; nil if nobody follows the content
+	early *growing // guarded by mu; what follows it, until the commit
+	front int64    // guarded by mu; [0, front) was written in order and not changed since
 
-	refMu sync.Mutex
-	refs  int  // guarded by refMu
-	kept  bool // guarded by refMu; the file stays when the last reference goes
+	refMu   sync.Mutex
+	refs    int // guarded by refMu
+	holders int // guarded by refMu; changes in the journal that need the file
 }
 
 // Name returns the name of the file, with its directory.
@@ -327,6 +337,13 @@ func (st *Stage) Base() remote.Ref {
 	return st.base
 }
 
+// layout returns which bytes are here, how many of the base's count, and the base.
+func (st *Stage) layout() (have []Extent, limit int64, base remote.Ref) {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	return append([]Extent(nil), st.have.list...), st.limit, st.base
+}
+
 // Rebase tells that the server has this very content as the version ref: bytes that are
 // not here come from that.
 func (st *Stage) Rebase(ref remote.Ref) {
@@ -380,11 +397,20 @@ func (st *Stage) retain() *Stage {
 	return st
 }
 
-// keep tells whether the file shall stay when the last reference goes.
-func (st *Stage) keep(kept bool) {
+// hold takes a reference for a change in the journal: the file stays until drop is called.
+func (st *Stage) hold() {
 	st.refMu.Lock()
 	defer st.refMu.Unlock()
-	st.kept = kept
+	st.refs++
+	st.holders++
+}
+
+// drop gives the reference of a change back that is not in the journal any more.
+func (st *Stage) drop() {
+	st.refMu.Lock()
+	st.holders--
+	st.refMu.Unlock()
+	st.Release()
 }
 
 // Release gives a reference back. With the last one the file is removed, unless the
@@ -392,7 +418,7 @@ func (st *Stage) keep(kept bool) {
 func (st *Stage) Release() {
 	st.refMu.Lock()
 	st.refs--
-	last, kept := st.refs == 0, st.kept
+	last, kept := st.refs == 0, st.holders > 0
 	st.refMu.Unlock()
 	if !last {
 		return
@@ -403,6 +429,7 @@ func (st *Stage) Release() {
 		_ = st.file.Close()
 		st.file = nil
 	}
+	st.spoil()
 	st.home.space.give(st.have.bytes())
 	if !kept {
 		_ = os.Remove(st.Name())
@@ -413,7 +440,7 @@ func (st *Stage) Release() {
 func (st *Stage) rest() {
 	st.refMu.Lock()
 	defer st.refMu.Unlock()
-	if st.refs > 1 {
+	if st.refs > st.holders {
 		return
 	}
 	st.mu.Lock()

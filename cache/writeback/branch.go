@@ -1,0 +1,461 @@
+package writeback
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/meshmount/meshmount/remote"
+)
+
+// Policy is how a branch is written.
+type Policy struct {
+	Name string // of the branch in the mount, for people
+	// Tree names the remote tree: the same for all mounts that see the same files.
+	Tree string
+	// Workers is how many uploads at most are under way, 0 for 8.
+	Workers int
+	// Delay is how long a closed file waits for being written again.
+	Delay time.Duration
+	// Early is from which size on a new file is sent while it is written, 0 for never.
+	Early int64
+	// Prime, if not nil, is given the content of what was stored.
+	Prime func(ref remote.Ref, r io.ReaderAt, size int64) error
+}
+
+// Branch is a remote tree with the changes that its server has yet to see. It is a
+// remote.Backend, and shows the tree as if they were made. Its methods are safe for
+// concurrent use. Changes return when they are in the journal; those of the Backend look
+// at the server first where that is needed, those that the file system uses (Commit,
+// MakeDir, MakeLink, Unlink, RemoveDir, Move, SetAttrs) believe their caller.
+type Branch struct {
+	store  *Store
+	below  remote.Backend
+	policy Policy
+	pace   pace
+	teller teller
+
+	// guarded by store.mu
+	queue     queue
+	all       map[uint64]*change
+	contents  map[string]*content // by local version
+	settled   []string            // local versions whose contents are on the server, oldest first
+	recent    []recent
+	reads     map[uint64]int // reads under way, by their beginnings
+	clock     uint64         // counts ends of changes
+	active    int
+	onSettled func(Settled)
+	rate      rate
+}
+
+var _ interface {
+	remote.Backend
+	remote.Opener
+	remote.AttrSetter
+	remote.Symlinker
+	remote.Xattrer
+	remote.TreeRemover
+	remote.Unwrapper
+} = (*Branch)(nil)
+
+// content is what a local version stands for.
+type content struct {
+	stage *Stage       // nil when the server has it
+	entry remote.Entry // on the server
+}
+
+// recent is the end of a change: answers that were asked for before do not know of it.
+type recent struct {
+	path  string
+	entry remote.Entry // zero Type: nothing is there
+	at    uint64
+}
+
+// Wrap returns the branch over below, with what an earlier mount has left to do for the
+// same Tree.
+func (s *Store) Wrap(below remote.Backend, p Policy) (*Branch, error) {
+	if p.Workers <= 0 {
+		p.Workers = 8
+	}
+	b := &Branch{store: s, below: below, policy: p, queue: newQueue(), all: map[uint64]*change{},
+		contents: map[string]*content{}, reads: map[uint64]int{}, pace: newPace(p.Workers)}
+	b.teller.start()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if slices.ContainsFunc(s.branches, func(o *Branch) bool { return o.policy.Tree == p.Tree }) {
+		b.teller.close()
+		return nil, errors.New("writeback: the same remote tree twice: " + p.Tree)
+	}
+	s.branches = append(s.branches, b)
+	s.adopt(b)
+	return b, nil
+}
+
+// OnSettled registers the function that is told what the server has now. It is called
+// without locks, one at a time, in order.
+func (b *Branch) OnSettled(f func(Settled)) {
+	b.store.mu.Lock()
+	defer b.store.mu.Unlock()
+	b.onSettled = f
+}
+
+// Unwrap implements remote.Unwrapper.
+func (b *Branch) Unwrap() remote.Backend { return b.below }
+
+// Caps implements remote.Backend.
+func (b *Branch) Caps() remote.Caps { return b.below.Caps() }
+
+// Close implements remote.Backend. The Store must be closed before.
+func (b *Branch) Close() error { return b.below.Close() }
+
+// sight is what the pending changes show at a path.
+type sight struct {
+	known bool         // the entry says it all: the server need not be asked
+	entry remote.Entry // zero Type: nothing is there
+	attrs *change      // not known: the server's entry, with the attributes of this
+}
+
+// sees returns what the pending changes show at path. Guarded by store.mu.
+func (b *Branch) sees(path string) sight {
+	l := b.queue.lines[path]
+	var attrs *change
+	for _, c := range slices.Backward(l) {
+		switch {
+		case c.kind == opForeign, c.kind == opClean:
+			continue
+		case c.kind == opSetAttr:
+			if attrs == nil {
+				attrs = c
+			}
+			continue
+		case c.kind == opRemove, c.kind == opRename && c.path == path:
+			return sight{known: true}
+		}
+		e := c.entry(path)
+		if attrs != nil {
+			attrs.dress(&e)
+		}
+		return sight{known: true, entry: e}
+	}
+	return sight{attrs: attrs}
+}
+
+// dress puts the attributes that c sets into e.
+func (c *change) dress(e *remote.Entry) {
+	if c.attrs.MTime != nil {
+		e.MTime = *c.attrs.MTime
+	}
+	if c.attrs.Mode != nil {
+		e.Mode, e.ModeKnown = *c.attrs.Mode, true
+	}
+}
+
+// above tells whether a directory above path is one that the server does not have: then
+// there is nothing that it could tell of path. Guarded by store.mu.
+func (b *Branch) above(path string) bool {
+	for path != "/" {
+		path, _ = remote.Split(path)
+		if s := b.sees(path); s.known {
+			return s.entry.Type != remote.Dir || b.born(path)
+		}
+	}
+	return false
+}
+
+// born tells whether a directory was made here and the server does not have it yet, and
+// had no other before. Guarded by store.mu.
+func (b *Branch) born(path string) bool {
+	for _, c := range b.queue.lines[path] {
+		if c.kind == opMkdir {
+			return true
+		}
+	}
+	return false
+}
+
+// begin notes the beginning of a question to the server. Guarded by store.mu.
+func (b *Branch) begin() uint64 {
+	b.reads[b.clock]++
+	return b.clock
+}
+
+// ended forgets it, and the ends of changes that are of interest to nobody any more.
+func (b *Branch) ended(at uint64) {
+	b.store.mu.Lock()
+	defer b.store.mu.Unlock()
+	if b.reads[at]--; b.reads[at] == 0 {
+		delete(b.reads, at)
+	}
+	b.forgetRecent()
+}
+
+// forgetRecent drops what all questions under way were asked after. Guarded by store.mu.
+func (b *Branch) forgetRecent() {
+	if len(b.reads) == 0 {
+		b.recent = nil
+		return
+	}
+	oldest := b.clock
+	for at := range b.reads {
+		oldest = min(oldest, at)
+	}
+	b.recent = slices.DeleteFunc(b.recent, func(r recent) bool { return r.at <= oldest })
+}
+
+// ends notes what the server has at path by the end of a change. Guarded by store.mu.
+func (b *Branch) ends(path string, e remote.Entry) {
+	b.clock++
+	if len(b.reads) > 0 {
+		b.recent = append(b.recent, recent{path, e, b.clock})
+	}
+}
+
+// since returns what ended at path after at. Guarded by store.mu.
+func (b *Branch) since(path string, at uint64) (remote.Entry, bool) {
+	for _, r := range slices.Backward(b.recent) {
+		if r.path == path && r.at > at {
+			return r.entry, true
+		}
+	}
+	return remote.Entry{}, false
+}
+
+func absent(op, path string) error {
+	return &remote.Error{Op: op, Path: path, Kind: remote.NotExist}
+}
+
+// Stat implements remote.Backend.
+func (b *Branch) Stat(ctx context.Context, path string) (remote.Entry, error) {
+	if err := remote.CheckPath("stat", path); err != nil {
+		return remote.Entry{}, err
+	}
+	b.store.mu.Lock()
+	s := b.sees(path)
+	if s.known || b.above(path) {
+		b.store.mu.Unlock()
+		if s.entry.Type == 0 {
+			return remote.Entry{}, absent("stat", path)
+		}
+		return s.entry, nil
+	}
+	at := b.begin()
+	b.store.mu.Unlock()
+	defer b.ended(at)
+	e, err := b.below.Stat(ctx, path)
+	if err != nil && remote.KindOf(err) != remote.NotExist {
+		return remote.Entry{}, err
+	}
+	b.store.mu.Lock()
+	defer b.store.mu.Unlock()
+	now, ok := b.correct(path, e, err == nil, at)
+	if !ok {
+		return remote.Entry{}, absent("stat", path)
+	}
+	return now, nil
+}
+
+// correct makes the server's answer about path, asked for at that time, what is so with
+// all changes. Guarded by store.mu.
+func (b *Branch) correct(path string, e remote.Entry, there bool, at uint64) (remote.Entry, bool) {
+	s := b.sees(path)
+	if s.known {
+		return s.entry, s.entry.Type != 0
+	}
+	if now, ok := b.since(path, at); ok {
+		e, there = now, now.Type != 0
+	}
+	if there && s.attrs != nil {
+		s.attrs.dress(&e)
+	}
+	return e, there
+}
+
+// List implements remote.Backend.
+func (b *Branch) List(ctx context.Context, dir string, yield func(remote.Entry) error) error {
+	if err := remote.CheckPath("list", dir); err != nil {
+		return err
+	}
+	b.store.mu.Lock()
+	s := b.sees(dir)
+	switch {
+	case s.known && s.entry.Type == 0, !s.known && b.above(dir):
+		b.store.mu.Unlock()
+		return absent("list", dir)
+	case s.known && s.entry.Type != remote.Dir:
+		b.store.mu.Unlock()
+		return &remote.Error{Op: "list", Path: dir, Kind: remote.NotDir}
+	}
+	at := b.begin()
+	local := s.known && b.born(dir)
+	b.store.mu.Unlock()
+	defer b.ended(at)
+	l := lister{b: b, at: at, yield: yield, seen: map[string]struct{}{}}
+	if !local {
+		if err := b.below.List(ctx, dir, l.server); err != nil {
+			return err
+		}
+	}
+	return l.rest(dir)
+}
+
+// lister merges the listing of a server with the pending changes.
+type lister struct {
+	b     *Branch
+	at    uint64
+	yield func(remote.Entry) error
+	seen  map[string]struct{} // names that the server told, as far as changes concern them
+}
+
+// server passes an entry of the server on, as it is with all changes.
+func (l *lister) server(e remote.Entry) error {
+	b := l.b
+	b.store.mu.Lock()
+	quiet := len(b.recent) == 0 && len(b.all) == 0
+	there := true
+	if !quiet {
+		_, late := b.since(e.Path, l.at)
+		if late || len(b.queue.lines[e.Path]) > 0 {
+			l.seen[e.Path] = struct{}{}
+			e, there = b.correct(e.Path, e, true, l.at)
+		}
+	}
+	b.store.mu.Unlock()
+	if !there {
+		return nil
+	}
+	return l.yield(e)
+}
+
+// rest yields what the server did not tell.
+func (l *lister) rest(dir string) error {
+	b := l.b
+	var more []remote.Entry
+	b.store.mu.Lock()
+	add := func(path string) {
+		if _, done := l.seen[path]; done {
+			return
+		}
+		l.seen[path] = struct{}{}
+		// An entry that the server did not tell is there only if a change has made it.
+		if e, ok := b.correct(path, remote.Entry{}, false, l.at); ok {
+			more = append(more, e)
+		}
+	}
+	for name := range b.queue.kids[dir] {
+		if p := remote.Join(dir, name); len(b.queue.lines[p]) > 0 {
+			add(p)
+		}
+	}
+	for _, r := range b.recent {
+		if up, _ := remote.Split(r.path); up == dir && r.at > l.at && r.path != "/" {
+			add(r.path)
+		}
+	}
+	b.store.mu.Unlock()
+	for _, e := range more {
+		if err := l.yield(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ReadAt implements remote.Backend.
+func (b *Branch) ReadAt(ctx context.Context, ref remote.Ref, p []byte, off int64) (int, error) {
+	st, ref, err := b.locate("read", ref)
+	if err != nil {
+		return 0, err
+	}
+	if st == nil {
+		return b.below.ReadAt(ctx, ref, p, off)
+	}
+	defer st.Release()
+	n, err := st.ReadAt(ctx, p, off)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = remote.E("read", ref.Path, remote.Other, err)
+	}
+	return n, err
+}
+
+// locate returns the stage that has the bytes of ref, with a reference, or the name of
+// them on the server.
+func (b *Branch) locate(op string, ref remote.Ref) (*Stage, remote.Ref, error) {
+	if err := remote.CheckPath(op, ref.Path); err != nil {
+		return nil, ref, err
+	}
+	b.store.mu.Lock()
+	defer b.store.mu.Unlock()
+	version := ref.Version
+	if s := b.sees(ref.Path); s.known && (version == "" || !IsLocal(version)) {
+		switch {
+		case s.entry.Type == 0:
+			return nil, ref, absent(op, ref.Path)
+		case s.entry.Type == remote.Dir:
+			return nil, ref, &remote.Error{Op: op, Path: ref.Path, Kind: remote.IsDir}
+		case version == "":
+			version = s.entry.Version
+		case version != s.entry.Version && b.replacedBelow(ref.Path, version):
+			return nil, ref, &remote.Error{Op: op, Path: ref.Path, Kind: remote.Changed}
+		}
+	} else if !s.known && b.above(ref.Path) {
+		return nil, ref, absent(op, ref.Path)
+	}
+	if !IsLocal(version) {
+		return nil, ref, nil
+	}
+	c, ok := b.contents[version]
+	switch {
+	case !ok:
+		return nil, ref, &remote.Error{Op: op, Path: ref.Path, Kind: remote.Changed, Err: errors.New("this content is no more")}
+	case c.stage != nil:
+		return c.stage.retain(), ref, nil
+	}
+	return nil, remote.Ref{Path: c.entry.Path, Version: c.entry.Version, Size: c.entry.Size}, nil
+}
+
+// replacedBelow tells whether a version of the server cannot be read any more at path:
+// of a file that was replaced here it can, until the server has the new one. Guarded by
+// store.mu.
+func (b *Branch) replacedBelow(path, version string) bool {
+	l := b.queue.lines[path]
+	return len(l) == 0 || l[0].base.Version != version
+}
+
+// Open implements remote.Opener.
+func (b *Branch) Open(ctx context.Context, ref remote.Ref) (io.ReadCloser, error) {
+	st, ref, err := b.locate("open", ref)
+	if err != nil {
+		return nil, err
+	}
+	if st == nil {
+		below, ok := remote.As[remote.Opener](b.below)
+		if !ok {
+			return nil, &remote.Error{Op: "open", Path: ref.Path, Kind: remote.Unsupported}
+		}
+		return below.Open(ctx, ref)
+	}
+	return &stageReader{ctx: ctx, st: st}, nil
+}
+
+// stageReader reads a stage from its beginning.
+type stageReader struct {
+	ctx context.Context
+	st  *Stage
+	off int64
+}
+
+func (r *stageReader) Read(p []byte) (int, error) {
+	n, err := r.st.ReadAt(r.ctx, p, r.off)
+	r.off += int64(n)
+	if n > 0 && errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return n, err
+}
+
+func (r *stageReader) Close() error {
+	r.st.Release()
+	return nil
+}

@@ -1,0 +1,391 @@
+package writeback
+
+import (
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/meshmount/meshmount/remote"
+)
+
+// opForeign is a call of others that must not cross the pending changes of its paths. It
+// is never in the journal.
+const opForeign opKind = 255
+
+// state is where a change stands.
+type state uint8
+
+const (
+	idle    state = iota // waits for others, for its time or for a free place
+	running              // is carried out
+	parked               // failed for good; waits for the user
+	over                 // done, withdrawn or dropped
+)
+
+// change is one change of a branch's tree that its server has yet to see. All fields are
+// guarded by Store.mu, but for those that never change after it was queued: b, id, kind,
+// typ, target.
+type change struct {
+	b      *Branch
+	id     uint64
+	gen    uint64 // counts commits
+	kind   opKind
+	path   string
+	to     string // rename
+	target string // symlink
+	typ    remote.Type
+	deep   bool // concerns what is below its paths as well
+
+	stage    *Stage // put, rename: the content, with a reference; may be nil for a rename
+	size     int64
+	base     remote.Entry // what the server has at path; zero if nothing
+	after    *change      // base is what this one leaves
+	toBase   remote.Entry // rename: what the server has at to; zero if nothing
+	source   string       // rename: where the content is on the server, if not at path
+	doubt    *change      // base is what this withdrawn one may have replaced
+	mtime    time.Time    // as shown
+	attrs    remote.Attrs // to be stored
+	version  string       // as shown
+	sum      uint32       // CRC-32C of the content, if hasSum
+	hasSum   bool
+	since    time.Time
+	synced   bool // content and record are on stable storage
+	replayed bool // from the journal of a process before this one
+
+	state   state
+	prev    []*change // unfinished ones that come first
+	next    []*change // those that wait for this one
+	delay   time.Time // for being written again
+	retry   time.Time // not before, after a failure
+	slot    int       // in the heap, -1 if it is not there
+	tries   int
+	tears   int
+	cause   error
+	urgent  bool
+	again   bool // committed again while it was carried out
+	dropped bool // withdrawn while it was carried out
+	cancel  func()
+	grow    *growing
+	pin     *pin
+	token   string
+	sent    atomic.Int64
+	ready   chan struct{} // opForeign: closed when it is its turn
+}
+
+// localPrefix begins the versions of content that no server has seen.
+const localPrefix = "local:"
+
+// IsLocal tells whether a version is one of a pending change: of content that is on this
+// node. Such versions are never shown to a server.
+func IsLocal(version string) bool { return strings.HasPrefix(version, localPrefix) }
+
+// paths returns the paths whose names or content the change concerns.
+func (c *change) paths() []string {
+	if c.to != "" {
+		return []string{c.path, c.to}
+	}
+	return []string{c.path}
+}
+
+// fresh tells whether nothing is at the path on the server.
+func (c *change) fresh() bool { return c.base.Type == 0 && c.after == nil }
+
+// simple tells whether the change can still be altered without the server's noticing.
+func (c *change) simple() bool { return (c.state == idle || c.state == parked) && c.kind != opForeign }
+
+// entry returns what the change makes of its path, or of to.
+func (c *change) entry(path string) remote.Entry {
+	e := remote.Entry{Path: path, Type: remote.File, Size: c.size, MTime: c.mtime, Version: c.version, ID: c.base.ID, Access: c.base.Access}
+	if c.base.ModeKnown {
+		e.Mode, e.ModeKnown = c.base.Mode, true
+	}
+	switch c.kind {
+	case opMkdir:
+		e.Type, e.Size = remote.Dir, 0
+	case opSymlink:
+		e.Type, e.Target, e.Size = remote.Symlink, c.target, int64(len(c.target))
+	}
+	if c.attrs.Mode != nil {
+		e.Mode, e.ModeKnown = *c.attrs.Mode, true
+	}
+	return e
+}
+
+// record returns the change for the journal.
+func (c *change) record() record {
+	r := record{Kind: recOp, ID: c.id, Gen: c.gen, Branch: c.b.policy.Tree, Op: c.kind, Path: c.path, To: c.to,
+		Target: c.target, Size: c.size, Base: c.base, NotExist: c.fresh(), ToBase: c.toBase, MTime: c.mtime, HasMTime: !c.mtime.IsZero(),
+		SetMTime: c.attrs.MTime != nil, Type: c.typ, Synced: c.synced, Resume: c.token, Time: c.since}
+	if c.after != nil {
+		r.Base = remote.Entry{Type: remote.File, Version: localPrefix}
+	}
+	if c.attrs.Mode != nil {
+		r.Mode, r.HasMode = *c.attrs.Mode, true
+	}
+	if c.stage != nil {
+		r.Stage = c.stage.name
+		r.Have, r.Limit, r.From = c.stage.layout()
+		r.Sum, r.HasSum = c.sum, c.hasSum
+	}
+	return r
+}
+
+// queue is the changes of one branch that are not over, with their order. It is pure: no
+// locks, clocks or goroutines.
+type queue struct {
+	lines map[string][]*change           // by path, in order
+	kids  map[string]map[string]struct{} // directory -> names with lines at or below them
+	heap  dueHeap                        // idle ones that wait for nobody
+}
+
+func newQueue() queue {
+	return queue{lines: map[string][]*change{}, kids: map[string]map[string]struct{}{}}
+}
+
+// last returns the latest change that concerns path itself, nil if there is none.
+func (q *queue) last(path string) *change {
+	if l := q.lines[path]; len(l) > 0 {
+		return l[len(l)-1]
+	}
+	return nil
+}
+
+// add queues c behind all that it must not overtake.
+func (q *queue) add(c *change) {
+	c.slot = -1
+	for _, p := range c.paths() {
+		for a := p; ; a, _ = remote.Split(a) {
+			if l := q.last(a); l != nil {
+				c.follow(l)
+			}
+			if a == "/" {
+				break
+			}
+		}
+		if c.deep {
+			q.below(p, func(l []*change) { c.follow(l[len(l)-1]) })
+		}
+	}
+	for _, p := range c.paths() {
+		q.lines[p] = append(q.lines[p], c)
+		q.index(p)
+	}
+	q.release(c)
+}
+
+// follow makes c wait for d.
+func (c *change) follow(d *change) {
+	if d == c || slices.Contains(c.prev, d) {
+		return
+	}
+	c.prev = append(c.prev, d)
+	d.next = append(d.next, c)
+}
+
+// release puts c among those that can be started, if it waits for nobody.
+func (q *queue) release(c *change) {
+	if len(c.prev) > 0 || c.state != idle {
+		return
+	}
+	if c.kind == opForeign {
+		c.state = running
+		close(c.ready)
+		return
+	}
+	q.heap.put(c)
+}
+
+// index notes that there is a line at path.
+func (q *queue) index(path string) {
+	for path != "/" {
+		dir, name := remote.Split(path)
+		names := q.kids[dir]
+		if names == nil {
+			names = map[string]struct{}{}
+			q.kids[dir] = names
+		}
+		if _, ok := names[name]; ok {
+			return
+		}
+		names[name] = struct{}{}
+		path = dir
+	}
+}
+
+// unindex forgets path and what is above it, as far as there is nothing any more.
+func (q *queue) unindex(path string) {
+	for path != "/" && len(q.lines[path]) == 0 && len(q.kids[path]) == 0 {
+		dir, name := remote.Split(path)
+		names := q.kids[dir]
+		delete(names, name)
+		if len(names) > 0 {
+			return
+		}
+		delete(q.kids, dir)
+		path = dir
+	}
+}
+
+// below calls f with each line below a directory.
+func (q *queue) below(dir string, f func([]*change)) {
+	for name := range q.kids[dir] {
+		p := remote.Join(dir, name)
+		if l := q.lines[p]; len(l) > 0 {
+			f(l)
+		}
+		q.below(p, f)
+	}
+}
+
+// remove takes c out of the queue. Those behind it that waited for what c waited for, by
+// way of c, go on waiting.
+func (q *queue) remove(c *change) {
+	q.heap.drop(c)
+	c.state = over
+	for _, p := range c.paths() {
+		l := slices.DeleteFunc(q.lines[p], func(d *change) bool { return d == c })
+		if len(l) == 0 {
+			delete(q.lines, p)
+			q.unindex(p)
+		} else {
+			q.lines[p] = l
+		}
+	}
+	for _, d := range c.prev {
+		d.next = slices.DeleteFunc(d.next, func(n *change) bool { return n == c })
+	}
+	for _, n := range c.next {
+		n.prev = slices.DeleteFunc(n.prev, func(d *change) bool { return d == c })
+		for _, d := range c.prev {
+			n.follow(d)
+		}
+		q.release(n)
+	}
+	c.prev, c.next = nil, nil
+}
+
+// again puts a change that was running back among the idle ones.
+func (q *queue) again(c *change) {
+	c.state = idle
+	q.release(c)
+}
+
+// hurry makes c and all that it waits for go before others, without delay.
+func (q *queue) hurry(c *change) {
+	if c.urgent {
+		return
+	}
+	c.urgent = true
+	q.heap.fix(c)
+	for _, d := range c.prev {
+		q.hurry(d)
+	}
+}
+
+// trouble returns why c, or something that it waits for, does not go on; nil if nothing
+// has failed.
+func (c *change) trouble(seen map[*change]bool) error {
+	if seen[c] {
+		return nil
+	}
+	seen[c] = true
+	if c.cause != nil && (c.state == parked || c.state == idle) {
+		return c.cause
+	}
+	for _, d := range c.prev {
+		if err := d.trouble(seen); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// due returns when the change may be started.
+func (c *change) due() time.Time {
+	if c.urgent || c.delay.Before(c.retry) {
+		return c.retry
+	}
+	return c.delay
+}
+
+// dueHeap orders changes by when they may be started: a binary heap.
+type dueHeap struct{ list []*change }
+
+func (h *dueHeap) before(i, j int) bool {
+	a, b := h.list[i], h.list[j]
+	if x, y := a.due(), b.due(); !x.Equal(y) {
+		return x.Before(y)
+	}
+	return a.id < b.id
+}
+
+func (h *dueHeap) swap(i, j int) {
+	h.list[i], h.list[j] = h.list[j], h.list[i]
+	h.list[i].slot, h.list[j].slot = i, j
+}
+
+func (h *dueHeap) up(i int) {
+	for i > 0 && h.before(i, (i-1)/2) {
+		h.swap(i, (i-1)/2)
+		i = (i - 1) / 2
+	}
+}
+
+func (h *dueHeap) down(i int) {
+	for {
+		k := 2*i + 1
+		if k >= len(h.list) {
+			return
+		}
+		if k+1 < len(h.list) && h.before(k+1, k) {
+			k++
+		}
+		if !h.before(k, i) {
+			return
+		}
+		h.swap(i, k)
+		i = k
+	}
+}
+
+func (h *dueHeap) put(c *change) {
+	if c.slot >= 0 {
+		h.fix(c)
+		return
+	}
+	c.slot = len(h.list)
+	h.list = append(h.list, c)
+	h.up(c.slot)
+}
+
+func (h *dueHeap) fix(c *change) {
+	if c.slot >= 0 {
+		h.up(c.slot)
+		h.down(c.slot)
+	}
+}
+
+func (h *dueHeap) drop(c *change) {
+	i := c.slot
+	if i < 0 {
+		return
+	}
+	n := len(h.list) - 1
+	h.swap(i, n)
+	h.list[n] = nil
+	h.list = h.list[:n]
+	c.slot = -1
+	if i < n {
+		h.up(i)
+		h.down(i)
+	}
+}
+
+// top returns the first, nil if there is none.
+func (h *dueHeap) top() *change {
+	if len(h.list) == 0 {
+		return nil
+	}
+	return h.list[0]
+}

@@ -1,0 +1,274 @@
+package writeback
+
+import (
+	"context"
+	"errors"
+	"hash/crc32"
+	"io"
+	"time"
+
+	"github.com/meshmount/meshmount/remote"
+)
+
+// Commit says what was written.
+type Commit struct {
+	// Cond is what must be so on the server: nothing at the path, or the version that the
+	// content is based on; a local version stands for what the server will have then.
+	Cond remote.Cond
+	// Base is the server's entry below, for what it shows besides the content.
+	Base remote.Entry
+	// Attrs are to be stored with the content. Without MTime, the file shows the time of
+	// the commit.
+	Attrs remote.Attrs
+	// Sync: content and record are on stable storage when Commit returns.
+	Sync bool
+}
+
+// NewStage makes the staging file of something that is to be written: size bytes, over
+// base where nothing is written, which is the server's entry, or zero for a new file. The
+// caller has a reference.
+func (b *Branch) NewStage(size int64, base remote.Entry) (*Stage, error) {
+	return b.store.stages.New(b.below, size, base)
+}
+
+// Restage returns the staging file of a local version, with a reference for the caller;
+// false if the server has it already (see Became) or it is no more.
+func (b *Branch) Restage(version string) (*Stage, bool) {
+	b.store.mu.Lock()
+	defer b.store.mu.Unlock()
+	c, ok := b.contents[version]
+	if !ok || c.stage == nil {
+		return nil, false
+	}
+	return c.stage.retain(), true
+}
+
+// Became returns what the server has of a local version, if it has it.
+func (b *Branch) Became(version string) (remote.Entry, bool) {
+	b.store.mu.Lock()
+	defer b.store.mu.Unlock()
+	c, ok := b.contents[version]
+	if !ok || c.stage != nil {
+		return remote.Entry{}, false
+	}
+	return c.entry, true
+}
+
+// Commit puts the content of st at path. The entry shows it with a local version. The
+// Stage may be written on; the next Commit of it replaces this one.
+func (b *Branch) Commit(_ context.Context, path string, st *Stage, c Commit) (remote.Entry, error) {
+	if err := remote.CheckPath("put", path); err != nil {
+		return remote.Entry{}, err
+	}
+	if c.Sync {
+		if err := errors.Join(st.Sync(), b.store.stages.sync()); err != nil {
+			return remote.Entry{}, remote.E("put", path, kindOfDisk(err), err)
+		}
+	}
+	sum, hasSum := st.sum()
+	e, err := b.commit(path, st, c, sum, hasSum)
+	if err != nil {
+		return e, err
+	}
+	if c.Sync {
+		if err := b.store.journal.sync(); err != nil {
+			return e, remote.E("put", path, kindOfDisk(err), err)
+		}
+	}
+	b.store.poke()
+	return e, nil
+}
+
+// maxSum is up to which size content has a checksum in the journal: what a power failure
+// leaves of it can be proven then.
+const maxSum = 1 << 20
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// sum returns the checksum of the staged bytes, if they are all here and few.
+func (st *Stage) sum() (uint32, bool) {
+	size := st.Size()
+	if size > maxSum || len(st.Missing(0, size)) > 0 {
+		return 0, false
+	}
+	h := crc32.New(castagnoli)
+	if n, err := io.Copy(h, io.NewSectionReader(staged{st}, 0, size)); err != nil || n != size {
+		return 0, false
+	}
+	return h.Sum32(), true
+}
+
+func (b *Branch) commit(path string, st *Stage, o Commit, sum uint32, hasSum bool) (remote.Entry, error) {
+	s := b.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return remote.Entry{}, &remote.Error{Op: "put", Path: path, Kind: remote.BadHandle}
+	}
+	l := b.queue.lines[path]
+	c := &change{b: b, id: s.lastID + 1, kind: opPut, path: path, stage: st, base: o.Base, since: s.opts.Now()}
+	if o.Cond.NotExist {
+		c.base = remote.Entry{}
+	}
+	var drop *change
+	if n := len(l); n > 0 {
+		last := l[n-1]
+		switch {
+		case last.kind == opPut && last.stage == st:
+			return b.recommit(last, o, sum, hasSum)
+		case last.simple() && (last.kind == opPut || last.kind == opSymlink || last.kind == opRemove && last.typ != remote.Dir):
+			// What it was to do need not be done: this takes its place.
+			drop = last
+			c.base, c.after = last.base, last.after
+			if last.after == nil && last.base.Type == remote.File && o.Base.Version == last.base.Version {
+				c.base = o.Base
+			}
+		default:
+			c.base, c.after = remote.Entry{}, last
+		}
+	}
+	c.describe(o, st, sum, hasSum, s)
+	group := []record{c.record()}
+	if drop != nil {
+		group = append(group, doneRecord(drop))
+	}
+	if err := s.write(group...); err != nil {
+		return remote.Entry{}, err
+	}
+	s.lastID++
+	if drop != nil {
+		b.withdraw(drop)
+	}
+	b.enqueue(c)
+	return c.entry(path), nil
+}
+
+// describe gives a put its content and attributes. Guarded by store.mu.
+func (c *change) describe(o Commit, st *Stage, sum uint32, hasSum bool, s *Store) {
+	now := s.opts.Now()
+	c.size, c.attrs, c.mtime = st.Size(), o.Attrs, now
+	c.sum, c.hasSum = sum, hasSum
+	if o.Attrs.MTime != nil {
+		c.mtime = *o.Attrs.MTime
+	}
+	c.version, c.synced = s.nextVersion(), o.Sync
+	c.delay = now.Add(c.b.policy.Delay)
+	if g := st.grown(c.path, o.Cond, c.attrs); g != nil && c.after == nil && c.gen == 0 {
+		c.grow, c.delay = g, time.Time{}
+	}
+}
+
+// recommit takes new content of a put that is in the queue. Guarded by store.mu.
+func (b *Branch) recommit(c *change, o Commit, sum uint32, hasSum bool) (remote.Entry, error) {
+	s := b.store
+	next := change{b: c.b, id: c.id, gen: c.gen + 1, kind: c.kind, path: c.path, stage: c.stage, base: c.base, after: c.after, since: c.since}
+	next.describe(o, c.stage, sum, hasSum, s)
+	if o.Attrs.Mode == nil {
+		next.attrs.Mode = c.attrs.Mode
+	}
+	if err := s.write(next.record()); err != nil {
+		return remote.Entry{}, err
+	}
+	delete(b.contents, c.version)
+	c.gen, c.size, c.attrs, c.mtime, c.version = next.gen, next.size, next.attrs, next.mtime, next.version
+	c.sum, c.hasSum, c.synced, c.delay, c.token = sum, hasSum, next.synced, next.delay, ""
+	b.contents[c.version] = &content{stage: c.stage}
+	if !c.synced {
+		s.unsynced[c] = struct{}{}
+	}
+	switch c.state {
+	case running:
+		c.again = true
+	case parked:
+		c.state, c.cause, c.retry = idle, nil, time.Time{}
+		b.queue.release(c)
+	default:
+		b.queue.heap.fix(c)
+	}
+	return c.entry(c.path), nil
+}
+
+// enqueue makes a change, which is in the journal, one of the branch's. Guarded by
+// store.mu.
+func (b *Branch) enqueue(c *change) {
+	b.all[c.id] = c
+	if c.stage != nil {
+		c.stage.hold()
+		b.contents[c.version] = &content{stage: c.stage}
+	}
+	if !c.synced {
+		b.store.unsynced[c] = struct{}{}
+	}
+	if b.store.draining > 0 {
+		c.urgent = true
+	}
+	b.queue.add(c)
+	b.store.poke()
+}
+
+// withdraw takes a change that has not begun out of the queue, with its content. Guarded
+// by store.mu.
+func (b *Branch) withdraw(c *change) {
+	delete(b.contents, c.version)
+	b.leave(c)
+}
+
+// leave takes a change out of all tables. Guarded by store.mu.
+func (b *Branch) leave(c *change) {
+	b.queue.remove(c)
+	delete(b.all, c.id)
+	delete(b.store.unsynced, c)
+	if c.pin != nil {
+		c.pin.release()
+		c.pin = nil
+	}
+	if c.stage != nil {
+		c.stage.drop()
+	}
+	b.store.wake.Broadcast()
+}
+
+// Sync waits until the server has what was committed at path. The error is that of the
+// upload, or the context's.
+func (b *Branch) Sync(ctx context.Context, path string) error {
+	s := b.store
+	defer context.AfterFunc(ctx, s.broadcast)()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := b.queue.last(path)
+	if c == nil {
+		return nil
+	}
+	tries := c.tries
+	b.queue.hurry(c)
+	s.poke()
+	for c.state != over {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if c.state == parked || c.tries > tries && permanent(c.cause) {
+			return c.cause
+		}
+		if s.closed {
+			return &remote.Error{Op: "put", Path: path, Kind: remote.BadHandle}
+		}
+		s.wake.Wait()
+	}
+	return c.cause
+}
+
+func (s *Store) broadcast() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.wake.Broadcast()
+}
+
+// Full returns why the server takes no more bytes, nil if it does as far as is known.
+func (b *Branch) Full() error {
+	b.store.mu.Lock()
+	defer b.store.mu.Unlock()
+	if b.pace.why != nil && remote.KindOf(b.pace.why) == remote.NoSpace {
+		return b.pace.why
+	}
+	return nil
+}

@@ -1,0 +1,146 @@
+package writeback
+
+import (
+	"context"
+	"errors"
+
+	"github.com/meshmount/meshmount/remote"
+)
+
+// growing is the upload of a file that is still being written.
+type growing struct {
+	b      *Branch
+	g      *growth
+	path   string
+	cond   remote.Cond
+	cancel context.CancelFunc
+	done   chan struct{}
+	entry  remote.Entry // set when done is closed
+	err    error        // set when done is closed
+	clean  uint64       // number of the record that has a torn rest removed, 0 for none
+}
+
+// Early begins to send a file that is large and still being written, if that can be done
+// without harm: what was there stays until the end, and the end is a Commit at path. It
+// is cheap when there is nothing to do; call it after writes.
+func (b *Branch) Early(path string, st *Stage, cond remote.Cond) {
+	if b.policy.Early <= 0 || !st.ripe(b.policy.Early) || IsLocal(cond.Version) {
+		return
+	}
+	atomic := b.Caps().AtomicPut
+	p, ok := remote.As[remote.GrowingPutter](b.below)
+	if !ok || !cond.NotExist && !atomic {
+		return
+	}
+	s := b.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.paused || !s.started || !b.pace.room(b.active, s.opts.Now()) || b.queue.last(path) != nil || b.above(path) {
+		return
+	}
+	g := st.follow()
+	if g == nil {
+		return
+	}
+	x := &growing{b: b, g: g, path: path, cond: cond, done: make(chan struct{})}
+	if !atomic {
+		x.clean = s.nextID()
+		if err := s.write(record{Kind: recOp, ID: x.clean, Branch: b.policy.Tree, Op: opClean, Path: path, Time: s.opts.Now()}); err != nil {
+			st.unfollow()
+			return
+		}
+	}
+	ctx, cancel := context.WithCancel(s.life)
+	x.cancel = cancel
+	st.setEarly(x)
+	b.active++
+	s.working.Go(func() { x.run(ctx, p, st) })
+}
+
+func (x *growing) run(ctx context.Context, p remote.GrowingPutter, st *Stage) {
+	defer x.cancel()
+	start := x.b.store.opts.Now()
+	x.entry, x.err = p.PutGrowing(remote.WithoutRetry(ctx), x.path, x.g, remote.PutOptions{Cond: x.cond})
+	if x.err == nil {
+		x.err = x.g.failed()
+	}
+	st.unfollow()
+	s := x.b.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.opts.Now()
+	x.b.active--
+	switch {
+	case x.err == nil:
+		x.b.pace.wentWell()
+	case !errors.Is(x.err, errTorn) && ctx.Err() == nil:
+		x.b.pace.failed(x.err, start, now)
+	}
+	if x.clean != 0 && ctx.Err() == nil {
+		s.note(record{Kind: recDone, ID: x.clean})
+	}
+	close(x.done)
+	s.poke()
+}
+
+// wait waits for the end of the upload.
+func (x *growing) wait(ctx context.Context) (remote.Entry, error) {
+	select {
+	case <-x.done:
+		return x.entry, x.err
+	case <-ctx.Done():
+		x.cancel()
+		<-x.done
+		return remote.Entry{}, ctx.Err()
+	}
+}
+
+// failed returns why the content is not what was sent, nil if it is.
+func (g *growth) failed() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.err
+}
+
+// ripe tells whether the content was written in order up to so many bytes and nobody
+// follows it yet.
+func (st *Stage) ripe(least int64) bool {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	return st.front >= least && st.front == st.size && st.grow == nil && st.limit == 0 && st.early == nil
+}
+
+func (st *Stage) setEarly(x *growing) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.early = x
+}
+
+// grown returns the upload of the content, if it has been sent to path from its beginning
+// on and is complete with this. Another one is given up.
+func (st *Stage) grown(path string, cond remote.Cond, attrs remote.Attrs) *growing {
+	st.mu.RLock()
+	x := st.early
+	st.mu.RUnlock()
+	if x == nil {
+		return nil
+	}
+	st.setEarly(nil)
+	if x.path == path && x.cond == cond && st.complete(attrs) != nil {
+		return x
+	}
+	st.unfollow()
+	return nil
+}
+
+// clean removes what an upload of ours has left torn.
+func (j *job) clean(ctx context.Context) outcome {
+	_, err := j.b.below.Stat(ctx, j.path)
+	switch remote.KindOf(err) {
+	case remote.Corrupt, remote.Locked:
+		return outcome{err: j.b.below.Remove(ctx, j.path, remote.RemoveOptions{Type: remote.File})}
+	case remote.NotExist:
+		return outcome{}
+	}
+	return outcome{err: err}
+}

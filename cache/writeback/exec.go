@@ -1,0 +1,399 @@
+package writeback
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/meshmount/meshmount/remote"
+)
+
+// job is one attempt to carry a change out. Its fields are a copy of the change's.
+type job struct {
+	b      *Branch
+	c      *change // for pin and token, under store.mu
+	start  time.Time
+	gen    uint64
+	kind   opKind
+	path   string
+	to     string
+	target string
+	typ    remote.Type
+	stage  *Stage
+	base   remote.Entry
+	toBase remote.Entry
+	source string
+	doubt  *change
+	attrs  remote.Attrs
+	size   int64
+	redo   bool
+	hold   bool
+	grow   *growing
+	pin    *pin // to be released at the end
+	token  string
+}
+
+// run carries the change out.
+func (j *job) run(ctx context.Context) outcome {
+	switch j.kind {
+	case opPut:
+		return j.put(ctx)
+	case opMkdir:
+		return j.mkdir(ctx)
+	case opRemove:
+		return j.remove(ctx)
+	case opRename:
+		return j.rename(ctx)
+	case opSymlink:
+		return j.symlink(ctx)
+	case opSetAttr:
+		return j.setAttr(ctx)
+	case opClean:
+		return j.clean(ctx)
+	}
+	return outcome{err: &remote.Error{Op: "put", Path: j.path, Kind: remote.Invalid, Err: errors.New("a change of a kind that this version does not know")}}
+}
+
+// put stores the content.
+func (j *job) put(ctx context.Context) outcome {
+	if j.grow != nil {
+		if e, err := j.grow.wait(ctx); err == nil && e.Size == j.size {
+			return j.put1(e)
+		} else if ctx.Err() != nil {
+			return outcome{err: ctx.Err()}
+		}
+		j.redo = true
+	}
+	p := j.pinned()
+	e, err := j.send(ctx, p)
+	if remote.KindOf(err) == remote.NotExist && err != nil {
+		if err = j.makeParents(ctx, j.path); err == nil {
+			j.base = remote.Entry{} // it went with its directory
+			e, err = j.send(ctx, p)
+		}
+	}
+	switch k := remote.KindOf(err); {
+	case p.isTorn():
+		return outcome{err: errTorn}
+	case err != nil && (k == remote.Conflict || k == remote.Exist):
+		return j.clash(ctx, p, err)
+	case err != nil:
+		return outcome{err: err}
+	case e.Size != p.size:
+		return outcome{err: &remote.Error{Op: "put", Path: j.path, Kind: remote.Corrupt, Unsure: true,
+			Err: fmt.Errorf("%d bytes were sent and the server has %d", p.size, e.Size)}}
+	}
+	j.prime(e, p)
+	return j.put1(e)
+}
+
+// put1 is the outcome of a put that is on the server as e.
+func (j *job) put1(e remote.Entry) outcome { return outcome{entry: e, wish: j.unkept(e)} }
+
+// unkept returns the attributes that e should have and has not.
+func (j *job) unkept(e remote.Entry) (a remote.Attrs) {
+	if j.attrs.Mode != nil && !(e.ModeKnown && e.Mode == *j.attrs.Mode) {
+		a.Mode = j.attrs.Mode
+	}
+	if t := j.attrs.MTime; t != nil && !e.MTime.Equal(*t) && !e.MTime.Equal(t.Truncate(max(j.b.Caps().TimeGranularity, 1))) {
+		a.MTime = t
+	}
+	return a
+}
+
+// resumable is from which size on an upload has a name under which it can go on.
+const resumable = 32 << 20
+
+// pinned pins the content, and names it if it is large.
+func (j *job) pinned() *pin {
+	s := j.b.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := j.c
+	if c.pin != nil && !c.pin.isTorn() && c.pin.size == j.size && c.token != "" && c.gen == j.gen {
+		j.token = c.token
+		return c.pin
+	}
+	if c.pin != nil {
+		c.pin.release()
+		c.pin = nil
+	}
+	if j.size < resumable {
+		j.pin = j.stage.pin(j.size, j.hold, nil)
+		return j.pin
+	}
+	if c.token == "" || c.gen != j.gen {
+		c.token = fmt.Sprintf("%016x%016x", rand.Uint64(), rand.Uint64())
+		s.note(c.record())
+	}
+	j.token = c.token
+	c.pin = j.stage.pin(j.size, j.hold, func() { j.b.forgetToken(c, j.token) })
+	return c.pin
+}
+
+// forgetToken drops the name of an upload whose content is about to change.
+func (b *Branch) forgetToken(c *change, token string) {
+	b.store.mu.Lock()
+	defer b.store.mu.Unlock()
+	if c.token == token && c.state != over {
+		c.token = ""
+		b.store.note(c.record())
+	}
+}
+
+// options returns the options of the put.
+func (j *job) options() remote.PutOptions {
+	o := remote.PutOptions{Attrs: j.attrs, Resume: j.token, Redo: j.redo}
+	o.Cond = remote.Cond{NotExist: j.base.Type == 0, Version: j.base.Version, Provisional: j.base.Provisional}
+	return o
+}
+
+// send puts the pinned content, the cheapest way.
+func (j *job) send(ctx context.Context, p *pin) (remote.Entry, error) {
+	missing := j.stage.Missing(0, p.size)
+	if len(missing) > 0 {
+		if patcher, ok := remote.As[remote.Patcher](j.b.below); ok && j.stage.Base().Version == j.base.Version {
+			e, err := patcher.Patch(ctx, j.path, j.patch(p, missing), j.options())
+			if remote.KindOf(err) != remote.Unsupported || err == nil {
+				return e, err
+			}
+		}
+		if err := j.fill(ctx, p.size); err != nil {
+			return remote.Entry{}, err
+		}
+	}
+	return j.b.below.Put(ctx, j.path, &counted{p, j.c}, j.options())
+}
+
+// counted counts what was sent of a pin.
+type counted struct {
+	*pin
+	c *change
+}
+
+// Open implements remote.Source.
+func (s *counted) Open() (io.ReadCloser, error) {
+	s.c.sent.Store(0)
+	r, err := s.pin.Open()
+	return &countedReader{r, s.c}, err
+}
+
+type countedReader struct {
+	io.ReadCloser
+	c *change
+}
+
+func (r *countedReader) Read(p []byte) (int, error) {
+	n, err := r.ReadCloser.Read(p)
+	r.c.sent.Add(int64(n))
+	return n, err
+}
+
+// patch is what is here of the content.
+func (j *job) patch(p *pin, missing []Extent) remote.Patch {
+	x := remote.Patch{Size: p.size, Bytes: p}
+	at := int64(0)
+	for _, m := range append(missing, Extent{p.size, p.size}) {
+		if m.Off > at {
+			x.Ranges = append(x.Ranges, remote.ByteRange{Offset: at, Length: m.Off - at})
+		}
+		at = m.End
+	}
+	return x
+}
+
+// fillPiece is how much of the base is fetched at a time.
+const fillPiece = 8 << 20
+
+// fill brings the bytes of the base version here that are missing.
+func (j *job) fill(ctx context.Context, size int64) error {
+	st := j.stage
+	if !j.b.Caps().Ranges {
+		return j.fillStream(ctx, size)
+	}
+	buf := make([]byte, 0)
+	for {
+		m := st.Missing(0, size)
+		if len(m) == 0 {
+			return nil
+		}
+		n := min(m[0].End-m[0].Off, fillPiece)
+		if int64(cap(buf)) < n {
+			buf = make([]byte, n)
+		}
+		base := st.Base()
+		got, err := j.b.below.ReadAt(ctx, base, buf[:n], m[0].Off)
+		if int64(got) < n {
+			return j.lostBase(base, err)
+		}
+		if err := st.Fill(buf[:n], m[0].Off); err != nil {
+			return remote.E("put", j.path, kindOfDisk(err), err)
+		}
+	}
+}
+
+// lostBase makes an error of one that came in reading the base version.
+func (j *job) lostBase(base remote.Ref, err error) error {
+	switch k := remote.KindOf(err); {
+	case err == nil, errors.Is(err, io.EOF), k == remote.Changed, k == remote.NotExist:
+		return &remote.Error{Op: "put", Path: j.path, Kind: remote.Changed, Err: fmt.Errorf(
+			"the version that was written over (%s) is no more on the server: what was not written cannot be had", base.Path)}
+	}
+	return err
+}
+
+// fillStream is fill for servers that give files only from their beginning.
+func (j *job) fillStream(ctx context.Context, size int64) error {
+	o, ok := remote.As[remote.Opener](j.b.below)
+	if !ok {
+		return &remote.Error{Op: "put", Path: j.path, Kind: remote.Unsupported}
+	}
+	base := j.stage.Base()
+	r, err := o.Open(ctx, base)
+	if err != nil {
+		return j.lostBase(base, err)
+	}
+	defer r.Close()
+	buf := make([]byte, 1<<20)
+	for off := int64(0); off < size && len(j.stage.Missing(off, size)) > 0; {
+		n, err := io.ReadFull(r, buf[:min(int64(len(buf)), base.Size-off)])
+		if err != nil {
+			return j.lostBase(base, err)
+		}
+		if err := j.stage.Fill(buf[:n], off); err != nil {
+			return remote.E("put", j.path, kindOfDisk(err), err)
+		}
+		off += int64(n)
+	}
+	return nil
+}
+
+// clash settles a put that found something else than it expected.
+func (j *job) clash(ctx context.Context, p *pin, cause error) outcome {
+	theirs, err := j.b.below.Stat(ctx, j.path)
+	switch {
+	case remote.KindOf(err) == remote.NotExist && err != nil:
+		// Removed elsewhere: nobody's content is overwritten by ours.
+		j.base = remote.Entry{}
+		e, err := j.send(ctx, p)
+		if err != nil {
+			return outcome{err: err}
+		}
+		return j.put1(e)
+	case err != nil:
+		return outcome{err: err}
+	}
+	if theirs.Type == remote.File && theirs.Size == p.size {
+		same, err := j.same(ctx, theirs, p)
+		switch {
+		case p.isTorn():
+			return outcome{err: errTorn}
+		case err != nil:
+			return outcome{err: err}
+		case same: // an attempt before has stored it, or somebody else the same
+			return j.put1(theirs)
+		}
+	}
+	return j.aside(ctx, p, theirs, cause)
+}
+
+// same tells whether a file of the server has the pinned bytes.
+func (j *job) same(ctx context.Context, e remote.Entry, p *pin) (bool, error) {
+	if err := j.fill(ctx, p.size); err != nil {
+		return false, nil // what cannot be completed is not the same
+	}
+	mine, theirs := make([]byte, 1<<20), make([]byte, 1<<20)
+	ref := remote.Ref{Path: e.Path, Version: e.Version, Size: e.Size}
+	for off := int64(0); off < p.size; {
+		n := int(min(int64(len(mine)), p.size-off))
+		if _, err := p.ReadAt(mine[:n], off); err != nil && !errors.Is(err, io.EOF) {
+			return false, err
+		}
+		got, err := j.b.below.ReadAt(ctx, ref, theirs[:n], off)
+		if got < n {
+			if err == nil || errors.Is(err, io.EOF) {
+				return false, nil
+			}
+			return false, err
+		}
+		if !bytes.Equal(mine[:n], theirs[:n]) {
+			return false, nil
+		}
+		off += int64(n)
+	}
+	return true, nil
+}
+
+// aside stores our content beside theirs.
+func (j *job) aside(ctx context.Context, p *pin, theirs remote.Entry, cause error) outcome {
+	if err := j.fill(ctx, p.size); err != nil {
+		return outcome{err: fmt.Errorf("%w, and %w", cause, err)}
+	}
+	path := ConflictPath(j.path, j.b.store.opts.Hostname, j.b.store.opts.Now(), j.b.Caps().MaxName)
+	o := j.options()
+	o.Cond = remote.Cond{NotExist: true}
+	o.Redo, o.Resume = false, ""
+	e, err := j.b.below.Put(ctx, path, &counted{p, j.c}, o)
+	if p.isTorn() {
+		return outcome{err: errTorn}
+	}
+	if err != nil {
+		return outcome{err: fmt.Errorf("%w (of the copy of %s: %w)", err, j.path, cause)}
+	}
+	return outcome{entry: theirs, copy: e}
+}
+
+// ConflictPath returns the name for what cannot have its own: beside it, with host and
+// time. Where names are bounded (maxName bytes, 0 for 255), the end of the name gives way.
+func ConflictPath(path, host string, at time.Time, maxName int) string {
+	dir, name := remote.Split(path)
+	suffix := ".conflict-" + host + "-" + at.UTC().Format("20060102T150405.000")
+	longest := 255
+	if maxName > 0 {
+		longest = min(longest, maxName)
+	}
+	for len(name)+len(suffix) > longest && name != "" {
+		name = strings.ToValidUTF8(name[:len(name)-1], "")
+	}
+	return remote.Join(dir, name+suffix)
+}
+
+// makeParents makes the directories above path that are no more.
+func (j *job) makeParents(ctx context.Context, path string) error {
+	dir, _ := remote.Split(path)
+	if dir == "/" {
+		return &remote.Error{Op: "mkdir", Path: dir, Kind: remote.Unavailable, Err: errors.New("the root is not there")}
+	}
+	_, err := j.b.below.Mkdir(ctx, dir)
+	switch remote.KindOf(err) {
+	case remote.NotExist:
+		if err == nil {
+			break
+		}
+		if err = j.makeParents(ctx, dir); err == nil {
+			_, err = j.b.below.Mkdir(ctx, dir)
+		}
+	case remote.Exist:
+		return nil
+	}
+	if err == nil {
+		j.b.store.log.Warn("a directory was removed elsewhere; it is made again for what is to be stored in it",
+			"branch", j.b.policy.Name, "directory", dir)
+	}
+	return err
+}
+
+// maxPrime is up to which size stored content goes into the block cache.
+const maxPrime = 64 << 20
+
+// prime puts what was stored into the block cache.
+func (j *job) prime(e remote.Entry, p *pin) {
+	if f := j.b.policy.Prime; f != nil && e.Version != "" && !e.Provisional && p.size <= maxPrime && p.size > 0 {
+		_ = f(remote.Ref{Path: e.Path, Version: e.Version, Size: e.Size}, p, p.size) // it is only faster
+	}
+}

@@ -1,0 +1,183 @@
+package writeback
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/meshmount/meshmount/remote"
+)
+
+// mkdir makes the directory.
+func (j *job) mkdir(ctx context.Context) outcome {
+	e, err := j.b.below.Mkdir(ctx, j.path)
+	if remote.KindOf(err) == remote.NotExist && err != nil {
+		if err = j.makeParents(ctx, j.path); err == nil {
+			e, err = j.b.below.Mkdir(ctx, j.path)
+		}
+	}
+	if remote.KindOf(err) == remote.Exist && err != nil {
+		var there remote.Entry
+		if there, err = j.b.below.Stat(ctx, j.path); err == nil && there.Type != remote.Dir {
+			err = &remote.Error{Op: "mkdir", Path: j.path, Kind: remote.Exist, Err: errors.New("somebody else has made a file of this name")}
+		}
+		e = there
+	}
+	if err != nil {
+		return outcome{err: err}
+	}
+	return j.attributes(ctx, e)
+}
+
+// attributes sets those that e should have.
+func (j *job) attributes(ctx context.Context, e remote.Entry) outcome {
+	wish := j.unkept(e)
+	if wish == (remote.Attrs{}) {
+		return outcome{entry: e}
+	}
+	if s, ok := remote.As[remote.AttrSetter](j.b.below); ok {
+		now, err := s.SetAttr(ctx, j.path, wish)
+		if err != nil {
+			return outcome{err: err}
+		}
+		e, wish = now, j.unkept(now)
+	}
+	return outcome{entry: e, wish: wish}
+}
+
+// symlink makes the link.
+func (j *job) symlink(ctx context.Context) outcome {
+	s, ok := remote.As[remote.Symlinker](j.b.below)
+	if !ok {
+		return outcome{err: &remote.Error{Op: "symlink", Path: j.path, Kind: remote.Unsupported}}
+	}
+	e, err := s.Symlink(ctx, j.path, j.target)
+	if remote.KindOf(err) == remote.NotExist && err != nil {
+		if err = j.makeParents(ctx, j.path); err == nil {
+			e, err = s.Symlink(ctx, j.path, j.target)
+		}
+	}
+	if remote.KindOf(err) != remote.Exist || err == nil {
+		return outcome{entry: e, err: err}
+	}
+	theirs, err := j.b.below.Stat(ctx, j.path)
+	switch {
+	case err != nil:
+		return outcome{err: err}
+	case theirs.Type == remote.Symlink && theirs.Target == j.target:
+		return outcome{entry: theirs}
+	case j.base.Type == theirs.Type && j.base.Version == theirs.Version && theirs.Type != remote.Dir && j.base.Type != 0:
+		// The link is to replace what we have seen there.
+		if err := j.b.below.Remove(ctx, j.path, remote.RemoveOptions{Type: theirs.Type, Version: theirs.Version}); err != nil {
+			return outcome{err: err}
+		}
+		e, err := s.Symlink(ctx, j.path, j.target)
+		return outcome{entry: e, err: err}
+	}
+	path := ConflictPath(j.path, j.b.store.opts.Hostname, j.b.store.opts.Now(), j.b.Caps().MaxName)
+	ours, err := s.Symlink(ctx, path, j.target)
+	return outcome{entry: theirs, copy: ours, err: err}
+}
+
+// setAttr sets attributes of what is there.
+func (j *job) setAttr(ctx context.Context) outcome {
+	s, ok := remote.As[remote.AttrSetter](j.b.below)
+	if !ok {
+		return outcome{err: &remote.Error{Op: "setattr", Path: j.path, Kind: remote.Unsupported}}
+	}
+	e, err := s.SetAttr(ctx, j.path, j.attrs)
+	if remote.KindOf(err) == remote.NotExist && err != nil {
+		return outcome{kept: "it was removed elsewhere before its attributes could be set"}
+	}
+	if err != nil {
+		return outcome{err: err}
+	}
+	return outcome{entry: e, wish: j.unkept(e)}
+}
+
+// remove removes the entry, if it is still what was seen.
+func (j *job) remove(ctx context.Context) outcome {
+	opts := remote.RemoveOptions{Type: j.typ}
+	if j.typ != remote.Dir {
+		if j.base.Type == 0 && j.doubt == nil {
+			return outcome{} // the server has never had it
+		}
+		opts.Version = j.base.Version
+	}
+	err := j.b.below.Remove(ctx, j.path, opts)
+	switch remote.KindOf(err) {
+	case remote.NotExist:
+		err = nil
+	case remote.Conflict, remote.NotEmpty, remote.IsDir, remote.NotDir:
+		return j.keep(ctx, err)
+	}
+	return outcome{err: err}
+}
+
+// keep is the outcome of a removal of what is not any more what was removed.
+func (j *job) keep(ctx context.Context, cause error) outcome {
+	e, err := j.b.below.Stat(ctx, j.path)
+	switch {
+	case err != nil && remote.KindOf(err) == remote.NotExist:
+		return outcome{}
+	case err != nil:
+		return outcome{err: err}
+	case j.doubt != nil && e.Type == remote.File && e.Size == j.doubt.size:
+		// What we have withdrawn had been stored all the same.
+		err := j.b.below.Remove(ctx, j.path, remote.RemoveOptions{Type: e.Type, Version: e.Version})
+		return outcome{err: err}
+	}
+	return outcome{entry: e, kept: fmt.Sprintf("it is not removed, as it was changed elsewhere: %v", cause)}
+}
+
+// rename gives what an earlier change has stored its name.
+func (j *job) rename(ctx context.Context) outcome {
+	from := j.path
+	if j.source != "" {
+		from = j.source
+	}
+	src, err := j.b.below.Stat(ctx, from)
+	if remote.KindOf(err) == remote.NotExist && err != nil {
+		return j.renamed(ctx, err)
+	}
+	if err != nil {
+		return outcome{err: err}
+	}
+	dst, err := j.b.below.Stat(ctx, j.to)
+	free := err != nil && remote.KindOf(err) == remote.NotExist
+	switch {
+	case err != nil && !free:
+		return outcome{err: err}
+	case src.Size != j.size:
+		return outcome{kept: "", err: &remote.Error{Op: "rename", Path: from, Kind: remote.Conflict, Err: errors.New("somebody else has put something else there")}}
+	case !free && (dst.Type != remote.File || dst.Version != j.toBase.Version):
+		path := ConflictPath(j.to, j.b.store.opts.Hostname, j.b.store.opts.Now(), j.b.Caps().MaxName)
+		if err := j.b.below.Rename(ctx, from, path, remote.RenameOptions{NoReplace: true}); err != nil {
+			return outcome{err: err}
+		}
+		ours, err := j.b.below.Stat(ctx, path)
+		return outcome{entry: dst, copy: ours, err: err}
+	}
+	if err := j.b.below.Rename(ctx, from, j.to, remote.RenameOptions{NoReplace: free}); err != nil {
+		return outcome{err: err}
+	}
+	e, err := j.b.below.Stat(ctx, j.to)
+	return outcome{entry: e, err: err, wish: j.unkept(e)}
+}
+
+// renamed is the outcome of a rename whose source is not there: an attempt before, maybe
+// of another process, has done it, or the content is put where it belongs.
+func (j *job) renamed(ctx context.Context, cause error) outcome {
+	e, err := j.b.below.Stat(ctx, j.to)
+	if err != nil && remote.KindOf(err) != remote.NotExist {
+		return outcome{err: err}
+	}
+	if err == nil && e.Type == remote.File && e.Size == j.size && e.Version != j.toBase.Version {
+		return outcome{entry: e, wish: j.unkept(e)}
+	}
+	if j.stage == nil {
+		return outcome{err: cause}
+	}
+	j.path, j.base = j.to, j.toBase
+	return j.put(ctx)
+}

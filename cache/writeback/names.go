@@ -1,0 +1,382 @@
+package writeback
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/meshmount/meshmount/remote"
+)
+
+// submit writes a new change into the journal, together with the end of those that it
+// replaces, and queues it. Guarded by store.mu.
+func (b *Branch) submit(c *change, instead ...*change) error {
+	s := b.store
+	if s.closed {
+		return &remote.Error{Op: c.kind.String(), Path: c.path, Kind: remote.BadHandle}
+	}
+	c.b, c.id, c.since = b, s.lastID+1, s.opts.Now()
+	group := []record{c.record()}
+	for _, d := range instead {
+		group = append(group, doneRecord(d))
+	}
+	if err := s.write(group...); err != nil {
+		return err
+	}
+	s.lastID++
+	if c.stage != nil { // it may be that of one that goes
+		c.stage.hold()
+		defer c.stage.drop()
+	}
+	for _, d := range instead {
+		b.withdraw(d)
+	}
+	b.enqueue(c)
+	return nil
+}
+
+// MakeDir makes a directory. The caller knows that its parent is there and nothing at
+// path.
+func (b *Branch) MakeDir(_ context.Context, path string, a remote.Attrs) (remote.Entry, error) {
+	return b.make(&change{kind: opMkdir, path: path, attrs: a})
+}
+
+// MakeLink makes a symbolic link. The caller knows that its parent is there and nothing
+// at path.
+func (b *Branch) MakeLink(_ context.Context, path, target string) (remote.Entry, error) {
+	if _, ok := remote.As[remote.Symlinker](b.below); !ok {
+		return remote.Entry{}, &remote.Error{Op: "symlink", Path: path, Kind: remote.Unsupported}
+	}
+	return b.make(&change{kind: opSymlink, path: path, target: target})
+}
+
+func (b *Branch) make(c *change) (remote.Entry, error) {
+	if err := remote.CheckPath(c.kind.String(), c.path); err != nil {
+		return remote.Entry{}, err
+	}
+	s := b.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if seen := b.sees(c.path); seen.known && seen.entry.Type != 0 {
+		return remote.Entry{}, &remote.Error{Op: c.kind.String(), Path: c.path, Kind: remote.Exist}
+	}
+	c.mtime, c.version, c.after = s.opts.Now(), s.nextVersion(), b.queue.last(c.path)
+	if c.attrs.MTime != nil {
+		c.mtime = *c.attrs.MTime
+	}
+	if err := b.submit(c); err != nil {
+		return remote.Entry{}, err
+	}
+	return c.entry(c.path), nil
+}
+
+// Unlink removes a file or symbolic link. The caller has just seen it as e.
+func (b *Branch) Unlink(_ context.Context, e remote.Entry) error {
+	s := b.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := &change{kind: opRemove, path: e.Path, typ: e.Type, base: e}
+	last := b.queue.last(e.Path)
+	switch {
+	case last == nil:
+		return b.submit(c)
+	case b.sees(e.Path) == sight{known: true}:
+		return absent("remove", e.Path)
+	case last.simple() && (last.kind == opPut || last.kind == opSymlink):
+		if last.fresh() {
+			return b.cancelOut(last)
+		}
+		c.base, c.after = last.base, last.after
+		return b.submit(c, last)
+	case last.kind == opPut && last.state == running:
+		last.dropped = true
+		if last.cancel != nil {
+			last.cancel()
+		}
+	}
+	c.base, c.after = remote.Entry{}, last
+	return b.submit(c)
+}
+
+// cancelOut ends a change of which the server will never hear. Guarded by store.mu.
+func (b *Branch) cancelOut(list ...*change) error {
+	group := make([]record, 0, len(list))
+	for _, c := range list {
+		group = append(group, doneRecord(c))
+	}
+	if err := b.store.write(group...); err != nil {
+		return err
+	}
+	for _, c := range list {
+		b.withdraw(c)
+	}
+	b.store.poke()
+	return nil
+}
+
+// RemoveDir removes an empty directory. The caller knows that it is one; whether it is
+// empty is looked up.
+func (b *Branch) RemoveDir(ctx context.Context, path string) error {
+	if err := remote.CheckPath("remove", path); err != nil {
+		return err
+	}
+	s := b.store
+	for {
+		s.mu.Lock()
+		clock, born := b.clock, b.born(path)
+		s.mu.Unlock()
+		// With the lock free, another program may have changed something: look again then.
+		if err := b.emptyOnServer(ctx, path, born); err != nil {
+			return err
+		}
+		s.mu.Lock()
+		if b.clock == clock || born {
+			err := b.removeDir(path)
+			s.mu.Unlock()
+			return err
+		}
+		s.mu.Unlock()
+	}
+}
+
+var errStop = errors.New("enough")
+
+// emptyOnServer returns NotEmpty if a directory has entries with all changes made.
+func (b *Branch) emptyOnServer(ctx context.Context, path string, born bool) error {
+	err := b.List(ctx, path, func(remote.Entry) error { return errStop })
+	if errors.Is(err, errStop) {
+		return &remote.Error{Op: "remove", Path: path, Kind: remote.NotEmpty}
+	}
+	return err
+}
+
+// removeDir queues the removal. Guarded by store.mu.
+func (b *Branch) removeDir(path string) error {
+	for name := range b.queue.kids[path] {
+		p := remote.Join(path, name)
+		if s := b.sees(p); s.known && s.entry.Type != 0 || !s.known && len(b.queue.kids[p]) > 0 {
+			return &remote.Error{Op: "remove", Path: path, Kind: remote.NotEmpty}
+		}
+	}
+	seen := b.sees(path)
+	last := b.queue.last(path)
+	switch {
+	case seen.known && seen.entry.Type == 0:
+		return absent("remove", path)
+	case seen.known && seen.entry.Type != remote.Dir:
+		return &remote.Error{Op: "remove", Path: path, Kind: remote.NotDir}
+	case last != nil && last.simple() && last.kind == opMkdir && last.fresh() && len(b.queue.kids[path]) == 0:
+		return b.cancelOut(last)
+	}
+	return b.submit(&change{kind: opRemove, path: path, typ: remote.Dir, deep: true, after: last})
+}
+
+// Move renames what the caller has just seen as from to to, where it has seen target, or
+// nothing if that is nil. What is there is replaced, unless noReplace.
+func (b *Branch) Move(ctx context.Context, from remote.Entry, to string, target *remote.Entry, noReplace bool) error {
+	if err := remote.CheckPath("rename", to); err != nil {
+		return err
+	}
+	s := b.store
+	s.mu.Lock()
+	if target != nil && noReplace {
+		s.mu.Unlock()
+		return &remote.Error{Op: "rename", Path: to, Kind: remote.Exist}
+	}
+	done, err := b.moveHere(from, to, target)
+	s.mu.Unlock()
+	if done || err != nil {
+		s.poke()
+		return err
+	}
+	return b.alone(ctx, []string{from.Path, to}, true, func() error {
+		return b.below.Rename(ctx, from.Path, to, remote.RenameOptions{NoReplace: noReplace})
+	})
+}
+
+// moveHere renames without the server, if that can be. Guarded by store.mu.
+func (b *Branch) moveHere(from remote.Entry, to string, target *remote.Entry) (bool, error) {
+	last := b.queue.last(from.Path)
+	if last == nil || from.Path == to {
+		return from.Path == to, nil
+	}
+	if from.Type == remote.Dir {
+		return b.moveTree(from.Path, to, target)
+	}
+	there := b.queue.last(to)
+	if there != nil && (!there.simple() || there.kind != opPut && there.kind != opRemove || there.typ == remote.Dir) {
+		return false, nil
+	}
+	base, after := remote.Entry{}, (*change)(nil)
+	var instead []*change
+	switch {
+	case there != nil:
+		base, after, instead = there.base, there.after, []*change{there}
+	case target != nil:
+		base = *target
+	}
+	if base.Type == remote.Dir || base.Type == remote.Symlink {
+		return false, nil
+	}
+	switch {
+	case last.kind != opPut && !(last.kind == opRename && last.to == from.Path && last.stage != nil):
+		return false, nil
+	case last.kind == opPut && last.simple() && last.fresh() && last.grow == nil:
+		c := last.relabelled(to)
+		c.base, c.after = base, after
+		return true, b.submit(c, append(instead, last)...)
+	case after != nil:
+		return false, nil
+	}
+	c := &change{kind: opRename, path: from.Path, to: to, stage: last.stage, size: last.size, mtime: last.mtime, attrs: last.attrs,
+		version: last.version, after: last, toBase: base, synced: last.synced, sum: last.sum, hasSum: last.hasSum}
+	return true, b.submit(c, instead...)
+}
+
+// relabelled returns a copy of a change that has not begun, with another path.
+func (c *change) relabelled(path string) *change {
+	return &change{b: c.b, gen: c.gen, kind: c.kind, path: path, target: c.target, typ: c.typ, stage: c.stage, size: c.size,
+		mtime: c.mtime, attrs: c.attrs, version: c.version, synced: c.synced, sum: c.sum, hasSum: c.hasSum, delay: c.delay}
+}
+
+// moveTree renames a directory of which the server has nothing yet. Guarded by store.mu.
+func (b *Branch) moveTree(from, to string, target *remote.Entry) (bool, error) {
+	if target != nil || b.queue.last(to) != nil {
+		return false, nil
+	}
+	all := slices.Clone(b.queue.lines[from])
+	b.queue.below(from, func(l []*change) { all = append(all, l...) })
+	for _, c := range all {
+		if !c.simple() || c.base.Type != 0 || c.after != nil || c.grow != nil ||
+			c.kind != opMkdir && c.kind != opPut && c.kind != opSymlink {
+			return false, nil
+		}
+	}
+	slices.SortFunc(all, func(x, y *change) int { return strings.Compare(x.path, y.path) })
+	return true, b.relabelTree(all, from, to)
+}
+
+// relabelTree gives the changes, parents before children, paths below another directory,
+// in one step. Guarded by store.mu.
+func (b *Branch) relabelTree(all []*change, from, to string) error {
+	s := b.store
+	var group []record
+	moved := make([]*change, 0, len(all))
+	for i, c := range all {
+		n := c.relabelled(to + c.path[len(from):])
+		n.id, n.since = s.lastID+1+uint64(i), c.since
+		moved = append(moved, n)
+		group = append(group, n.record(), doneRecord(c))
+	}
+	if err := s.write(group...); err != nil {
+		return err
+	}
+	s.lastID += uint64(len(all))
+	for i, n := range moved {
+		if n.stage != nil {
+			n.stage.hold() // for as long as the old one is taken out
+		}
+		b.withdraw(all[i])
+		b.enqueue(n)
+		if n.stage != nil {
+			n.stage.drop()
+		}
+	}
+	return nil
+}
+
+// SetAttrs changes attributes of what the caller has just seen as e. The entry shows
+// those that will be kept.
+func (b *Branch) SetAttrs(ctx context.Context, e remote.Entry, a remote.Attrs) (remote.Entry, error) {
+	if caps := b.Caps(); !caps.StoresMTime && !IsLocal(e.Version) {
+		a.MTime = nil
+	} else if !caps.StoresMode && !IsLocal(e.Version) {
+		a.Mode = nil
+	}
+	if _, ok := remote.As[remote.AttrSetter](b.below); !ok && !IsLocal(e.Version) || a.MTime == nil && a.Mode == nil {
+		return e, nil
+	}
+	s := b.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last := b.queue.last(e.Path)
+	if last != nil && last.simple() && (last.kind == opPut || last.kind == opMkdir || last.kind == opSetAttr) {
+		return b.fold(last, e, a)
+	}
+	c := &change{kind: opSetAttr, path: e.Path, attrs: a, base: e, after: last}
+	if last != nil {
+		c.base = remote.Entry{}
+	}
+	if err := b.submit(c); err != nil {
+		return e, err
+	}
+	c.dress(&e)
+	return e, nil
+}
+
+// fold adds attributes to a change that has not begun. Guarded by store.mu.
+func (b *Branch) fold(c *change, e remote.Entry, a remote.Attrs) (remote.Entry, error) {
+	was, mtime := c.attrs, c.mtime
+	if a.MTime != nil {
+		c.attrs.MTime, c.mtime = a.MTime, *a.MTime
+	}
+	if a.Mode != nil {
+		c.attrs.Mode = a.Mode
+	}
+	if err := b.store.write(c.record()); err != nil {
+		c.attrs, c.mtime = was, mtime
+		return e, err
+	}
+	c.dress(&e)
+	return e, nil
+}
+
+// alone runs do when all changes that concern the paths are on the server, and keeps
+// later ones back meanwhile. It fails with what keeps one of them from going there.
+func (b *Branch) alone(ctx context.Context, paths []string, deep bool, do func() error) error {
+	s := b.store
+	defer context.AfterFunc(ctx, s.broadcast)()
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return &remote.Error{Op: "wait", Path: paths[0], Kind: remote.BadHandle}
+	}
+	c := &change{b: b, kind: opForeign, path: paths[0], deep: deep, ready: make(chan struct{}), since: s.opts.Now()}
+	if len(paths) > 1 {
+		c.to = paths[1]
+	}
+	b.queue.add(c)
+	for _, d := range c.prev {
+		b.queue.hurry(d)
+	}
+	s.poke()
+	err := b.await(ctx, c)
+	s.mu.Unlock()
+	if err == nil {
+		err = do()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b.clock++
+	b.queue.remove(c)
+	s.poke()
+	return err
+}
+
+// await waits until it is the turn of a foreign call. Guarded by store.mu.
+func (b *Branch) await(ctx context.Context, c *change) error {
+	for c.state != running {
+		if err := c.trouble(map[*change]bool{}); err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if b.store.closed {
+			return &remote.Error{Op: "wait", Path: c.path, Kind: remote.BadHandle}
+		}
+		b.store.wake.Wait()
+	}
+	return nil
+}

@@ -1,0 +1,126 @@
+package writeback
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/meshmount/meshmount/remote"
+)
+
+// Bounds of the waits after failures.
+const (
+	firstWait = 500 * time.Millisecond
+	mostWait  = 60 * time.Second
+	authWait  = 15 * time.Minute // a wrong secret is hardly ever sent: servers punish that
+	fullWait  = 60 * time.Second
+	firstPace = 4
+)
+
+// pace decides how many changes of a branch are under way and when. It adds to what goes
+// well and halves at trouble (AIMD). It is pure.
+type pace struct {
+	most   float64
+	limit  float64
+	halved time.Time // since when the present limit holds
+	until  time.Time // nothing begins before
+	why    error     // why the branch is held, nil if it is not
+	holds  int       // holds in a row
+}
+
+func newPace(most int) pace { return pace{most: float64(most), limit: min(firstPace, float64(most))} }
+
+// room tells whether one more may begin when n are under way.
+func (p *pace) room(n int, now time.Time) bool {
+	if now.Before(p.until) {
+		return false
+	}
+	if p.why != nil {
+		return n < 1 // one that finds out
+	}
+	return float64(n) < max(p.limit, 1)
+}
+
+// wentWell notes a success.
+func (p *pace) wentWell() {
+	p.why, p.holds, p.until = nil, 0, time.Time{}
+	p.limit = min(p.most, p.limit+1/max(p.limit, 1))
+}
+
+// failed notes that what began at start failed with err, which may pass.
+func (p *pace) failed(err error, start, now time.Time) {
+	switch remote.KindOf(err) {
+	case remote.Auth:
+		p.hold(err, now, authWait)
+	case remote.NoSpace:
+		p.hold(err, now, fullWait)
+	case remote.Unavailable:
+		if start.After(p.halved) {
+			p.limit, p.halved = max(1, p.limit/2), now
+		}
+	}
+}
+
+// hold keeps the branch from beginning anything for some time: shorter at first.
+func (p *pace) hold(err error, now time.Time, most time.Duration) {
+	wait := min(most, firstWait<<min(p.holds, 20))
+	if remote.KindOf(err) == remote.Auth {
+		wait = most
+	}
+	p.why, p.until, p.holds = err, now.Add(wait), p.holds+1
+}
+
+// free ends a hold: somebody says that its cause is gone.
+func (p *pace) free() { p.until, p.holds = time.Time{}, 0 }
+
+// backOff returns how long a change waits after so many failures in a row, in part by
+// chance, and at least what the server asked for.
+func backOff(tries int, asked time.Duration) time.Duration {
+	bound := min(mostWait, firstWait<<min(max(tries-1, 0), 10))
+	wait := bound/2 + rand.N(bound/2+1)
+	return max(wait, asked)
+}
+
+// permanent tells whether an upload that failed with err will not go by itself soon: what
+// waits for it is told.
+func permanent(err error) bool {
+	switch remote.KindOf(err) {
+	case remote.Unavailable, remote.Locked, remote.Corrupt:
+		return false
+	}
+	return err != nil
+}
+
+// final tells whether an error is parked.
+func final(err error) bool {
+	switch remote.KindOf(err) {
+	case remote.Unavailable, remote.Locked, remote.Corrupt, remote.Auth, remote.NoSpace, remote.BadHandle:
+		return false
+	}
+	return true
+}
+
+// rate measures bytes per second, over about ten seconds. It is pure.
+type rate struct {
+	at    time.Time
+	value float64
+}
+
+// add counts n bytes that have gone by now.
+func (r *rate) add(n int64, now time.Time) {
+	const over = 10.0 // seconds
+	if dt := now.Sub(r.at).Seconds(); r.at.IsZero() || dt > over {
+		r.value = 0
+	} else {
+		r.value *= 1 - dt/over
+	}
+	r.value += float64(n) / over
+	r.at = now
+}
+
+// now returns the rate.
+func (r *rate) now(now time.Time) float64 {
+	if r.at.IsZero() {
+		return 0
+	}
+	return r.value * max(0, 1-now.Sub(r.at).Seconds()/10)
+}

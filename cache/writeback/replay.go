@@ -1,0 +1,207 @@
+package writeback
+
+import (
+	"cmp"
+	"errors"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/meshmount/meshmount/remote"
+)
+
+// orphan is a change in the journal of which no mounted branch knows yet.
+type orphan struct {
+	op      record
+	parked  *record
+	trusted bool // what it says of the disk is so, whatever the machine has been through
+}
+
+// records returns what the journal has to keep of it.
+func (o *orphan) records() []record {
+	if o.parked == nil {
+		return []record{o.op}
+	}
+	return []record{o.op, *o.parked}
+}
+
+// conflictNote tells where somebody else's change met ours.
+type conflictNote struct {
+	branch, path, copy string
+	at                 time.Time
+}
+
+func (n conflictNote) record() record {
+	return record{Kind: recConflict, Branch: n.branch, Path: n.path, To: n.copy, Time: n.at}
+}
+
+// maxConflicts is how many conflicts are remembered.
+const maxConflicts = 1000
+
+// replay reads the journal.
+func (s *Store) replay() error {
+	err := s.journal.replay(func(r *record, sameBoot bool) error {
+		s.lastID = max(s.lastID, r.ID)
+		o := s.orphans[r.ID]
+		switch {
+		case r.Kind == recOp:
+			s.orphans[r.ID] = &orphan{op: *r, trusted: sameBoot || r.Synced}
+		case r.Kind == recConflict:
+			s.remember(conflictNote{r.Branch, r.Path, r.To, r.Time})
+		case o == nil:
+		case r.Kind == recDone:
+			delete(s.orphans, r.ID)
+		case r.Kind == recParked:
+			o.parked = r
+		case r.Kind == recSynced && r.Gen == o.op.Gen:
+			o.trusted, o.op.Synced = true, true
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	needed := map[string]bool{}
+	for _, o := range s.orphans {
+		needed[o.op.Stage] = true
+	}
+	return s.stages.sweep(func(name string) bool { return needed[name] })
+}
+
+func (s *Store) remember(n conflictNote) {
+	s.conflicts = append(s.conflicts, n)
+	if len(s.conflicts) > maxConflicts {
+		s.conflicts = s.conflicts[1:]
+	}
+}
+
+// adopt makes the changes that earlier mounts have left those of the branch. Guarded by
+// mu.
+func (s *Store) adopt(b *Branch) {
+	var mine []*orphan
+	for id, o := range s.orphans {
+		if o.op.Branch == b.policy.Tree {
+			mine = append(mine, o)
+			delete(s.orphans, id)
+		}
+	}
+	slices.SortFunc(mine, func(x, y *orphan) int { return cmp.Compare(x.op.ID, y.op.ID) })
+	a := adopter{b: b, stages: map[string]*Stage{}, shown: map[string]string{}}
+	for _, o := range mine {
+		b.enqueue(a.change(o))
+	}
+	for _, st := range a.stages {
+		st.rest()
+		st.Release()
+	}
+}
+
+// adopter makes changes of records.
+type adopter struct {
+	b      *Branch
+	stages map[string]*Stage // by name
+	shown  map[string]string // version that shows a stage, by its name
+}
+
+func (a *adopter) change(o *orphan) *change {
+	r := &o.op
+	c := &change{b: a.b, id: r.ID, gen: r.Gen, kind: r.Op, path: r.Path, to: r.To, target: r.Target, typ: r.Type, size: r.Size,
+		base: r.Base, toBase: r.ToBase, since: r.Time, synced: r.Synced, replayed: true, token: r.Resume, sum: r.Sum, hasSum: r.HasSum,
+		deep: r.Op == opRemove && r.Type == remote.Dir}
+	if r.HasMTime {
+		c.mtime = r.MTime
+	}
+	if r.SetMTime {
+		c.attrs.MTime = &c.mtime
+	}
+	if r.HasMode {
+		c.attrs.Mode = &r.Mode
+	}
+	if IsLocal(r.Base.Version) {
+		c.base, c.after = remote.Entry{}, a.b.queue.last(c.path)
+	}
+	c.version = a.version(c, r.Stage)
+	if o.parked != nil {
+		c.state, c.cause = parked, &remote.Error{Op: r.Op.String(), Path: r.Path, Kind: o.parked.ErrKind, Err: errors.New(o.parked.Cause)}
+	}
+	if r.Stage == "" {
+		return c
+	}
+	if err := a.stage(c, o); err != nil {
+		c.state, c.cause = parked, &remote.Error{Op: r.Op.String(), Path: r.Path, Kind: remote.Corrupt, Err: err}
+		a.b.store.log.Error("a change of an earlier mount is not brought to the server", "branch", a.b.policy.Name, "path", c.path, "err", err)
+	}
+	return c
+}
+
+// version returns what the change shows: a rename shows what was there.
+func (a *adopter) version(c *change, stage string) string {
+	if c.kind == opRename && a.shown[stage] != "" {
+		return a.shown[stage]
+	}
+	v := a.b.store.nextVersion()
+	if stage != "" {
+		a.shown[stage] = v
+	}
+	return v
+}
+
+// Why content of an earlier mount is not trusted.
+var (
+	errNoStage = errors.New("its staging file is gone")
+	errUnsafe  = errors.New("the machine went down before its content was on stable storage, and what is there may not be what was written")
+)
+
+// stage gives c its staging file, and tells what is wrong with that.
+func (a *adopter) stage(c *change, o *orphan) error {
+	r := &o.op
+	st := a.stages[r.Stage]
+	if st == nil {
+		st = a.b.store.stages.adopt(a.b.below, r.Stage, r.Size, r.Limit, r.Have, r.From)
+		a.stages[r.Stage] = st
+	}
+	c.stage = st
+	there, err := os.Stat(st.Name())
+	if err != nil {
+		return errNoStage
+	}
+	if err := st.fit(there.Size()); err != nil {
+		return err
+	}
+	c.size = st.Size()
+	if o.trusted {
+		return nil
+	}
+	if sum, ok := st.sum(); !r.HasSum || !ok || sum != r.Sum {
+		return errUnsafe
+	}
+	return nil
+}
+
+// fit makes the size of a stage that of its file, if that is shorter: the program had cut
+// it. If it is longer, the rest was not committed.
+func (st *Stage) fit(file int64) error {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if file < st.size {
+		st.size, st.limit = file, min(st.limit, file)
+		st.home.space.give(st.have.cut(file))
+		return nil
+	}
+	if file > st.size {
+		return os.Truncate(st.Name(), st.size)
+	}
+	return nil
+}
+
+// conflicted notes a conflict. Guarded by store.mu.
+func (b *Branch) conflicted(c *change, r outcome) {
+	n := conflictNote{branch: b.policy.Tree, path: c.path, copy: r.copy.Path, at: b.store.opts.Now()}
+	if c.to != "" {
+		n.path = c.to
+	}
+	b.store.remember(n)
+	b.store.note(n.record())
+	b.store.log.Warn("conflict: somebody else has changed what was changed here",
+		"branch", b.policy.Name, "op", c.kind.String(), "path", n.path, "ours", n.copy, "what", r.kept)
+}

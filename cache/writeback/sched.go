@@ -1,0 +1,374 @@
+package writeback
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/meshmount/meshmount/remote"
+)
+
+// schedule starts changes as their time comes. It is the only one that does.
+func (s *Store) schedule() {
+	t := time.NewTimer(0)
+	defer t.Stop()
+	for {
+		s.mu.Lock()
+		wait := s.startSome()
+		s.mu.Unlock()
+		t.Reset(wait)
+		select {
+		case <-s.life.Done():
+			return
+		case <-s.kick:
+		case <-t.C:
+		}
+	}
+}
+
+// idleLook is how often the scheduler looks when nothing tells it to.
+const idleLook = time.Minute
+
+// startSome starts what can be, one of each branch in turn, and returns when to look
+// again. Guarded by mu.
+func (s *Store) startSome() time.Duration {
+	wait := idleLook
+	if s.paused || s.closed || len(s.branches) == 0 {
+		return wait
+	}
+	now := s.opts.Now()
+	for idleTurns := 0; idleTurns < len(s.branches); {
+		b := s.branches[s.turn%len(s.branches)]
+		s.turn++
+		c, next := b.pick(now)
+		if c == nil {
+			wait = min(wait, next)
+			idleTurns++
+			continue
+		}
+		idleTurns = 0
+		b.launch(c, now)
+	}
+	return max(wait, time.Millisecond)
+}
+
+// pick takes the next change that may begin, or tells when to look again. Guarded by
+// store.mu.
+func (b *Branch) pick(now time.Time) (*change, time.Duration) {
+	c := b.queue.heap.top()
+	if c == nil {
+		return nil, idleLook
+	}
+	if !b.pace.room(b.active, now) {
+		if d := b.pace.until.Sub(now); d > 0 {
+			return nil, d
+		}
+		return nil, idleLook // the end of another one tells
+	}
+	if d := c.due().Sub(now); d > 0 {
+		return nil, d
+	}
+	b.queue.heap.drop(c)
+	return c, 0
+}
+
+// launch carries a change out in a goroutine. Guarded by store.mu.
+func (b *Branch) launch(c *change, now time.Time) {
+	s := b.store
+	ctx, cancel := context.WithCancel(s.life)
+	c.state, c.cancel = running, cancel
+	c.cause = nil
+	b.active++
+	j := job{b: b, c: c, start: now, kind: c.kind, path: c.path, to: c.to, target: c.target, typ: c.typ, stage: c.stage,
+		base: c.base, toBase: c.toBase, attrs: c.attrs, size: c.size, redo: c.tries > 0 || c.replayed, hold: c.tears >= maxTears,
+		grow: c.grow, gen: c.gen, source: c.source, doubt: c.doubt}
+	if c.stage != nil {
+		c.stage.retain()
+	}
+	s.working.Go(func() {
+		defer cancel()
+		r := j.run(remote.WithoutRetry(ctx))
+		if j.stage != nil {
+			j.stage.Release()
+			j.stage.rest()
+		}
+		b.finish(c, &j, r)
+	})
+}
+
+// maxTears is after how many uploads that the program has torn it is kept from writing
+// until one is through.
+const maxTears = 3
+
+// outcome is what has become of a change.
+type outcome struct {
+	err   error
+	entry remote.Entry // on the server now; zero Type: nothing is there
+	// copy is where our content went, as somebody else's is at the path: entry is theirs.
+	copy remote.Entry
+	// kept: somebody else's change made ours void; entry is what is there.
+	kept string
+	wish remote.Attrs // attributes that the server did not keep
+}
+
+// Settled tells what has become of a pending change.
+type Settled struct {
+	Path string
+	// Was is the version that the branch showed for it: a local one, or of a change of
+	// attributes alone the server's before.
+	Was   string
+	Entry remote.Entry // what the server has now; zero Type: nothing
+	Attrs remote.Attrs // wanted, and not kept by the server
+	// Copy is not zero after a conflict: our content is there, and Entry is theirs.
+	Copy remote.Entry
+}
+
+// finish takes the result of a change.
+func (b *Branch) finish(c *change, j *job, r outcome) {
+	s := b.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b.active--
+	c.cancel = nil
+	now := s.opts.Now()
+	if j.pin != nil {
+		j.pin.release()
+	}
+	switch {
+	case s.closed && r.err != nil:
+		c.state = idle // it stays in the journal
+	case c.dropped && r.err != nil:
+		b.withdrawn(c, r.err)
+	case r.err != nil:
+		b.failed(c, j, r.err, now)
+	default:
+		b.pace.wentWell()
+		b.rate.add(j.size, now)
+		b.succeeded(c, j, r)
+	}
+	s.wake.Broadcast()
+	s.poke()
+}
+
+// failed decides how a change goes on after an error. Guarded by store.mu.
+func (b *Branch) failed(c *change, j *job, err error, now time.Time) {
+	if errors.Is(err, errTorn) {
+		c.tears++
+		c.delay = now.Add(b.policy.Delay)
+		b.queue.again(c)
+		return
+	}
+	c.tries++
+	c.cause = err
+	if c.again {
+		c.again, c.tries = false, 0 // with new content it may be another matter
+	} else if final(err) && (remote.KindOf(err) != remote.Other || c.tries >= otherTries) {
+		b.park(c)
+		return
+	}
+	b.pace.failed(err, j.start, now)
+	var e *remote.Error
+	var asked time.Duration
+	if errors.As(err, &e) {
+		asked = min(e.RetryAfter, mostAsked)
+	}
+	c.retry = now.Add(backOff(c.tries, asked))
+	if c.tries == 1 || c.tries&(c.tries-1) == 0 {
+		b.store.log.Warn("a change could not be brought to the server yet; it will be tried again",
+			"branch", b.policy.Name, "op", c.kind.String(), "path", c.path, "tries", c.tries, "err", err)
+	}
+	b.queue.again(c)
+}
+
+const (
+	otherTries = 4                // for errors that say nothing
+	mostAsked  = 10 * time.Minute // a server may ask to wait that long
+)
+
+// park keeps a change for the user. Guarded by store.mu.
+func (b *Branch) park(c *change) {
+	c.state = parked
+	b.store.note(c.parkedRecord())
+	b.store.log.Error("a change cannot be brought to the server; it is kept on this node: see meshmount status",
+		"branch", b.policy.Name, "op", c.kind.String(), "path", c.path, "id", c.id, "err", c.cause)
+}
+
+// withdrawn ends a change that was withdrawn while it was carried out, and did not come
+// to its end. Guarded by store.mu.
+func (b *Branch) withdrawn(c *change, err error) {
+	for _, d := range c.next {
+		if d.after == c {
+			d.after, d.base = nil, c.base
+			d.doubt = c
+		}
+	}
+	_ = err
+	b.store.note(b.rebased(c, doneRecord(c))...)
+	b.withdraw(c)
+}
+
+// rebased adds the records of the changes whose base was what c leaves. Guarded by
+// store.mu.
+func (b *Branch) rebased(c *change, group ...record) []record {
+	for _, d := range c.next {
+		if d.kind != opForeign && d.state != over {
+			group = append(group, d.record())
+		}
+	}
+	return group
+}
+
+// succeeded ends a change that the server has, or goes on with what it became meanwhile.
+// Guarded by store.mu.
+func (b *Branch) succeeded(c *change, j *job, r outcome) {
+	s := b.store
+	c.tries, c.tears, c.cause = 0, 0, nil
+	if r.copy.Type != 0 || r.kept != "" {
+		b.conflicted(c, r)
+	}
+	if c.again && !c.dropped && r.copy.Type == 0 {
+		c.again, c.base, c.after, c.token = false, r.entry, nil, ""
+		c.delay = s.opts.Now().Add(b.policy.Delay)
+		s.note(c.record())
+		b.queue.again(c)
+		return
+	}
+	was := c.version
+	if c.kind == opSetAttr {
+		was = j.base.Version
+	}
+	for _, d := range c.next {
+		if d.after != c {
+			continue
+		}
+		d.after, d.base = nil, r.entry
+		if d.kind == opRename {
+			d.base = r.entry
+			if r.copy.Type != 0 {
+				d.source = r.copy.Path
+			}
+		} else if r.copy.Type != 0 {
+			d.base = remote.Entry{} // ours is elsewhere: it will be a conflict again
+		}
+	}
+	moved := b.movedOn(c)
+	s.note(b.rebased(c, doneRecord(c))...)
+	path := c.path
+	if c.to != "" {
+		b.ends(c.path, remote.Entry{})
+		path = c.to
+	}
+	b.ends(path, r.entry)
+	if r.copy.Type != 0 {
+		b.ends(r.copy.Path, r.copy)
+	}
+	if c.stage != nil {
+		b.stored(c, r, moved)
+	}
+	b.leave(c)
+	s.tidy()
+	if moved && r.copy.Type == 0 {
+		return
+	}
+	x := Settled{Path: path, Was: was, Entry: r.entry, Attrs: r.wish, Copy: r.copy}
+	if f := b.onSettled; f != nil {
+		b.teller.tell(func() { f(x) })
+	}
+}
+
+// movedOn tells whether a later rename shows the content of c elsewhere. Guarded by
+// store.mu.
+func (b *Branch) movedOn(c *change) bool {
+	for _, d := range c.next {
+		if d.kind == opRename && d.version == c.version && c.version != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// maxSettled is for how many contents is remembered what they became.
+const maxSettled = 16384
+
+// stored notes that the server has the content of c. Guarded by store.mu.
+func (b *Branch) stored(c *change, r outcome, moved bool) {
+	e := r.entry
+	if r.copy.Type != 0 {
+		e = r.copy
+	}
+	if len(c.stage.Missing(0, c.stage.Size())) > 0 {
+		c.stage.Rebase(remote.Ref{Path: e.Path, Version: e.Version, Size: e.Size})
+	}
+	if moved {
+		return
+	}
+	b.contents[c.version] = &content{entry: e}
+	b.settled = append(b.settled, c.version)
+	if len(b.settled) > maxSettled {
+		delete(b.contents, b.settled[0])
+		b.settled = b.settled[1:]
+	}
+}
+
+// letGo gives up what the branch holds, at the end. The files stay. Guarded by store.mu.
+func (b *Branch) letGo() {
+	for _, c := range b.all {
+		if c.stage != nil {
+			c.stage.Release()
+		}
+	}
+}
+
+// teller calls functions in order, in a goroutine of its own.
+type teller struct {
+	mu    sync.Mutex
+	list  []func()      // guarded by mu
+	more  chan struct{} // has room for one
+	quit  chan struct{}
+	works sync.WaitGroup
+}
+
+func (t *teller) start() {
+	t.more, t.quit = make(chan struct{}, 1), make(chan struct{})
+	t.works.Go(t.run)
+}
+
+func (t *teller) tell(f func()) {
+	t.mu.Lock()
+	t.list = append(t.list, f)
+	t.mu.Unlock()
+	select {
+	case t.more <- struct{}{}:
+	default:
+	}
+}
+
+func (t *teller) run() {
+	for {
+		t.mu.Lock()
+		list := t.list
+		t.list = nil
+		t.mu.Unlock()
+		for _, f := range list {
+			f()
+		}
+		if len(list) > 0 {
+			continue
+		}
+		select {
+		case <-t.more:
+		case <-t.quit:
+			return
+		}
+	}
+}
+
+// close ends it; what was told before is still passed on.
+func (t *teller) close() {
+	done := make(chan struct{})
+	t.tell(func() { close(done) })
+	<-done
+	close(t.quit)
+	t.works.Wait()
+}
