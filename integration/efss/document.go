@@ -150,7 +150,7 @@ func (q *request) capabilitiesOpenCloud() object {
 			"dav":       object{"chunking": "", "chunkingParallelUploadDisabled": false, "reports": []string{"search-files"}, "trashbin": "1.0"},
 			"files": object{
 				"bigfilechunking": false, "undelete": true, "versioning": true, "blacklisted_files": []string{},
-				"tus_support": object{"version": "1.0.0", "resumable": "1.0.0", "extension": "creation,creation-with-upload",
+				"tus_support": object{"version": "1.0.0", "resumable": "1.0.0", "extension": q.s.tusExtensions("creation,creation-with-upload"),
 					"max_chunk_size": tusMaxChunk, "http_method_override": ""},
 			},
 			"spaces": object{"enabled": true, "max_quota": 0, "projects": true, "share_jail": true, "version": "1.0.0"},

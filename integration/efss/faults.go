@@ -27,6 +27,11 @@ type Fault struct {
 	// answer.
 	LoseReply bool
 
+	// GiveUp, if not 0, is answered at once, as by a gateway that has waited long enough;
+	// behind it the request is carried out, after Behind.
+	GiveUp int
+	Behind time.Duration
+
 	// CutRequest makes the server see the client die at RequestAt of the request's
 	// body. The connection is closed afterwards.
 	CutRequest bool
@@ -81,6 +86,10 @@ func (s *Server) inject(rec *recorder, r *http.Request, next func(http.ResponseW
 		return
 	}
 	r = r.WithContext(context.WithValue(r.Context(), faultKey{}, f))
+	if f.GiveUp != 0 {
+		f.giveUp(rec, r, next)
+		return
+	}
 	if f.CutRequest {
 		r.Body = &cutBody{r.Body, f.RequestAt}
 	}
@@ -101,6 +110,18 @@ func (f *Fault) answer(w http.ResponseWriter) {
 	}
 	w.WriteHeader(f.Status)
 	_, _ = io.WriteString(w, f.Body)
+}
+
+// giveUp answers like a gateway and goes on behind it. The client needs another
+// connection meanwhile.
+func (f *Fault) giveUp(rec *recorder, r *http.Request, next func(http.ResponseWriter, *http.Request)) {
+	rec.Header().Set("Connection", "close")
+	rec.Header().Set("Content-Length", "0")
+	rec.WriteHeader(f.GiveUp)
+	_ = http.NewResponseController(rec).Flush()
+	ctx := context.WithoutCancel(r.Context())
+	sleep(ctx, f.Behind)
+	next(&lostReply{header: http.Header{}}, r.WithContext(ctx))
 }
 
 // extraResponses writes what the fault adds to a listing.

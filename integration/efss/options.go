@@ -77,6 +77,9 @@ type Options struct {
 	// the file, its MOVE and its DELETE, as the source of Nextcloud has it. Without it
 	// only a PUT in place is refused then. For Nextcloud only.
 	ReadLocks bool
+	// DeferLength lets tus uploads tell their length with the last part
+	// (creation-defer-length), which none of the measured servers does. For OpenCloud.
+	DeferLength bool
 	// NoGzip never compresses listings.
 	NoGzip bool
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -31,7 +32,7 @@ const statusChecksum = 460
 type tusUpload struct {
 	User     string
 	Path     string // of the target
-	Length   int64
+	Length   int64  // -1: not told yet
 	Metadata string // as the client sent it
 	MTime    int64  // Unix seconds, 0 for none
 	Checksum string // "sha1 hex" of the whole, "" for none
@@ -79,12 +80,7 @@ func (q *request) tusCreate() error {
 		return err
 	}
 	token := strings.ToLower(rand.Text() + rand.Text())
-	text, err := json.Marshal(up)
-	if err != nil {
-		return err
-	}
-	err = errors.Join(os.WriteFile(q.s.tusFile(token, ".bin"), nil, 0o600), os.WriteFile(q.s.tusFile(token, ".json"), text, 0o600))
-	if err != nil {
+	if err := errors.Join(os.WriteFile(q.s.tusFile(token, ".bin"), nil, 0o600), q.s.tusKeep(token, up)); err != nil {
 		return err
 	}
 	q.tusCreatedHeaders(token)
@@ -94,6 +90,14 @@ func (q *request) tusCreate() error {
 	return q.reply(http.StatusCreated)
 }
 
+// tusExtensions adds to the extensions what the options allow.
+func (s *Server) tusExtensions(usual string) string {
+	if s.opts.DeferLength {
+		return usual + ",creation-defer-length"
+	}
+	return usual
+}
+
 func (q *request) tusCreatedHeaders(token string) {
 	scheme := "http"
 	if q.r.TLS != nil {
@@ -101,7 +105,7 @@ func (q *request) tusCreatedHeaders(token string) {
 	}
 	q.set("Location", scheme+"://"+q.r.Host+"/data/"+token)
 	q.set("Tus-Resumable", tusVersion)
-	q.set("Tus-Extension", "creation,creation-with-upload,checksum,expiration")
+	q.set("Tus-Extension", q.s.tusExtensions("creation,creation-with-upload,checksum,expiration"))
 	q.set("Access-Control-Allow-Headers", "Tus-Resumable, Upload-Length, Upload-Metadata, If-Match")
 	q.set("Access-Control-Expose-Headers", "Tus-Resumable, Upload-Offset, Location")
 }
@@ -113,7 +117,12 @@ func (q *request) tusRequest() (tusUpload, error) {
 		return up, &failure{status: http.StatusPreconditionFailed}
 	}
 	length, err := strconv.ParseInt(q.header("Upload-Length"), 10, 64)
-	if err != nil || length < 0 {
+	if q.s.opts.DeferLength && q.header("Upload-Length") == "" && q.header("Upload-Defer-Length") == "1" {
+		length, err = -1, nil
+	} else if length < 0 {
+		err = strconv.ErrRange
+	}
+	if err != nil {
 		return up, &failure{status: http.StatusPreconditionFailed}
 	}
 	meta, err := tusMetadata(up.Metadata)
@@ -172,8 +181,12 @@ func (q *request) tusData(token string) error {
 			return q.tusGone()
 		}
 		q.set("Cache-Control", "no-store")
-		q.set("Content-Length", fmt.Sprint(up.Length))
-		q.set("Upload-Length", fmt.Sprint(up.Length))
+		if up.Length < 0 {
+			q.set("Upload-Defer-Length", "1")
+		} else {
+			q.set("Content-Length", fmt.Sprint(up.Length))
+			q.set("Upload-Length", fmt.Sprint(up.Length))
+		}
 		q.set("Upload-Metadata", up.Metadata)
 		q.set("Upload-Offset", fmt.Sprint(offset))
 		q.w.WriteHeader(http.StatusOK)
@@ -201,6 +214,15 @@ func (q *request) tusOpen(token string) (tusUpload, error) {
 		return up, q.tusGone()
 	}
 	return up, nil
+}
+
+// tusKeep writes what is known of an upload.
+func (s *Server) tusKeep(token string, up tusUpload) error {
+	text, err := json.Marshal(up)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(s.tusFile(token, ".json"), text, 0o600)
 }
 
 func (s *Server) tusDrop(token string) {
@@ -240,10 +262,19 @@ func (q *request) tusReceive(token string, up tusUpload, offset int64, status in
 	if offset != have {
 		return &failure{status: http.StatusConflict, bare: true}
 	}
-	if q.r.ContentLength > up.Length-offset {
+	if length := q.number("Upload-Length"); up.Length < 0 && length >= offset {
+		if up.Length = length; q.s.tusKeep(token, up) != nil {
+			return q.tusGone()
+		}
+	}
+	room := up.Length - offset
+	if up.Length < 0 {
+		room = math.MaxInt64
+	}
+	if q.r.ContentLength > room {
 		return &failure{status: http.StatusRequestEntityTooLarge, bare: true}
 	}
-	n, err := q.tusAppend(token, offset, up.Length-offset)
+	n, err := q.tusAppend(token, offset, room)
 	if err != nil {
 		return err
 	}

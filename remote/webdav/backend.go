@@ -38,6 +38,12 @@ type Backend struct {
 	noDigest    atomic.Bool // Want-Digest is of no use
 	sawHashTag  atomic.Bool // entity tags are hashes of the content
 
+	noStreams atomic.Bool // bodies of unknown length are refused or spoilt
+
+	waits   patienceWith
+	streams chan struct{} // one for each body under way whose end is not known
+	left    leftovers
+
 	proofs  proofs
 	refused atomic.Int64  // names left out of listings
 	making  chan struct{} // held by the one Mkdir at a time, where that is needed
@@ -60,6 +66,7 @@ var _ interface {
 	remote.Opener
 	remote.Usager
 	remote.Locator
+	remote.GrowingPutter
 } = (*Backend)(nil)
 
 var errClosed = &remote.Error{Op: "close", Kind: remote.BadHandle, Err: errors.New("the backend is closed")}
@@ -73,6 +80,7 @@ func newBackend(o Options) (*Backend, error) {
 	b := &Backend{
 		opts: o, http: newClient(o, roots, true), roots: roots, origin: origin(o.URL),
 		auth: newAuthorizer(o), noAuth: &authorizer{}, making: make(chan struct{}, 1),
+		waits: usualPatience, streams: make(chan struct{}, o.MaxConns/2),
 	}
 	b.life, b.end = context.WithCancelCause(context.Background())
 	b.cleaning, b.stop = context.WithCancel(context.Background())

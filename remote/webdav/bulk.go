@@ -52,6 +52,10 @@ type bulkConn struct {
 
 	closing sync.Once
 	onClose func()
+
+	mu      sync.Mutex // guards what follows
+	closed  bool
+	watcher *func() // told of the end, or nil
 }
 
 // newBulkConn wraps conn. onClose is called when it is closed, once.
@@ -66,7 +70,33 @@ func newBulkConn(conn *net.TCPConn, onClose func()) *bulkConn {
 // Close implements io.Closer.
 func (c *bulkConn) Close() error {
 	c.closing.Do(c.onClose)
+	c.mu.Lock()
+	c.closed = true
+	watcher := c.watcher
+	c.mu.Unlock()
+	if watcher != nil {
+		(*watcher)()
+	}
 	return c.TCPConn.Close()
+}
+
+// watch has f called when the connection is closed, at once if it is. f must return soon.
+// The returned function takes it back.
+func (c *bulkConn) watch(f func()) (unwatch func()) {
+	c.mu.Lock()
+	closed := c.closed
+	c.watcher = &f
+	c.mu.Unlock()
+	if closed {
+		f()
+	}
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.watcher == &f {
+			c.watcher = nil
+		}
+	}
 }
 
 // Read implements io.Reader.

@@ -1,19 +1,41 @@
 package webdav
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
+	"path"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/meshmount/meshmount/remote"
 )
+
+// chunkSizes is how a file is cut: the first chunks have first bytes, and after every
+// chunkStep chunks they are twice as long, up to most bytes. So the end of a file that is
+// sent while it is written is never far behind, and 10,000 chunks of up to 100 MiB hold
+// 730 GiB.
+type chunkSizes struct{ first, most int64 }
+
+// chunkStep is the number of chunks of one size.
+const chunkStep = 1000
+
+// of returns the bytes of chunk n, counted from 0, if it is not the last.
+func (s chunkSizes) of(n int) int64 { return min(s.most, s.first<<min(n/chunkStep, 16)) }
+
+// count returns the number of chunks of size bytes; more than maxChunks if they do not
+// fit.
+func (s chunkSizes) count(size int64) int {
+	n := 0
+	for ; size > 0 && n <= maxChunks; n++ {
+		size -= s.of(n)
+	}
+	return n
+}
 
 // chunkUpload is one chunked upload v2: a folder of chunks that the final MOVE puts
 // together. The target is untouched until then, and keeps its id and its versions.
@@ -21,42 +43,118 @@ type chunkUpload struct {
 	u      *upload
 	folder string // URL
 	target string // URL
-	total  string // bytes, as text
-	size   int64  // of a chunk
-	count  int
-	// unknown: the assembly was asked for and no answer came. The server may be at
-	// work, reading chunk after chunk into the file: they must stay. It removes old
-	// folders by itself, after a day.
+	sizes  chunkSizes
+	there  map[int]int64 // bytes of the chunks that an earlier upload left, by their numbers from 0
+	count  int           // chunks that were sent or found
+	size   int64         // bytes as far as they are known; all of them in the end
+	// unknown: the assembly was asked for and it is not known what came of it. The
+	// server may be at work, reading chunk after chunk into the file: they must stay. It
+	// removes old folders by itself, after a day.
 	unknown bool
 }
 
+// storeChunked stores by chunked upload v2.
 func (u *upload) storeChunked(ctx context.Context) (stored, error) {
-	if u.src.Size() == 0 {
+	if u.grow == nil && u.src.Size() == 0 {
 		// Nothing can be torn here: whatever arrives of no bytes is all of them.
 		return u.storePut(ctx)
 	}
+	u.way = wayChunked
 	k, err := u.newChunkUpload()
 	if err != nil {
 		return stored{}, err
 	}
-	r := &request{method: "MKCOL", url: k.folder, header: map[string]string{"Destination": k.target}}
-	resp, err := u.c.expect(ctx, r, http.StatusCreated)
-	if err != nil {
-		return stored{}, u.noFolder(ctx, err)
-	}
-	closeBody(resp)
-	began := time.Now()
-	if err = k.sendAll(ctx); err == nil && time.Since(began) > longUpload && u.old != nil {
-		err = u.lookLate(ctx)
-	}
-	var s stored
-	if err == nil {
-		s, err = k.assemble(ctx)
-	}
-	if err != nil && !k.unknown {
+	s, err := k.run(ctx)
+	if err != nil && !k.keeps(ctx, err) {
 		u.c.cleanup(ctx, k.folder)
 	}
 	return s, err
+}
+
+func (k *chunkUpload) run(ctx context.Context) (stored, error) {
+	if err := k.open(ctx); err != nil {
+		return stored{}, err
+	}
+	began := time.Now()
+	if err := k.sendAll(ctx); err != nil {
+		return stored{}, err
+	}
+	if k.u.grow != nil {
+		k.u.opts.Attrs = k.u.grow.src.Attrs()
+	}
+	if err := k.dropSurplus(ctx); err != nil {
+		return stored{}, err
+	}
+	if k.u.old != nil && (k.u.grow != nil || time.Since(began) > longUpload) {
+		if err := k.u.lookLate(ctx); err != nil {
+			return stored{}, err
+		}
+	}
+	return k.assemble(ctx)
+}
+
+// keeps tells whether the folder of an upload that failed with err has to stay: for a
+// later one that goes on, or because the server may be at work on it.
+func (k *chunkUpload) keeps(ctx context.Context, err error) bool {
+	if k.unknown {
+		return true
+	}
+	if k.u.opts.Resume == "" || k.u.grow != nil && k.u.grow.failed() != nil {
+		return false
+	}
+	switch remote.KindOf(err) {
+	case remote.Unavailable, remote.Locked, remote.Auth:
+		return true
+	}
+	return ctx.Err() != nil
+}
+
+func (u *upload) newChunkUpload() (*chunkUpload, error) {
+	plan := u.c.b.chunks
+	k := &chunkUpload{u: u, target: u.c.b.fileURL(u.path), sizes: chunkSizes{usualChunk, plan.max}}
+	if u.grow == nil {
+		k.size = u.src.Size()
+		if u.opts.Resume == "" {
+			size := min(max(usualChunk, (k.size+maxChunks-1)/maxChunks), plan.max)
+			k.sizes = chunkSizes{size, size}
+		}
+		if k.sizes.count(k.size) > maxChunks {
+			return nil, k.tooMany()
+		}
+	}
+	k.folder = plan.base + "/" + k.name()
+	return k, nil
+}
+
+// tooMany is the error of a file that does not fit into maxChunks chunks.
+func (k *chunkUpload) tooMany() error {
+	return k.u.c.failf(remote.TooLarge, "the server takes at most %d chunks of %d bytes", maxChunks, k.u.c.b.chunks.max)
+}
+
+// name returns the name of the folder. One that is to be found again is named for the
+// content and its place (the server may tie a folder to its target), and for the way it
+// is cut: chunks of different ways must not be mixed.
+func (k *chunkUpload) name() string {
+	token := k.u.opts.Resume
+	if token == "" {
+		return "meshmount-" + rand.Text()
+	}
+	place := sha256.Sum256([]byte(k.u.path))
+	return fmt.Sprintf("meshmount-%x-%x-%x-%s-%s", chunkStep, k.sizes.first, k.sizes.most, hex.EncodeToString(place[:8]), token)
+}
+
+// open makes the folder, or finds the one that is to be gone on with.
+func (k *chunkUpload) open(ctx context.Context) error {
+	r := &request{method: "MKCOL", url: k.folder, header: map[string]string{"Destination": k.target}}
+	resp, err := k.u.c.expect(ctx, r, http.StatusCreated)
+	if err == nil {
+		closeBody(resp)
+		return nil
+	}
+	if statusOf(err) == http.StatusMethodNotAllowed && k.u.opts.Resume != "" {
+		return k.find(ctx)
+	}
+	return k.u.noFolder(ctx, err)
 }
 
 // noFolder judges an error of the first MKCOL: 404 and 409 speak of the upload
@@ -69,159 +167,46 @@ func (u *upload) noFolder(_ context.Context, err error) error {
 	return err
 }
 
-func (u *upload) newChunkUpload() (*chunkUpload, error) {
-	plan, size := u.c.b.chunks, u.src.Size()
-	k := &chunkUpload{
-		u: u, target: u.c.b.fileURL(u.path), total: strconv.FormatInt(size, 10),
-		folder: plan.base + "/meshmount-" + rand.Text(),
-	}
-	k.size = min(max(usualChunk, (size+maxChunks-1)/maxChunks), plan.max)
-	k.count = int((size + k.size - 1) / k.size)
-	if k.count > maxChunks {
-		return nil, u.c.failf(remote.TooLarge, "the server takes at most %d chunks of %d bytes", maxChunks, plan.max)
-	}
-	return k, nil
-}
-
-// sendAll reads the source, chunk by chunk, in the calling goroutine, and sends some
-// chunks at once. It returns when all are there or one has failed.
-func (k *chunkUpload) sendAll(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	parallel := int(max(1, min(int64(k.u.c.b.chunks.parallel), int64(k.count), chunkMemory/k.size)))
-	buffers := make(chan []byte, parallel)
-	for range parallel {
-		buffers <- nil
-	}
-	var (
-		wg    sync.WaitGroup
-		mu    sync.Mutex // guards first
-		first error
-	)
-	fail := func(err error) {
-		mu.Lock()
-		defer mu.Unlock()
-		if first == nil {
-			first = err
-			cancel()
+// find lists the chunks that are there.
+func (k *chunkUpload) find(ctx context.Context) error {
+	k.there = map[int]int64{}
+	err := k.u.c.propfind(ctx, k.folder, "1", false, func(r *response, _ http.Header) error {
+		// By storage the numbers are as we wrote them or without zeros.
+		number, err := strconv.Atoi(path.Base(r.href))
+		size, serr := parseCount(r.props.length)
+		if err == nil && serr == nil && number > 0 && number <= maxChunks {
+			k.there[number-1] = size
 		}
-	}
-	err := k.u.pieces(ctx, k.size, buffers, func(n int, chunk []byte) error {
-		wg.Go(func() {
-			if err := k.send(ctx, n, chunk); err != nil {
-				fail(err)
-			}
-			buffers <- chunk
-		})
 		return nil
 	})
-	if err != nil {
-		fail(err)
-	}
-	wg.Wait()
-	return first
+	return k.uploadError(err)
 }
 
-// giver takes piece n of a source. Its error ends the cutting and is passed on.
-type giver func(n int, piece []byte) error
-
-// pieces cuts the source into pieces of size bytes, the last one shorter, each in a
-// buffer from buffers, and hands them to give, numbered from 0.
-func (u *upload) pieces(ctx context.Context, size int64, buffers <-chan []byte, give giver) error {
-	r, err := u.src.Open()
-	if err != nil {
-		return u.c.sourceError(ctx, err)
-	}
-	err = cutPieces(ctx, r, u.src.Size(), size, buffers, give)
-	if cerr := r.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return u.c.sourceError(ctx, err)
-	}
-	return nil
+// has tells whether chunk n of size bytes need not be sent. The last one always is: it
+// was on its way when the upload before broke off.
+func (k *chunkUpload) has(n int, size int64, last bool) bool {
+	there, ok := k.there[n]
+	return ok && !last && there == size
 }
 
-func cutPieces(ctx context.Context, r io.Reader, total, size int64, buffers <-chan []byte, give giver) error {
-	for n := 0; total > 0; n++ {
-		var buf []byte
-		select {
-		case buf = <-buffers:
-		case <-ctx.Done():
-			return remote.ContextErr(ctx)
+// dropSurplus deletes what is there beyond the last chunk.
+func (k *chunkUpload) dropSurplus(ctx context.Context) error {
+	for n := range k.there {
+		if n < k.count {
+			continue
 		}
-		want := min(size, total)
-		if int64(cap(buf)) < want {
-			buf = make([]byte, want)
-		}
-		buf = buf[:want]
-		if _, err := io.ReadFull(untilDone{r, ctx}, buf); err == io.EOF || err == io.ErrUnexpectedEOF {
-			return errShort
-		} else if err != nil {
-			return err
-		}
-		if total -= want; total == 0 {
-			if err := atEnd(r); err != nil {
-				return err
-			}
-		}
-		if err := give(n, buf); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// untilDone is a reader that fails once ctx has ended.
-type untilDone struct {
-	r   io.Reader
-	ctx context.Context
-}
-
-// Read implements io.Reader.
-func (u untilDone) Read(p []byte) (int, error) {
-	if err := remote.ContextErr(u.ctx); err != nil {
-		return 0, err
-	}
-	return u.r.Read(p)
-}
-
-// atEnd checks that nothing is left in r.
-func atEnd(r io.Reader) error {
-	var one [1]byte
-	switch n, err := io.ReadFull(r, one[:]); {
-	case n > 0:
-		return errLong
-	case err != io.EOF:
-		return err
-	}
-	return nil
-}
-
-// bufferBody is a body of bytes that are in memory.
-func bufferBody(p []byte) *outgoing {
-	return &outgoing{size: int64(len(p)), open: func() (io.ReadCloser, error) {
-		return io.NopCloser(bytes.NewReader(p)), nil
-	}}
-}
-
-// send puts one chunk, a second time if the network fails the first.
-func (k *chunkUpload) send(ctx context.Context, n int, chunk []byte) error {
-	for try := 0; ; try++ {
-		r := &request{
-			method: http.MethodPut, url: fmt.Sprintf("%s/%05d", k.folder, n+1), body: bufferBody(chunk),
-			header: map[string]string{"Destination": k.target, "OC-Total-Length": k.total},
-		}
-		resp, err := k.u.c.expect(ctx, r, http.StatusCreated, http.StatusNoContent)
-		if err == nil {
-			closeBody(resp)
-			return nil
-		}
-		if try > 0 || !remote.Retryable(err) || ctx.Err() != nil {
+		resp, err := k.u.c.expect(ctx, &request{method: http.MethodDelete, url: k.url(n)},
+			http.StatusOK, http.StatusNoContent, http.StatusNotFound)
+		if err != nil {
 			return k.uploadError(err)
 		}
+		closeBody(resp)
 	}
+	return nil
 }
+
+// url is the address of chunk n, counted from 0.
+func (k *chunkUpload) url(n int) string { return fmt.Sprintf("%s/%05d", k.folder, n+1) }
 
 // uploadError keeps statuses of the upload folder from being read as facts about the
 // file: a folder that has gone is trouble that a new upload may not have.
@@ -230,59 +215,4 @@ func (k *chunkUpload) uploadError(err error) error {
 		return k.u.c.fail(remote.Unavailable, fmt.Errorf("the upload folder has gone: %w", errors.Unwrap(err)))
 	}
 	return err
-}
-
-// assemble makes the chunks the file. The server compares the length, and the
-// condition with what is there.
-func (k *chunkUpload) assemble(ctx context.Context) (stored, error) {
-	u := k.u
-	header := map[string]string{"Destination": k.target, "OC-Total-Length": k.total, "Overwrite": "T"}
-	if u.exclusive {
-		header["Overwrite"] = "F"
-	}
-	if u.match != "" {
-		header["If"] = taggedList(k.target, u.match)
-	}
-	if text := u.timeHeader(); text != "" {
-		header["X-OC-Mtime"] = text
-	}
-	began := time.Now()
-	resp, err := k.move(ctx, header)
-	switch statusOf(err) {
-	case http.StatusPreconditionFailed:
-		return stored{}, u.unmet(err)
-	case http.StatusBadRequest:
-		// The lengths do not add up: a chunk was lost.
-		return stored{}, u.c.fail(remote.Corrupt, errors.Unwrap(err))
-	}
-	if err != nil {
-		return stored{}, err
-	}
-	closeBody(resp)
-	return u.c.b.storedBy(resp, began), nil
-}
-
-// Bounds of the final MOVE.
-const (
-	lockPatience  = 30 * time.Second // for a lock on the target, which a reader may hold
-	assemblySpeed = 20 << 20         // bytes a second that a server puts together, at least
-)
-
-// move sends the final MOVE. While somebody holds a lock on the target it is sent
-// again: the chunks are there, and need not be sent twice.
-func (k *chunkUpload) move(ctx context.Context, header map[string]string) (*http.Response, error) {
-	r := &request{
-		method: "MOVE", url: k.folder + "/.file", header: header, changes: true,
-		work: time.Duration(k.u.src.Size()/assemblySpeed) * time.Second,
-	}
-	began := time.Now()
-	for wait := patience[0]; ; wait = min(2*wait, 2*time.Second) {
-		resp, err := k.u.c.expect(ctx, r, http.StatusOK, http.StatusCreated, http.StatusNoContent)
-		if remote.KindOf(err) != remote.Locked || time.Since(began) > lockPatience || !sleep(ctx, wait) {
-			var e *remote.Error
-			k.unknown = err != nil && (!errors.As(err, &e) || e.Unsure)
-			return resp, err
-		}
-		remote.Progress(ctx)
-	}
 }

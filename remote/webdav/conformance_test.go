@@ -232,15 +232,39 @@ func TestConformanceDecorated(t *testing.T) {
 	}
 }
 
-// able hides the ability to keep symbolic links where the server cannot mark them.
+// able hides the abilities that the server has not: to keep symbolic links where it cannot
+// mark them, and to take files that are still being written.
 func able(b *webdav.Backend) remote.Backend {
-	if b.Caps().StoresMode {
+	switch {
+	case b.Caps().StoresMode && b.Grows():
 		return b
+	case b.Caps().StoresMode:
+		return &growless{b, b, b, b, b, b}
+	case b.Grows():
+		return &linkless{b, b, b, b, b, b}
 	}
-	return &linkless{b, b, b, b, b}
+	return &plain{b, b, b, b, b}
+}
+
+type growless struct {
+	remote.Backend
+	remote.AttrSetter
+	remote.Opener
+	remote.Usager
+	remote.Locator
+	remote.Symlinker
 }
 
 type linkless struct {
+	remote.Backend
+	remote.AttrSetter
+	remote.Opener
+	remote.Usager
+	remote.Locator
+	remote.GrowingPutter
+}
+
+type plain struct {
 	remote.Backend
 	remote.AttrSetter
 	remote.Opener

@@ -80,6 +80,7 @@ type traits struct {
 	askHash     bool // PUT answers X-Hash with the hash of what was stored
 	wantDigest  bool // HEAD answers Want-Digest: adler32
 	expect      bool // Expect: 100-continue is understood
+	stream      streamRule
 
 	create, overwrite, remove remote.Guard
 
@@ -117,7 +118,7 @@ var table = [...]traits{
 		deadProps: true, family: true, stableIDs: true,
 		ranges: true, getMatch: true, recheck: true,
 		fresh: wayPut, over: wayChunked, atomicPut: true,
-		noneMatch: true, otherMatch: true, tagged: true, honoursF: true, askHash: true, expect: true,
+		noneMatch: true, otherMatch: true, tagged: true, honoursF: true, askHash: true, expect: true, stream: streamTemp,
 		create: remote.GuardAtomic, overwrite: remote.GuardAtomic, remove: remote.GuardLook,
 		maxName: 250, refused: `\`, names: []string{".htaccess"}, endings: []string{".part", ".filepart"}, nfc: true,
 	},
@@ -144,7 +145,7 @@ var table = [...]traits{
 		tags: tagsTrusted, deadProps: true,
 		ranges: true,
 		fresh:  wayPut, over: wayPut, atomicPut: true,
-		noneMatch: true, otherMatch: true, dirMatch: true, honoursF: true, expect: true,
+		noneMatch: true, otherMatch: true, dirMatch: true, honoursF: true, expect: true, stream: streamPut,
 		create: remote.GuardLook, overwrite: remote.GuardLook, remove: remote.GuardLook,
 		maxName: 255, control: true, bytes: true, names: []string{".htaccess", ".dav"}, starts: []string{".davfs.tmp"},
 	},
@@ -153,7 +154,7 @@ var table = [...]traits{
 		tags: tagsFiles, hashTags: true,
 		ranges: true, getMatch: true,
 		fresh: wayTemp, over: wayTemp,
-		honoursF: true, againMkcol: true, expect: true,
+		honoursF: true, againMkcol: true, expect: true, stream: streamTemp,
 		create: remote.GuardAtomic, overwrite: remote.GuardLook, remove: remote.GuardLook,
 		maxName: 255,
 	},
@@ -171,7 +172,7 @@ var table = [...]traits{
 		tags: tagsFiles, deadProps: true,
 		ranges: true,
 		fresh:  wayTemp, over: wayTemp,
-		honoursF: true, againMkcol: true,
+		honoursF: true, againMkcol: true, stream: streamTemp,
 		create: remote.GuardLook, overwrite: remote.GuardLook, remove: remote.GuardLook,
 		maxName: 255,
 	},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -102,7 +103,10 @@ func (c *call) adopt(err error) error {
 
 // size returns how many bytes a request moves, as far as it is known.
 func (r *request) size() int64 {
-	if r.body != nil {
+	switch {
+	case r.body != nil && r.body.size < 0:
+		return math.MaxInt64
+	case r.body != nil:
 		return max(r.expects, r.body.size)
 	}
 	return r.expects
@@ -129,6 +133,7 @@ func (c *call) once(ctx context.Context, r *request, target string, p *pass) (*h
 // onceOver sends r to target by one client. sent tells whether any of it went out.
 func (c *call) onceOver(ctx context.Context, over client, r *request, target string, p *pass, sent *atomic.Bool) (*http.Response, error) {
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn:      func(info httptrace.GotConnInfo) { r.body.follow(info.Conn) },
 		WroteHeaders: func() { sent.Store(true) },
 	})
 	req, err := c.build(traced, r, target)
@@ -294,6 +299,7 @@ func (c *call) expect(ctx context.Context, r *request, want ...int) (*http.Respo
 	}
 	for _, status := range want {
 		if resp.StatusCode == status {
+			c.b.sweep()
 			return resp, nil
 		}
 	}

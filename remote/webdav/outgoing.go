@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 
 	"github.com/meshmount/meshmount/remote"
 )
@@ -14,16 +16,22 @@ var (
 	errShort = errors.New("source ended before its size")
 	errLong  = errors.New("source goes on after its size")
 	errOver  = errors.New("the request is over")
+	errGone  = errors.New("the server closed the connection before all was sent")
 )
 
 // outgoing is the body of a request: size bytes that can be read again from the
 // start. The transport reads it in goroutines of its own; finish makes sure that
 // the source is not touched afterwards.
 type outgoing struct {
-	size int64
+	size int64  // -1: as many as come
 	text string // all of it, if it is in memory
-	open func() (io.ReadCloser, error)
+	open func(context.Context) (io.ReadCloser, error)
 	sums *digests // of what was sent, or nil
+
+	// A body that grows is read by somebody who may wait for more: stop ends that, and
+	// unfollow forgets the connection whose end is the end of it.
+	stop     atomic.Pointer[context.CancelFunc]
+	unfollow atomic.Pointer[func()]
 
 	mu      sync.Mutex // guards what follows, and is held while the source is read
 	current *outReader
@@ -33,12 +41,12 @@ type outgoing struct {
 
 // textBody is a small body in memory.
 func textBody(s string) *outgoing {
-	return &outgoing{size: int64(len(s)), text: s, whole: true, open: text(s).Open}
+	return &outgoing{size: int64(len(s)), text: s, whole: true, open: openText(s)}
 }
 
 // sourceBody is the whole of src.
 func sourceBody(src remote.Source, sums *digests) *outgoing {
-	return &outgoing{size: src.Size(), open: src.Open, sums: sums}
+	return &outgoing{size: src.Size(), sums: sums, open: func(context.Context) (io.ReadCloser, error) { return src.Open() }}
 }
 
 // attach makes o the body of req.
@@ -52,7 +60,7 @@ func (o *outgoing) attach(ctx context.Context, req *http.Request) error {
 	if o.text != "" {
 		// net/http knows this reader, and sends head and body in one packet. If that finds
 		// the connection closed, it takes another; with other readers it does not.
-		req.GetBody = text(o.text).Open
+		req.GetBody = func() (io.ReadCloser, error) { return text(o.text).Open() }
 		body, err := req.GetBody()
 		req.Body = body
 		return err
@@ -76,10 +84,13 @@ func (o *outgoing) probeEmpty(ctx context.Context) error {
 // start opens the source from its beginning. A reader that is still open is closed
 // first.
 func (o *outgoing) start(ctx context.Context) (io.ReadCloser, error) {
+	o.halt()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.shut()
-	r, err := o.open()
+	waiting, stop := context.WithCancel(ctx)
+	o.stop.Store(&stop)
+	r, err := o.open(waiting)
 	if err != nil {
 		o.err = err
 		return nil, err
@@ -87,7 +98,7 @@ func (o *outgoing) start(ctx context.Context) (io.ReadCloser, error) {
 	if o.sums != nil {
 		o.sums.Reset()
 	}
-	o.current = &outReader{o: o, ctx: ctx, r: r, left: o.size}
+	o.current = &outReader{o: o, ctx: ctx, stop: stop, r: r, left: o.size}
 	return o.current, nil
 }
 
@@ -103,8 +114,38 @@ func (o *outgoing) shut() {
 	o.current.over, o.current = true, nil
 }
 
+// halt ends the waiting for more of a body that grows: the request is over.
+func (o *outgoing) halt() {
+	if stop := o.stop.Load(); stop != nil {
+		(*stop)()
+	}
+}
+
+// follow halts a body that grows when conn is closed. The transport notices at once that
+// the server has gone, but waits for the reader of the body, who may have to wait long.
+func (o *outgoing) follow(conn net.Conn) {
+	if o == nil || o.size >= 0 {
+		return
+	}
+	if wrapped, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		conn = wrapped.NetConn() // below TLS
+	}
+	if bulk, ok := conn.(*bulkConn); ok {
+		o.unwatch(bulk.watch(o.halt))
+	}
+}
+
+// unwatch forgets the connection before, and takes note of how to forget the next.
+func (o *outgoing) unwatch(next func()) {
+	if last := o.unfollow.Swap(&next); last != nil {
+		(*last)()
+	}
+}
+
 // finish ends all reading and returns what was wrong with the source, if anything.
 func (o *outgoing) finish() error {
+	o.unwatch(func() {})
+	o.halt()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.shut()
@@ -121,10 +162,11 @@ func (o *outgoing) complete() bool {
 	return o.whole || o.size == 0
 }
 
-// outReader is one pass over an outgoing. All fields are guarded by o.mu.
+// outReader is one pass over an outgoing. The fields that change are guarded by o.mu.
 type outReader struct {
 	o    *outgoing
 	ctx  context.Context
+	stop context.CancelFunc // of the context that r was opened with
 	r    io.ReadCloser
 	left int64
 	// complete: all bytes were given, and the source ended there. over: the request
@@ -143,7 +185,10 @@ func (r *outReader) Read(p []byte) (int, error) {
 	case r.over:
 		return 0, errOver
 	}
-	n, err := r.r.Read(p[:min(int64(len(p)), r.left)])
+	if r.o.size >= 0 {
+		p = p[:min(int64(len(p)), r.left)]
+	}
+	n, err := r.r.Read(p)
 	r.left -= int64(n)
 	if r.o.sums != nil {
 		_, _ = r.o.sums.Write(p[:n]) // cannot fail
@@ -152,6 +197,10 @@ func (r *outReader) Read(p []byte) (int, error) {
 		remote.Progress(r.ctx)
 	}
 	switch {
+	case r.o.size < 0:
+		if err == io.EOF {
+			r.complete, r.o.whole = true, true
+		}
 	case err == io.EOF && r.left > 0:
 		err = errShort
 	case (err == io.EOF || err == nil) && r.left == 0:
@@ -168,7 +217,7 @@ func (r *outReader) Read(p []byte) (int, error) {
 
 // wrong notes an error of the source.
 func (o *outgoing) wrong(err error) error {
-	if err != nil && err != io.EOF && o.err == nil {
+	if err != nil && err != io.EOF && err != errGone && o.err == nil {
 		o.err = err
 	}
 	return err
@@ -176,6 +225,7 @@ func (o *outgoing) wrong(err error) error {
 
 // Close implements io.Closer.
 func (r *outReader) Close() error {
+	r.stop()
 	r.o.mu.Lock()
 	defer r.o.mu.Unlock()
 	if !r.over {

@@ -18,7 +18,8 @@ type chunkPlan struct {
 
 // tusPlan says how tus is done here.
 type tusPlan struct {
-	piece int64 // bytes of a PATCH, at most
+	piece    int64 // bytes of a PATCH, at most
+	deferred bool  // the length may be told with the last PATCH
 }
 
 // Sizes of uploads in parts. Chunks that are not the first wait in memory, so that
@@ -109,8 +110,11 @@ func (b *Backend) planTus(caps *capabilities, head http.Header) {
 	b.tus.piece = orDefault(max(0, tus.MaxChunk), defaultPiece)
 	way := wayTemp
 	for e := range strings.SplitSeq(extensions, ",") {
-		if strings.TrimSpace(e) == "creation" {
+		switch strings.TrimSpace(e) {
+		case "creation":
 			way = wayTus
+		case "creation-defer-length":
+			b.tus.deferred = true
 		}
 	}
 	t := &b.traits

@@ -57,6 +57,10 @@ type upload struct {
 	opts remote.PutOptions
 	link string // target, if this makes a symbolic link
 
+	// Of PutGrowing: grow is src while it may still grow, and nil once it is whole before
+	// anything was sent; grown is it in any case.
+	grow, grown *growth
+
 	way       putWay
 	exclusive bool   // nothing may be at path
 	match     string // entity tag that must be at path, "" for none
@@ -188,6 +192,13 @@ func (u *upload) prepareOver(f found) error {
 
 // store brings the bytes to their place, by the way that was chosen.
 func (u *upload) store(ctx context.Context) (stored, error) {
+	if u.grow != nil {
+		s, err := u.storeGrowing(ctx)
+		if err == nil {
+			u.opts.Attrs = u.grow.src.Attrs()
+		}
+		return s, u.refusedStream(err)
+	}
 	big := u.src.Size() > 2*usualChunk && u.c.b.chunks.base != ""
 	switch {
 	case u.way == wayChunked, u.way == wayPut && big:
@@ -235,7 +246,7 @@ func (u *upload) put(ctx context.Context, path string, header map[string]string,
 	t := &u.c.b.traits
 	sums := u.hashes()
 	header["Content-Type"] = "application/octet-stream"
-	if u.src.Size() >= expectFrom && t.expect {
+	if t.expect && (u.grow != nil || u.src.Size() >= expectFrom) {
 		header["Expect"] = "100-continue"
 	}
 	if t.askHash {
@@ -246,7 +257,7 @@ func (u *upload) put(ctx context.Context, path string, header map[string]string,
 	}
 	r := &request{
 		method: http.MethodPut, url: u.c.b.fileURL(path), header: header,
-		body: sourceBody(u.src, sums), changes: final,
+		body: u.body(sums, final), changes: final,
 	}
 	began := time.Now()
 	resp, err := u.c.expect(ctx, r, http.StatusOK, http.StatusCreated, http.StatusNoContent)
@@ -254,6 +265,9 @@ func (u *upload) put(ctx context.Context, path string, header map[string]string,
 		return stored{}, err
 	}
 	closeBody(resp)
+	if u.grow != nil && !r.body.complete() {
+		return stored{}, unsure(u.c.failf(remote.Unavailable, "PUT: %d before the end of the file was sent", resp.StatusCode))
+	}
 	s := u.c.b.storedBy(resp, began)
 	s.sums = sums.hex()
 	if got := resp.Header.Get("X-Hash-Sha256"); t.askHash && isHex(got) && !equalHex(got, s.sums["sha256"]) {

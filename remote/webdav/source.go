@@ -1,6 +1,7 @@
 package webdav
 
 import (
+	"context"
 	"io"
 	"strings"
 )
@@ -13,3 +14,8 @@ func (s text) Size() int64 { return int64(len(s)) }
 
 // Open implements remote.Source.
 func (s text) Open() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(string(s))), nil }
+
+// openText is the open of an outgoing.
+func openText(s string) func(context.Context) (io.ReadCloser, error) {
+	return func(context.Context) (io.ReadCloser, error) { return text(s).Open() }
+}

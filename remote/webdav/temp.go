@@ -9,36 +9,6 @@ import (
 	"github.com/meshmount/meshmount/remote"
 )
 
-// The removal of what a failed upload left behind may go on in the background, while
-// the caller waits only a moment: whoever cancels a call wants it back.
-const (
-	cleanupTime = 10 * time.Second
-	cleanupWait = time.Second
-)
-
-// cleanup deletes target, also if ctx has ended. Close gives it a moment as well.
-func (c *call) cleanup(ctx context.Context, target string) {
-	b := c.b
-	done := make(chan struct{})
-	b.cleanups.Go(func() {
-		defer close(done)
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
-		defer cancel()
-		defer context.AfterFunc(b.cleaning, cancel)()
-		resp, err := c.expect(ctx, &request{method: http.MethodDelete, url: target},
-			http.StatusOK, http.StatusNoContent, http.StatusNotFound)
-		if err != nil {
-			b.opts.Logger.Debug("unfinished upload left behind", "path", c.path, "err", err)
-			return
-		}
-		closeBody(resp)
-	})
-	select {
-	case <-done:
-	case <-time.After(cleanupWait):
-	}
-}
-
 // longUpload is how long an upload may take until what was seen before it counts as
 // old.
 const longUpload = time.Second
@@ -68,7 +38,7 @@ func (u *upload) storeTemp(ctx context.Context) (s stored, err error) {
 	if err != nil {
 		return s, err
 	}
-	if time.Since(began) > longUpload {
+	if u.grow != nil || time.Since(began) > longUpload {
 		if err := u.lookLate(ctx); err != nil {
 			return s, err
 		}
@@ -131,7 +101,16 @@ func (u *upload) lookLate(ctx context.Context) error {
 	if u.exclusive && u.c.b.traits.honoursF {
 		return nil // the MOVE is checked by the server
 	}
+	return u.lookAgain(ctx)
+}
+
+// lookAgain checks that what is at path is still what the upload is to replace.
+func (u *upload) lookAgain(ctx context.Context) error {
 	f, err := u.c.lookAt(ctx, u.path)
+	before, typ := u.opts.Cond.Version, remote.File
+	if u.old != nil {
+		before, typ = u.old.Version, u.old.Type
+	}
 	switch {
 	case remote.KindOf(err) == remote.NotExist && !u.exclusive:
 		return u.c.fail(remote.Conflict, err)
@@ -141,7 +120,7 @@ func (u *upload) lookLate(ctx context.Context) error {
 		return err
 	case u.exclusive:
 		return u.c.fail(remote.Exist, nil)
-	case u.old != nil && (f.Type != u.old.Type || !u.c.b.sameVersion(f.Version, u.old.Version)):
+	case f.Type != typ || !u.c.b.sameVersion(f.Version, before):
 		return u.c.fail(remote.Conflict, nil)
 	}
 	return nil

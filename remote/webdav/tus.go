@@ -1,6 +1,7 @@
 package webdav
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha1"
 	"encoding/base64"
@@ -8,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -36,7 +38,7 @@ const tusVersion = "1.0.0"
 // mtime is an error 500. Then a fraction of a second, which nobody sees, makes it
 // another, and as a last resort the mtime is left to the server.
 func (u *upload) storeTus(ctx context.Context, path, match string) (s stored, err error) {
-	if u.src.Size() == 0 {
+	if u.grow == nil && u.src.Size() == 0 {
 		return u.storeEmpty(ctx, path, match)
 	}
 	times := []string{u.timeHeader()}
@@ -92,9 +94,12 @@ func (t *tusUpload) create(ctx context.Context, match, mtime string) error {
 	}
 	r := &request{
 		method: http.MethodPost, url: strings.TrimSuffix(c.b.fileURL(dir), "/"), body: textBody(""),
-		header: map[string]string{
-			"Tus-Resumable": tusVersion, "Upload-Length": strconv.FormatInt(t.u.src.Size(), 10), "Upload-Metadata": meta,
-		},
+		header: map[string]string{"Tus-Resumable": tusVersion, "Upload-Metadata": meta},
+	}
+	if t.u.grow != nil {
+		r.header["Upload-Defer-Length"] = "1"
+	} else {
+		r.header["Upload-Length"] = strconv.FormatInt(t.u.src.Size(), 10)
 	}
 	if match != "" {
 		r.header["If-Match"] = ifTag(match)
@@ -141,47 +146,99 @@ func (c *call) place(from, location string) (string, error) {
 	return "", c.failf(remote.Unsupported, "the server wants the upload without TLS, at %s://%s", to.Scheme, to.Host)
 }
 
-// send fills the place, in pieces that are held in memory so that one can be sent
-// again.
+// send fills the place, in pieces that can be sent again.
 func (t *tusUpload) send(ctx context.Context) error {
 	size := min(t.u.c.b.tus.piece, usualChunk)
+	if at, ok := t.u.readerAt(); ok {
+		return t.sendAt(ctx, at, size)
+	}
 	buffers := make(chan []byte, 1)
 	buffers <- nil
-	return t.u.pieces(ctx, size, buffers, func(n int, piece []byte) error {
-		t.sum.Write(piece)
-		err := t.piece(ctx, int64(n)*size, piece)
-		buffers <- piece
-		return err
+	return t.u.pieces(ctx, cutter{
+		size: func(int) int64 { return size }, buffers: buffers,
+		give: func(n int, piece []byte) error {
+			t.sum.Write(piece)
+			off := int64(n) * size
+			err := t.piece(ctx, span{bytes.NewReader(piece), off, off, off + int64(len(piece)), t.u.src.Size()})
+			buffers <- piece
+			return err
+		},
 	})
+}
+
+// sendAt sends content that can be read anywhere, straight from there. The length of one
+// that grows is told with the last piece.
+func (t *tusUpload) sendAt(ctx context.Context, at io.ReaderAt, size int64) error {
+	for off := int64(0); ; {
+		known, whole, err := t.u.waitFor(ctx, off+size+1)
+		if err != nil {
+			return err
+		}
+		s := span{at, 0, off, min(off+size, known), -1}
+		if whole {
+			s.total = known
+		}
+		if s.to == s.total && t.final && t.u.grow != nil {
+			err = t.u.lookAgain(ctx)
+		}
+		if err == nil {
+			err = t.hash(ctx, s)
+		}
+		if err == nil {
+			err = t.piece(ctx, s)
+		}
+		if off = s.to; err != nil || off == s.total {
+			return err
+		}
+	}
+}
+
+// span is a piece of a file: what lies from from to to, read at base bytes less.
+type span struct {
+	at       io.ReaderAt
+	base     int64
+	from, to int64
+	total    int64 // bytes of the file, -1 if they are not known
+}
+
+// hash adds a span to the checksum.
+func (t *tusUpload) hash(ctx context.Context, s span) error {
+	got, err := io.Copy(t.sum, io.NewSectionReader(s.at, s.from, s.to-s.from))
+	if err == nil && got < s.to-s.from {
+		err = errShort
+	}
+	if err != nil {
+		return t.u.c.sourceError(ctx, err)
+	}
+	return nil
 }
 
 // tusTries is how often one piece is tried.
 const tusTries = 3
 
-// piece sends the bytes from offset on. After a broken PATCH it asks how far the
-// server got and goes on from there.
-func (t *tusUpload) piece(ctx context.Context, offset int64, piece []byte) error {
-	end := offset + int64(len(piece))
+// piece sends a span. After a broken PATCH it asks how far the server got and goes on
+// from there.
+func (t *tusUpload) piece(ctx context.Context, s span) error {
 	for try := 1; ; try++ {
-		got, err := t.patch(ctx, offset, piece[int64(len(piece))-(end-offset):])
+		got, err := t.patch(ctx, s)
 		switch {
-		case err == nil && got == end:
+		case err == nil && got == s.to:
 			return nil
 		case err == nil:
-			err = t.u.c.failf(remote.Unavailable, "the server is at byte %d of the upload instead of %d", got, end)
+			err = t.u.c.failf(remote.Unavailable, "the server is at byte %d of the upload instead of %d", got, s.to)
 		case !mayResume(err) || ctx.Err() != nil:
 			return err
 		}
 		at, herr := t.head(ctx)
 		switch {
 		case herr != nil:
-			return t.arrived(ctx, end, err)
-		case at == end:
+			return t.arrived(ctx, s, err)
+		case at == s.to:
 			return nil
-		case try == tusTries || at < offset || at > end:
+		case try == tusTries || at < s.from || at > s.to:
 			return err
 		}
-		offset = at
+		s.from = at
 	}
 }
 
@@ -200,30 +257,32 @@ func mayResume(err error) bool {
 
 // arrived is asked when the answer to a PATCH was lost and the place cannot be asked
 // any more: perhaps because the upload is complete.
-func (t *tusUpload) arrived(ctx context.Context, end int64, err error) error {
-	if end != t.u.src.Size() {
+func (t *tusUpload) arrived(ctx context.Context, s span, err error) error {
+	if s.to != s.total {
 		return err
 	}
 	f, lerr := t.u.c.lookAt(ctx, t.path)
-	if lerr == nil && f.Size == end && sumOf(f.Version) == hex.EncodeToString(t.sum.Sum(nil)) {
+	if lerr == nil && f.Size == s.total && sumOf(f.Version) == hex.EncodeToString(t.sum.Sum(nil)) {
 		return nil
 	}
 	return err
 }
 
 // patch sends one PATCH and returns the offset that the server then has.
-func (t *tusUpload) patch(ctx context.Context, offset int64, p []byte) (int64, error) {
+func (t *tusUpload) patch(ctx context.Context, s span) (int64, error) {
 	c := t.u.c
 	r := &request{
-		method: http.MethodPatch, url: t.location, body: bufferBody(p),
+		method: http.MethodPatch, url: t.location, body: sectionBody(s.at, s.from-s.base, s.to-s.from),
 		header: map[string]string{
-			"Tus-Resumable": tusVersion, "Upload-Offset": strconv.FormatInt(offset, 10),
+			"Tus-Resumable": tusVersion, "Upload-Offset": strconv.FormatInt(s.from, 10),
 			"Content-Type": "application/offset+octet-stream",
 		},
-		changes: t.final && offset+int64(len(p)) == t.u.src.Size(),
 	}
-	if offset+int64(len(p)) == t.u.src.Size() {
-		r.work = time.Duration(t.u.src.Size()/assemblySpeed) * time.Second
+	if s.to == s.total {
+		r.changes, r.work = t.final, time.Duration(s.total/assemblySpeed)*time.Second
+		if t.u.grow != nil {
+			r.header["Upload-Length"] = strconv.FormatInt(s.total, 10)
+		}
 	}
 	resp, err := c.expect(ctx, r, http.StatusNoContent, http.StatusOK)
 	if err != nil {

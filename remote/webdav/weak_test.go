@@ -56,6 +56,7 @@ func TestNoProperties(t *testing.T) {
 // them, and the caller hears that it cannot be known.
 func TestLostAssembly(t *testing.T) {
 	s := newSite(t, efss.Nextcloud)
+	s.b.SetPatience(100*time.Millisecond, time.Hour)
 	s.put(t, "/f", "old", remote.PutOptions{})
 	s.did()
 	s.SetFaults(func(r *http.Request) *efss.Fault {

@@ -1,0 +1,12 @@
+package webdav
+
+import "time"
+
+// SetPatience makes b wait less for a server that is at work: for locks and for an
+// assembly whose answer was lost, and until the chunks of that are deleted.
+func (b *Backend) SetPatience(work, abandon time.Duration) {
+	b.waits = patienceWith{locks: work, assembly: work, abandon: abandon}
+}
+
+// Grows tells whether files can be sent while they are written.
+func (b *Backend) Grows() bool { return b.grows() }
