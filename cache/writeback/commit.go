@@ -105,6 +105,7 @@ func (b *Branch) commit(path string, st *Stage, o Commit, sum uint32, hasSum boo
 	if s.closed {
 		return remote.Entry{}, &remote.Error{Op: "put", Path: path, Kind: remote.BadHandle}
 	}
+	o.Base = b.resolved(o.Base)
 	l := b.queue.lines[path]
 	c := &change{b: b, id: s.lastID + 1, kind: opPut, path: path, stage: st, base: o.Base, since: s.opts.Now()}
 	if o.Cond.NotExist {

@@ -76,6 +76,7 @@ func (b *Branch) Unlink(_ context.Context, e remote.Entry) error {
 	s := b.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	e = b.resolved(e)
 	c := &change{kind: opRemove, path: e.Path, typ: e.Type, base: e}
 	last := b.queue.last(e.Path)
 	switch {
@@ -214,7 +215,7 @@ func (b *Branch) moveHere(from remote.Entry, to string, target *remote.Entry) (b
 	case there != nil:
 		base, after, instead = there.base, there.after, []*change{there}
 	case target != nil:
-		base = *target
+		base = b.resolved(*target)
 	}
 	if base.Type == remote.Dir || base.Type == remote.Symlink {
 		return false, nil
@@ -289,17 +290,16 @@ func (b *Branch) relabelTree(all []*change, from, to string) error {
 // SetAttrs changes attributes of what the caller has just seen as e. The entry shows
 // those that will be kept.
 func (b *Branch) SetAttrs(ctx context.Context, e remote.Entry, a remote.Attrs) (remote.Entry, error) {
-	if caps := b.Caps(); !caps.StoresMTime && !IsLocal(e.Version) {
-		a.MTime = nil
-	} else if !caps.StoresMode && !IsLocal(e.Version) {
-		a.Mode = nil
-	}
-	if _, ok := remote.As[remote.AttrSetter](b.below); !ok && !IsLocal(e.Version) || a.MTime == nil && a.Mode == nil {
-		return e, nil
-	}
 	s := b.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	e = b.resolved(e)
+	if !IsLocal(e.Version) { // what is pending shows all, and says what was not kept
+		a = b.keepable(a)
+	}
+	if a.MTime == nil && a.Mode == nil {
+		return e, nil
+	}
 	last := b.queue.last(e.Path)
 	if last != nil && last.simple() && (last.kind == opPut || last.kind == opMkdir || last.kind == opSetAttr) {
 		return b.fold(last, e, a)
@@ -313,6 +313,19 @@ func (b *Branch) SetAttrs(ctx context.Context, e remote.Entry, a remote.Attrs) (
 	}
 	c.dress(&e)
 	return e, nil
+}
+
+// keepable returns what of a the server may keep.
+func (b *Branch) keepable(a remote.Attrs) remote.Attrs {
+	caps := b.Caps()
+	_, ok := remote.As[remote.AttrSetter](b.below)
+	if !ok || !caps.StoresMTime {
+		a.MTime = nil
+	}
+	if !ok || !caps.StoresMode {
+		a.Mode = nil
+	}
+	return a
 }
 
 // fold adds attributes to a change that has not begun. Guarded by store.mu.
