@@ -19,11 +19,12 @@ type Changes interface {
 	// Flush returns when nothing at or below path is left, or nothing but what cannot be
 	// stored: then there is an error, and left names that.
 	Flush(ctx context.Context, path string) (left Leftovers, err error)
-	// Retry has a parked change tried again, RetryAll all of them. The error is NotExist
-	// if there is no such change, and Invalid if it is not parked.
+	// Retry has a change that has failed tried again at once, RetryAll all of them: it
+	// returns how many were parked. The error is NotExist if there is no such change.
 	Retry(ctx context.Context, id uint64) error
 	RetryAll(ctx context.Context) (count int, err error)
-	// Drop gives a change up: its content is lost.
+	// Drop gives a change up: its content is lost. The error is NotExist if there is no
+	// such change, Locked if it is being carried out.
 	Drop(ctx context.Context, id uint64) error
 	// Export copies what these changes hold to files below dir, or all parked ones if ids
 	// is empty, and calls yield after each. It overwrites nothing, and goes on after an
@@ -55,6 +56,8 @@ type Status struct {
 	// may take, 0 without a bound.
 	Staged int64 `json:"staged_bytes"`
 	Limit  int64 `json:"staging_limit"`
+	// Damage tells what of the journal could not be read.
+	Damage string `json:"damage,omitempty"`
 
 	Progress
 	Branches []BranchStatus `json:"branches"`
@@ -101,9 +104,10 @@ type BranchStatus struct {
 }
 
 // Conflict is a file that somebody else had changed, too: theirs is at Path, ours at Copy.
+// Copy is empty if ours was to remove it, which was not done.
 type Conflict struct {
 	Path string    `json:"path"`
-	Copy string    `json:"copy"`
+	Copy string    `json:"copy,omitempty"`
 	Time time.Time `json:"time"`
 }
 

@@ -80,7 +80,8 @@ func (p *Program) command() *cobra.Command {
 		Args:              cobra.NoArgs,
 		RunE:              func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	root.AddCommand(p.mountCommand(), p.unmountCommand(), p.refreshCommand(), p.statsCommand(), p.cacheCommand(),
+	root.AddCommand(p.mountCommand(), p.unmountCommand(), p.statusCommand(), p.flushCommand(), p.retryCommand(), p.dropCommand(),
+		p.exportCommand(), p.pauseCommand(true), p.pauseCommand(false), p.refreshCommand(), p.statsCommand(), p.cacheCommand(),
 		p.doctorCommand(), p.configCommand(),
 		p.versionCommand(), completionCommand(), p.manCommand(), p.serveCommand())
 	root.SetHelpCommand(helpCommand())

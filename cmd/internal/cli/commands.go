@@ -16,6 +16,8 @@ import (
 	"github.com/meshmount/meshmount/cmd/internal/doctor"
 	"github.com/meshmount/meshmount/cmd/internal/exit"
 	"github.com/meshmount/meshmount/cmd/internal/fusecheck"
+	"github.com/meshmount/meshmount/cmd/internal/pending"
+	"github.com/meshmount/meshmount/cmd/internal/progress"
 	"github.com/meshmount/meshmount/cmd/internal/serve"
 	"github.com/meshmount/meshmount/cmd/internal/settings"
 	"github.com/meshmount/meshmount/cmd/internal/state"
@@ -27,7 +29,7 @@ func (p *Program) unmountCommand() *cobra.Command {
 		Use:     "unmount [flags] MOUNTPOINT",
 		Aliases: []string{"umount"},
 		Short:   "unmount, and wait until everything is on the servers",
-		Long:    "Take the mount away and wait for its process to end. The exit code tells whether all\nthat was written has reached its server. If the mount is gone already (umount,\nfusermount3 -u) but its process is still at work, wait for it.",
+		Long:    "Take the mount away and wait for its process, which stores on the servers what was written,\nup to --drain-timeout of the mount. The exit code is 0 only if nothing is left. What is left\nis kept, listed in leftovers.json in the cache directory, and uploaded by the next mount.\nIf the mount is gone already (umount, fusermount3 -u) but its process is still at work,\nwait for it. To end its wait, send it SIGTERM twice.",
 		Args:    argsFor("MOUNTPOINT", 1, 1),
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
 			return nil, cobra.ShellCompDirectiveFilterDirs
@@ -35,6 +37,7 @@ func (p *Program) unmountCommand() *cobra.Command {
 	}
 	lazy := c.Flags().BoolP("lazy", "l", false, "detach a mount that is in use: it goes when nobody uses it any more")
 	timeout := c.Flags().String("timeout", "10m", "how long to wait for the process; 0 = for ever")
+	asJSON := c.Flags().Bool("json", false, "print what is left as JSON")
 	c.RunE = coded(func(c *cobra.Command, args []string) error {
 		patience, err := settings.ParseDuration(*timeout)
 		if err != nil {
@@ -42,7 +45,13 @@ func (p *Program) unmountCommand() *cobra.Command {
 		}
 		ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGINT, syscall.SIGTERM)
 		defer stop()
-		return unmount.Unmount(ctx, settings.Absolute(args[0], p.Dir), unmount.Options{Lazy: *lazy, Timeout: patience})
+		meter := progress.New(p.Stderr)
+		defer meter.Clear()
+		opts := unmount.Options{Lazy: *lazy, Timeout: patience, Tell: meter.Show}
+		if *asJSON {
+			opts.Left = func(l pending.Left) error { return l.Encode(p.Stdout) }
+		}
+		return unmount.Unmount(ctx, settings.Absolute(args[0], p.Dir), opts)
 	})
 	return c
 }

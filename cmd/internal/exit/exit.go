@@ -54,6 +54,7 @@ const (
 	UnmountFailed  Code = 54
 	NotYours       Code = 55
 	NoAnswer       Code = 56
+	NoChange       Code = 57
 
 	DoctorFailed Code = 60
 
@@ -96,10 +97,11 @@ func Table() []Row {
 		{NotMounted, "no meshmount mount at that place"},
 		{UnmountBusy, "the mount is in use"},
 		{UnmountTimeout, "unmounted, but its process has not ended in time"},
-		{DataLeft, "unmounted, but some written data did not reach its server; it is kept on this node, and the message says where"},
+		{DataLeft, "some written data did not reach its server, when unmounting not in time; it is kept on this node, and the message says where"},
 		{UnmountFailed, "the kernel or fusermount3 refused the unmount"},
 		{NotYours, "the mount belongs to another user"},
 		{NoAnswer, "the mount's process does not answer"},
+		{NoChange, "there is no change with that number, or it is not one that this can be done with"},
 		{DoctorFailed, "doctor found something that will not work"},
 		{Interrupted, "interrupted by a signal before it was done"},
 	}

@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 
 	"github.com/meshmount/meshmount/cache"
+	"github.com/meshmount/meshmount/cache/writeback"
 	"github.com/meshmount/meshmount/cmd/internal/assemble"
 	"github.com/meshmount/meshmount/cmd/internal/exit"
 	"github.com/meshmount/meshmount/cmd/internal/settings"
@@ -16,9 +17,10 @@ import (
 )
 
 // parts are what a mount's file system is made of. They are closed in the order of the
-// file system, read-ahead, branches, cache.
+// file system, journal, read-ahead, branches, cache.
 type parts struct {
-	store    *cache.Store // nil without a cache
+	store    *cache.Store     // nil without a cache
+	journal  *writeback.Store // nil if nothing is written back
 	budget   *prefetch.Budget
 	core     *fs.FS
 	branches []fs.Branch
@@ -32,6 +34,9 @@ func (r *Runner) core(ctx context.Context) (*fs.FS, error) {
 	if err := r.openCache(); err != nil {
 		return nil, err
 	}
+	if err := r.openJournal(); err != nil {
+		return nil, err
+	}
 	dialer := assemble.Dialer{Secrets: r.secrets, Log: r.Log, Agent: "meshmount/" + r.Plan.Version}
 	adapters, err := dialer.DialAll(ctx, config.Branches)
 	if err != nil {
@@ -42,11 +47,14 @@ func (r *Runner) core(ctx context.Context) (*fs.FS, error) {
 		b := &config.Branches[i]
 		log := r.Log.With("branch", b.Name)
 		log.Info("connected", assemble.Describe(adapters[i])...)
-		r.addBranch(b, assemble.Stack(adapters[i], b, log))
+		if err := r.addBranch(b, assemble.Stack(adapters[i], b, log)); err != nil {
+			return nil, err
+		}
 	}
 	if err := r.addReadAhead(); err != nil {
 		return nil, err
 	}
+	r.addJournal()
 	return r.build()
 }
 
@@ -79,7 +87,7 @@ func (r *Runner) openCache() error {
 }
 
 // addBranch makes a branch of the file system from a stack of decorators.
-func (r *Runner) addBranch(b *settings.Branch, stack remote.Backend) {
+func (r *Runner) addBranch(b *settings.Branch, stack remote.Backend) error {
 	branch := fs.Branch{
 		Prefix: "/" + b.Name, Backend: stack, ReadOnly: b.ReadOnly,
 		AttrTTL: b.AttrTTL, DirTTL: b.DirTTL, NegTTL: b.NegativeTTL, DirStale: b.DirStale,
@@ -90,9 +98,18 @@ func (r *Runner) addBranch(b *settings.Branch, stack remote.Backend) {
 		branch.Blocks = store.Wrap(stack, assemble.CachePolicy(b, r.Plan.Memory, len(r.Plan.Config.Branches), size))
 		branch.Backend, branch.Tree = branch.Blocks, store.Tree(assemble.Tree(b))
 	}
-	r.undo.add("branch "+b.Name, closeTime, func(context.Context) error { return branch.Backend.Close() })
+	backend := branch.Backend
+	r.undo.add("branch "+b.Name, closeTime, func(context.Context) error { return backend.Close() })
+	if journal := r.parts.journal; journal != nil && !b.ReadOnly {
+		back, err := journal.Wrap(backend, assemble.WritePolicy(b, branch.Blocks))
+		if err != nil {
+			return exit.New(exit.Failed, "", "%s: %w", b.Title(), err)
+		}
+		branch.Backend = back
+	}
 	r.parts.branches = append(r.parts.branches, branch)
 	r.parts.stacks = append(r.parts.stacks, stack)
+	return nil
 }
 
 // addReadAhead gives each branch that wants it a reader ahead.

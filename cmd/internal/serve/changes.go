@@ -9,11 +9,11 @@ import (
 )
 
 // noChanges are the changes of a mount that has none waiting: it writes through.
-type noChanges struct{}
+type noChanges struct{ frame func() control.Status }
 
 var errThrough = errors.New("the mount writes through: nothing waits to be stored")
 
-func (noChanges) Status(context.Context, int) (control.Status, error) { return control.Status{}, nil }
+func (n noChanges) Status(context.Context, int) (control.Status, error) { return n.frame(), nil }
 
 func (noChanges) Items(context.Context, func(control.Item) error) error { return nil }
 

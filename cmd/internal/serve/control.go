@@ -19,7 +19,7 @@ import (
 
 // target is the mount, for its control socket.
 type target struct {
-	control.Changes
+	control.Changes // what is not on its server yet
 
 	runner  *Runner
 	started time.Time
@@ -32,7 +32,10 @@ var _ control.Target = (*target)(nil)
 
 // listen makes the control socket. A mount can do without.
 func (r *Runner) listen(holder state.Holder) {
-	r.target = &target{Changes: noChanges{}, runner: r, started: time.Now(), core: r.parts.core}
+	r.target = &target{Changes: noChanges{r.frame}, runner: r, started: time.Now(), core: r.parts.core}
+	if r.parts.journal != nil {
+		r.target.Changes = r.changes()
+	}
 	server, err := control.Listen(holder.Control, r.target, r.Log)
 	if err != nil {
 		r.Log.Warn("no control socket: refresh and stats will not work", "err", err)
@@ -54,6 +57,13 @@ func (t *target) unmounted() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.core = nil
+}
+
+// isUnmounted tells whether the mount is gone.
+func (t *target) isUnmounted() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.core == nil
 }
 
 var errUnmounted = errors.New("it is unmounted, and its process is still at work")

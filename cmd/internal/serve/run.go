@@ -14,6 +14,7 @@ import (
 
 	"github.com/meshmount/meshmount/cmd/internal/exit"
 	"github.com/meshmount/meshmount/cmd/internal/fusecheck"
+	"github.com/meshmount/meshmount/cmd/internal/pending"
 	"github.com/meshmount/meshmount/cmd/internal/secret"
 	"github.com/meshmount/meshmount/cmd/internal/settings"
 	"github.com/meshmount/meshmount/cmd/internal/state"
@@ -28,8 +29,9 @@ type Runner struct {
 	Plan *Plan
 	Log  *slog.Logger
 	// Signals brings requests to end: the first unmounts, and is taken back if the
-	// mount is in use; the second detaches the mount from the tree whoever uses it;
-	// the third, while written data is being put to servers, parks it instead.
+	// mount is in use; the second detaches the mount from the tree whoever uses it.
+	// Once the mount is gone, every signal but the very first ends the wait for servers:
+	// what they have not got stays on this node.
 	Signals <-chan os.Signal
 	// Ready is called once, when the mount answers, with what is not as it should be.
 	Ready func(warnings []string)
@@ -40,6 +42,9 @@ type Runner struct {
 	target     *target         // set once the mount answers
 	control    *control.Server // nil if it cannot be had
 	unregister func() error    // set once the mount is registered
+	signals    int             // since the mount answers
+	uploading  bool            // the journal's uploads have begun
+	leftovers  pending.Left    // what could not be stored, once that is known
 	result     error           // what Run returns
 }
 
@@ -60,6 +65,9 @@ func (r *Runner) Run() error {
 	if err := state.BeginEnding(holder); err != nil {
 		r.Log.Warn("unmount may not learn how this process ends", "err", err)
 	}
+	if err := (&pending.Left{CacheDir: r.Plan.CacheDir}).Write(); err != nil { // it removes an old one
+		r.Log.Warn("the list of what an earlier mount has left cannot be removed", "err", err)
+	}
 	before := r.parked()
 	if len(before) > 0 {
 		r.Log.Warn("content of earlier mounts that no server took is still here", "files", len(before), "directory", r.parkDir())
@@ -67,7 +75,7 @@ func (r *Runner) Run() error {
 	r.undo.add("lock", closeTime, func(context.Context) error { return lock.Release() })
 	r.undo.add("ending", closeTime, func(context.Context) error { return state.WriteEnding(holder, r.result) })
 	r.undo.add("register", closeTime, func(context.Context) error {
-		if r.unregister == nil {
+		if r.unregister == nil || r.leftovers.Count > 0 { // "status" finds the cache directory by it
 			return nil
 		}
 		return r.unregister()
@@ -88,6 +96,7 @@ func (r *Runner) mountAndServe(holder state.Holder) error {
 		r.Log.Warn("unmount will have to ask the mount itself for its process", "err", err)
 	}
 	r.listen(holder)
+	r.startUploads()
 	r.Log.Info("mounted", "mountpoint", r.Plan.Point, "pid", os.Getpid(), "version", r.Plan.Version)
 	r.Ready(r.warnings)
 	r.serve(server)
@@ -163,12 +172,13 @@ func (r *Runner) mount(ctx context.Context) (*mount.Server, error) {
 	return server, nil
 }
 
-// drain closes the core. A signal ends the wait for the servers.
+// drain closes the core, with what is open and was written: that goes to the journal, or
+// to the servers without one.
 func (r *Runner) drain(core *fs.FS) func(context.Context) error {
 	return func(ctx context.Context) error {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		stop := r.watch(cancel)
+		stop := r.hurry(cancel)
 		defer stop()
 		return core.Close(ctx)
 	}
@@ -236,12 +246,13 @@ func (r *Runner) serve(server *mount.Server) {
 		server.Wait()
 		close(gone)
 	}()
-	for signals := 0; ; signals++ {
+	for {
 		select {
 		case <-gone:
 			return
 		case sig := <-r.Signals:
-			r.unmount(server, sig, signals > 0)
+			r.signals++
+			r.unmount(server, sig, r.signals > 1)
 		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/meshmount/meshmount/cmd/internal/assemble"
 	"github.com/meshmount/meshmount/cmd/internal/exit"
+	"github.com/meshmount/meshmount/cmd/internal/pending"
 	"github.com/meshmount/meshmount/cmd/internal/settings"
 	"github.com/meshmount/meshmount/fs/mount"
 	"github.com/meshmount/meshmount/remote"
@@ -134,13 +135,18 @@ func TestLeftContentIsTold(t *testing.T) {
 	put("new.2.json", `{"path":"/a/new","cause":"no space left"}`)
 	put("odd.3", "x")
 	err := r.left(before)
-	want := "content did not reach its server: /a/new (no space left), odd.3; it is kept in " + r.parkDir()
+	want := "2 changes (2 B) did not reach their servers: /a/new (no space left), odd.3; it is kept in " + r.parkDir() + ", with a note beside each file; list: " + pending.LeftFile(r.Plan.CacheDir)
 	if exit.CodeOf(err) != exit.DataLeft || !strings.Contains(err.Error(), want) {
 		t.Errorf("%v, want %s", err, want)
 	}
+	list, err := pending.ReadLeft(r.Plan.CacheDir)
+	if err != nil || list.Count != 2 || list.Bytes != 2 || list.Changes[0].Cause != "no space left" || list.Changes[1].File != filepath.Join(r.parkDir(), "odd.3") {
+		t.Errorf("%+v, %v", list, err)
+	}
+	r.leftovers = pending.Left{}
 	put("x.4", "")
 	put("x.5", "")
-	if err := r.left(before); !strings.Contains(err.Error(), ", ...;") {
+	if err := r.left(before); !strings.Contains(err.Error(), ", ...; ") {
 		t.Errorf("many: %v", err)
 	}
 }

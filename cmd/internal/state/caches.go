@@ -15,6 +15,8 @@ type CacheDir struct {
 	Dir   string
 	Point string // where the mount was last; "" if unknown
 	PID   int    // of the process that has it at present, 0 if none
+	// Control is the name of that process's control socket.
+	Control string
 }
 
 // LookAt returns what is known of a cache directory.
@@ -24,7 +26,7 @@ func LookAt(dir string) CacheDir {
 	if err := readJSON(filepath.Join(dir, lockName), &h); err == nil && h.CacheDir != "" {
 		c.Point = h.Point
 		if h.Alive() {
-			c.PID = h.PID
+			c.PID, c.Control = h.PID, h.Control
 		}
 	}
 	return c
@@ -59,6 +61,32 @@ func CacheDirsOf(root, point string) ([]CacheDir, error) {
 		list = append(list, LookAt(h.CacheDir))
 	}
 	return list, nil
+}
+
+// AllCacheDirs returns the cache directories below root and, wherever they are, those of
+// mounts that are registered: of processes that are at work, were killed, or have left
+// changes behind.
+func AllCacheDirs(root string) ([]CacheDir, error) {
+	list, err := CacheDirs(root)
+	if err != nil {
+		return nil, err
+	}
+	registered, err := filepath.Glob(filepath.Join(root, "mounts", "*.json"))
+	for _, name := range registered {
+		var h Holder
+		if readJSON(name, &h) != nil || h.CacheDir == "" {
+			continue // it has just ended
+		}
+		if slices.ContainsFunc(list, func(c CacheDir) bool { return c.Dir == h.CacheDir }) {
+			continue
+		}
+		c := LookAt(h.CacheDir)
+		if c.Point == "" {
+			c.Point = h.Point
+		}
+		list = append(list, c)
+	}
+	return list, err
 }
 
 // CanReserve tells whether the file system of a directory can reserve space for a file

@@ -141,11 +141,15 @@ func TestCacheDirs(t *testing.T) {
 		t.Fatal(err)
 	}
 	list, err := CacheDirs(root)
-	if err != nil || len(list) != 2 || list[0] != (CacheDir{gone, "/mnt/b", 0}) || list[1] != (CacheDir{mine, "/mnt/a", os.Getpid()}) {
+	if err != nil || len(list) != 2 || list[0] != (CacheDir{Dir: gone, Point: "/mnt/b"}) || list[1] != (CacheDir{Dir: mine, Point: "/mnt/a", PID: os.Getpid(), Control: controlSocket("/mnt/a", mine)}) {
 		t.Errorf("%+v, %v", list, err)
 	}
 	list, err = CacheDirsOf(root, "/mnt/a")
-	if err != nil || len(list) != 2 || list[0].Dir != mine || list[1] != (CacheDir{elsewhere, "/mnt/a", os.Getpid()}) {
+	if err != nil || len(list) != 2 || list[0].Dir != mine || list[1] != (CacheDir{Dir: elsewhere, Point: "/mnt/a", PID: os.Getpid(), Control: controlSocket("/mnt/a", elsewhere)}) {
+		t.Errorf("%+v, %v", list, err)
+	}
+	list, err = AllCacheDirs(root)
+	if err != nil || len(list) != 3 || list[2].Dir != elsewhere {
 		t.Errorf("%+v, %v", list, err)
 	}
 	if list, err := CacheDirsOf(root, "/mnt/none"); err != nil || len(list) != 0 {

@@ -3,6 +3,7 @@ package unmount
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,13 +17,19 @@ import (
 
 	"github.com/meshmount/meshmount/cmd/internal/exit"
 	"github.com/meshmount/meshmount/cmd/internal/fusecheck"
+	"github.com/meshmount/meshmount/cmd/internal/pending"
 	"github.com/meshmount/meshmount/cmd/internal/state"
+	"github.com/meshmount/meshmount/fs/control"
 )
 
 // Options say how.
 type Options struct {
 	Lazy    bool          // detach at once, whoever uses it
 	Timeout time.Duration // for the process to end; 0 is for ever
+	// Tell, if not nil, is called now and then with how much is not on its server yet.
+	Tell func(control.Progress)
+	// Left, if not nil, is called once with what is left, which may be nothing.
+	Left func(pending.Left) error
 }
 
 // Unmount takes the mount at point away and returns when its process has ended and
@@ -55,12 +62,45 @@ func Unmount(ctx context.Context, point string, opts Options) error {
 		}
 	}
 	if !known {
-		return nil
+		return opts.left(pending.Left{Mountpoint: real, Changes: []control.Item{}})
 	}
-	if err := wait(ctx, process, holder, opts.Timeout); err != nil {
+	err = wait(ctx, process, holder, opts)
+	if err == nil {
+		err = ended(holder)
+	}
+	if opts.Left == nil {
 		return err
 	}
-	return ended(holder)
+	list, listErr := leftOf(ctx, holder)
+	if listErr != nil {
+		return cmp.Or(err, error(exit.New(exit.Failed, "", "what is left is not known: %w", listErr)))
+	}
+	return cmp.Or(err, opts.left(list))
+}
+
+func (o *Options) left(list pending.Left) error {
+	if o.Left == nil {
+		return nil
+	}
+	return o.Left(list)
+}
+
+// leftOf returns what a process has not stored: it tells so itself, or has left a list.
+func leftOf(ctx context.Context, h state.Holder) (pending.Left, error) {
+	switch {
+	case h.CacheDir == "":
+		return pending.Left{}, errors.New("its cache directory is not known")
+	case !h.Alive():
+		l, err := pending.ReadLeft(h.CacheDir)
+		l.Mountpoint = h.Point
+		return l, err
+	}
+	l := pending.Left{Mountpoint: h.Point, CacheDir: h.CacheDir, Changes: []control.Item{}}
+	err := control.NewClient(h.Control).Items(context.WithoutCancel(ctx), func(i control.Item) error {
+		l.Add(i)
+		return nil
+	})
+	return l, err
 }
 
 // ended returns what the process left as its ending. A mount that was dead before
@@ -204,12 +244,15 @@ func uses(dir, point string) string {
 	return ""
 }
 
+// askTime is how long the process may take to tell how it goes.
+const askTime = 2 * time.Second
+
 // wait returns when the process has ended.
-func wait(ctx context.Context, process int, h state.Holder, patience time.Duration) error {
-	deadline := time.Now().Add(patience)
+func wait(ctx context.Context, process int, h state.Holder, opts Options) error {
+	deadline := time.Now().Add(opts.Timeout)
+	left := 100 * time.Millisecond // before the first word
 	for {
-		left := time.Second // to look at ctx now and then
-		if patience > 0 {
+		if opts.Timeout > 0 {
 			left = min(left, max(time.Until(deadline), 0))
 		}
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(process), Events: unix.POLLIN}}, int(left.Milliseconds()))
@@ -220,8 +263,22 @@ func wait(ctx context.Context, process int, h state.Holder, patience time.Durati
 			return exit.New(exit.Failed, "", "cannot wait for process %d: %w", h.PID, err)
 		case ctx.Err() != nil:
 			return exit.New(exit.Interrupted, "run meshmount unmount again to wait", "process %d is still at work for %s", h.PID, h.Point)
-		case patience > 0 && !time.Now().Before(deadline):
+		case opts.Timeout > 0 && !time.Now().Before(deadline):
 			return exit.New(exit.UnmountTimeout, "run meshmount unmount again to wait, or see its log", "%s is unmounted, but process %d is still at work", h.Point, h.PID)
 		}
+		opts.tell(ctx, h)
+		left = time.Second // to look at ctx now and then
+	}
+}
+
+// tell passes on how the process gets on, if it says so.
+func (o *Options) tell(ctx context.Context, h state.Holder) {
+	if o.Tell == nil || h.Control == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	if p, err := control.NewClient(h.Control).Progress(ctx); err == nil {
+		o.Tell(p)
 	}
 }

@@ -71,18 +71,18 @@ func holder(t *testing.T, pid int) (state.Holder, int) {
 func TestWait(t *testing.T) {
 	cmd := sleeper(t, "/")
 	h, fd := holder(t, cmd.Process.Pid)
-	if err := wait(t.Context(), fd, h, 50*time.Millisecond); exit.CodeOf(err) != exit.UnmountTimeout {
+	if err := wait(t.Context(), fd, h, Options{Timeout: 50 * time.Millisecond}); exit.CodeOf(err) != exit.UnmountTimeout {
 		t.Errorf("time-out: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := wait(ctx, fd, h, 0); exit.CodeOf(err) != exit.Interrupted {
+	if err := wait(ctx, fd, h, Options{}); exit.CodeOf(err) != exit.Interrupted {
 		t.Errorf("interrupted: %v", err)
 	}
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	if err := wait(t.Context(), fd, h, 20*time.Second); err != nil {
+	if err := wait(t.Context(), fd, h, Options{Timeout: 20 * time.Second}); err != nil {
 		t.Errorf("ended: %v", err)
 	}
 	_ = cmd.Wait()
