@@ -1,6 +1,7 @@
 package writeback
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -12,34 +13,71 @@ import (
 
 // Put implements remote.Backend: the content is taken into staging and journal.
 func (b *Branch) Put(ctx context.Context, path string, src remote.Source, opts remote.PutOptions) (remote.Entry, error) {
+	var st *Stage
+	at := b.beginning()
+	defer b.ended(at)
+	for {
+		e, err := b.look(ctx, path, opts.Cond)
+		if err != nil {
+			return remote.Entry{}, err
+		}
+		if st == nil {
+			if st, err = b.copyIn(path, src); err != nil {
+				return remote.Entry{}, err
+			}
+			defer st.Release()
+		}
+		if err := remote.ContextErr(ctx); err != nil {
+			return remote.Entry{}, err
+		}
+		cond := remote.Cond{NotExist: e.Type == 0, Version: e.Version, Provisional: e.Provisional}
+		e, err = b.Commit(ctx, path, st, Commit{Cond: cond, Base: e, Attrs: opts.Attrs, seen: &e, at: at})
+		if !errors.Is(err, errSeen) {
+			return e, err
+		}
+	}
+}
+
+// look returns what is at path, zero for nothing, if a file may be put there.
+func (b *Branch) look(ctx context.Context, path string, cond remote.Cond) (remote.Entry, error) {
 	e, err := b.Stat(ctx, path)
 	there := err == nil
+	kind := remote.Other
 	switch {
 	case err != nil && remote.KindOf(err) != remote.NotExist:
 		return remote.Entry{}, err
 	case there && e.Type == remote.Dir:
-		return remote.Entry{}, &remote.Error{Op: "put", Path: path, Kind: remote.IsDir}
-	case there && opts.Cond.NotExist:
-		return remote.Entry{}, &remote.Error{Op: "put", Path: path, Kind: remote.Exist}
-	case opts.Cond.Version != "" && (!there || e.Version != opts.Cond.Version):
-		return remote.Entry{}, &remote.Error{Op: "put", Path: path, Kind: remote.Conflict}
+		kind = remote.IsDir
+	case there && cond.NotExist:
+		kind = remote.Exist
+	case cond.Version != "" && (!there || !b.isVersion(e, cond.Version)):
+		kind = remote.Conflict
+	case !there:
+		return remote.Entry{}, b.parent(ctx, "put", path)
+	default:
+		return e, nil
 	}
-	if err := b.parent(ctx, "put", path); err != nil {
-		return remote.Entry{}, err
+	return remote.Entry{}, &remote.Error{Op: "put", Path: path, Kind: kind}
+}
+
+// errSeen is the error of a commit whose caller has seen something else at the path.
+var errSeen = errors.New("writeback: it was changed meanwhile")
+
+// stillSeen tells whether what is at path is what was seen as e, after at, and its parent
+// still a directory, as far as changes made here could have changed that. Guarded by
+// store.mu.
+func (b *Branch) stillSeen(path string, e remote.Entry, at uint64) bool {
+	dir, _ := remote.Split(path)
+	if up := b.sees(dir); up.known && up.entry.Type != remote.Dir {
+		return false
+	} else if now, late := b.since(dir, at); !up.known && late && now.Type != remote.Dir {
+		return false
 	}
-	st, err := b.copyIn(path, src)
-	if err != nil {
-		return remote.Entry{}, err
+	if s := b.sees(path); s.known {
+		return s.entry.Type == e.Type && s.entry.Version == e.Version
 	}
-	defer st.Release()
-	cond := opts.Cond
-	if cond == (remote.Cond{}) {
-		cond = remote.Cond{NotExist: !there, Version: e.Version, Provisional: e.Provisional}
-	}
-	if !there {
-		e = remote.Entry{}
-	}
-	return b.Commit(ctx, path, st, Commit{Cond: cond, Base: e, Attrs: opts.Attrs})
+	now, late := b.since(path, at)
+	return !IsLocal(e.Version) && (!late || now.Type == e.Type && now.Version == e.Version)
 }
 
 // parent tells whether the parent of path is a directory.
@@ -104,7 +142,7 @@ func (b *Branch) vacant(ctx context.Context, op, path string) error {
 
 // Mkdir implements remote.Backend.
 func (b *Branch) Mkdir(ctx context.Context, path string) (remote.Entry, error) {
-	if err := b.vacant(ctx, "mkdir", path); err != nil {
+	if err := cmp.Or(remote.ContextErr(ctx), b.vacant(ctx, "mkdir", path)); err != nil {
 		return remote.Entry{}, err
 	}
 	return b.MakeDir(ctx, path, remote.Attrs{})
@@ -131,7 +169,7 @@ func (b *Branch) Remove(ctx context.Context, path string, opts remote.RemoveOpti
 		return &remote.Error{Op: "remove", Path: path, Kind: remote.NotDir}
 	case !dir && e.Type == remote.Dir:
 		return &remote.Error{Op: "remove", Path: path, Kind: remote.IsDir}
-	case opts.Version != "" && e.Version != opts.Version:
+	case opts.Version != "" && !b.isVersion(e, opts.Version):
 		return &remote.Error{Op: "remove", Path: path, Kind: remote.Conflict}
 	case dir:
 		return b.RemoveDir(ctx, path)
@@ -141,6 +179,9 @@ func (b *Branch) Remove(ctx context.Context, path string, opts remote.RemoveOpti
 
 // Rename implements remote.Backend.
 func (b *Branch) Rename(ctx context.Context, from, to string, opts remote.RenameOptions) error {
+	if err := remote.ContextErr(ctx); err != nil {
+		return err
+	}
 	e, err := b.Stat(ctx, from)
 	if err != nil {
 		return err
@@ -153,7 +194,7 @@ func (b *Branch) Rename(ctx context.Context, from, to string, opts remote.Rename
 	case err != nil:
 		return err
 	}
-	if err := renamable(e, to, target); err != nil {
+	if err := renamable(e, to, target, opts.NoReplace); err != nil {
 		return err
 	}
 	if err := b.parent(ctx, "rename", to); err != nil {
@@ -163,13 +204,15 @@ func (b *Branch) Rename(ctx context.Context, from, to string, opts remote.Rename
 }
 
 // renamable tells whether the types allow it, as rename(2) does.
-func renamable(from remote.Entry, to string, target *remote.Entry) error {
+func renamable(from remote.Entry, to string, target *remote.Entry, noReplace bool) error {
 	kind := remote.Other
 	switch {
 	case from.Path == "/" || to == "/" || from.Path != to && remote.Within(to, from.Path):
 		kind = remote.Invalid
 	case target == nil:
 		return nil
+	case noReplace:
+		kind = remote.Exist
 	case from.Type == remote.Dir && target.Type != remote.Dir:
 		kind = remote.NotDir
 	case from.Type != remote.Dir && target.Type == remote.Dir:
@@ -221,19 +264,42 @@ func (b *Branch) xattrs(ctx context.Context, op, path string, do func(remote.Xat
 func (b *Branch) Xattrs(ctx context.Context, path string) (m map[string][]byte, err error) {
 	b.store.mu.Lock()
 	s := b.sees(path)
-	fresh := s.known && s.entry.Type != 0 && b.queue.lines[path][0].fresh()
+	line := b.queue.lines[path]
+	fresh := len(line) == 1 && line[0].fresh() && line[0].kind != opRename
+	closed := b.store.closed
 	b.store.mu.Unlock()
 	switch {
+	case closed:
+		return nil, &remote.Error{Op: "xattrs", Path: path, Kind: remote.BadHandle}
 	case s.known && s.entry.Type == 0:
 		return nil, absent("xattrs", path)
-	case fresh:
+	case s.known && fresh:
 		return map[string][]byte{}, nil
+	case len(line) == 0:
+		below, ok := remote.As[remote.Xattrer](b.below)
+		if !ok {
+			return nil, &remote.Error{Op: "xattrs", Path: path, Kind: remote.Unsupported}
+		}
+		return below.Xattrs(ctx, path)
 	}
-	below, ok := remote.As[remote.Xattrer](b.below)
+	err = b.xattrs(ctx, "xattrs", path, func(x remote.Xattrer) error {
+		m, err = x.Xattrs(ctx, path)
+		return err
+	})
+	return m, err
+}
+
+// Replicas implements remote.Replicator, when the server has what is pending at path.
+func (b *Branch) Replicas(ctx context.Context, path string) (list []remote.Replica, err error) {
+	below, ok := remote.As[remote.Replicator](b.below)
 	if !ok {
-		return nil, &remote.Error{Op: "xattrs", Path: path, Kind: remote.Unsupported}
+		return nil, &remote.Error{Op: "replicas", Path: path, Kind: remote.Unsupported}
 	}
-	return below.Xattrs(ctx, path)
+	err = b.alone(ctx, []string{path}, false, func() error {
+		list, err = below.Replicas(ctx, path)
+		return err
+	})
+	return list, err
 }
 
 // SetXattr implements remote.Xattrer.
@@ -244,4 +310,97 @@ func (b *Branch) SetXattr(ctx context.Context, path, name string, value []byte, 
 // RemoveXattr implements remote.Xattrer.
 func (b *Branch) RemoveXattr(ctx context.Context, path, name string) error {
 	return b.xattrs(ctx, "removexattr", path, func(x remote.Xattrer) error { return x.RemoveXattr(ctx, path, name) })
+}
+
+// PutGrowing implements remote.GrowingPutter: the content is taken in, and put when it is
+// whole.
+func (b *Branch) PutGrowing(ctx context.Context, path string, src remote.Growing, opts remote.PutOptions) (remote.Entry, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(b.store.life, cancel)()
+	if _, err := b.look(ctx, path, opts.Cond); err != nil {
+		return remote.Entry{}, err
+	}
+	st, err := b.NewStage(0, remote.Entry{})
+	if err != nil {
+		return remote.Entry{}, remote.E("put", path, kindOfDisk(err), err)
+	}
+	defer st.Release()
+	for off, whole := int64(0), false; !whole; {
+		var size int64
+		if size, whole, err = src.Wait(ctx, off); err != nil {
+			if b.store.life.Err() != nil {
+				err = &remote.Error{Op: "put", Path: path, Kind: remote.BadHandle}
+			}
+			return remote.Entry{}, err
+		}
+		n, err := io.Copy(io.NewOffsetWriter(st, off), io.NewSectionReader(src, off, size-off))
+		if err == nil && n < size-off {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return remote.Entry{}, remote.E("put", path, kindOfDisk(err), err)
+		}
+		off = size
+	}
+	opts.Attrs = src.Attrs()
+	return b.Put(ctx, path, st.Source(), opts)
+}
+
+// Patch implements remote.Patcher: the ranges are staged over the version on the server.
+func (b *Branch) Patch(ctx context.Context, path string, p remote.Patch, opts remote.PutOptions) (remote.Entry, error) {
+	e, err := b.Stat(ctx, path)
+	switch {
+	case err != nil && remote.KindOf(err) == remote.NotExist:
+		return remote.Entry{}, &remote.Error{Op: "patch", Path: path, Kind: remote.Conflict}
+	case err != nil:
+		return e, err
+	case e.Type != remote.File:
+		return remote.Entry{}, &remote.Error{Op: "patch", Path: path, Kind: remote.IsDir}
+	case opts.Cond.Version == "":
+		return remote.Entry{}, &remote.Error{Op: "patch", Path: path, Kind: remote.Invalid}
+	case !b.isVersion(e, opts.Cond.Version):
+		return remote.Entry{}, &remote.Error{Op: "patch", Path: path, Kind: remote.Conflict}
+	}
+	st, pending := b.Restage(e.Version)
+	if !pending {
+		if st, err = b.NewStage(e.Size, e); err != nil {
+			return remote.Entry{}, remote.E("patch", path, kindOfDisk(err), err)
+		}
+	}
+	defer st.Release()
+	if err := remote.ContextErr(ctx); err != nil {
+		return remote.Entry{}, err
+	}
+	if err := st.patch(p); err != nil {
+		return remote.Entry{}, remote.E("patch", path, kindOfDisk(err), err)
+	}
+	return b.Commit(ctx, path, st, Commit{Cond: remote.Cond{Version: e.Version, Provisional: e.Provisional}, Base: e, Attrs: opts.Attrs})
+}
+
+// patch writes the ranges and sets the size.
+func (st *Stage) patch(p remote.Patch) error {
+	if err := st.Truncate(p.Size); err != nil {
+		return err
+	}
+	for _, r := range p.Ranges {
+		n, err := io.Copy(io.NewOffsetWriter(st, r.Offset), io.NewSectionReader(p.Bytes, r.Offset, r.Length))
+		if err == nil && n < r.Length {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isVersion tells whether e is of that version, which may be a local one from before the
+// server had it.
+func (b *Branch) isVersion(e remote.Entry, version string) bool {
+	if e.Version == version {
+		return true
+	}
+	now, ok := b.Became(version)
+	return ok && now.Version == e.Version && now.Path == e.Path
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"slices"
 	"time"
 
@@ -53,10 +54,13 @@ type Branch struct {
 var _ interface {
 	remote.Backend
 	remote.Opener
+	remote.GrowingPutter
+	remote.Patcher
 	remote.AttrSetter
 	remote.Symlinker
 	remote.Xattrer
 	remote.TreeRemover
+	remote.Replicator
 	remote.Unwrapper
 } = (*Branch)(nil)
 
@@ -80,7 +84,7 @@ func (s *Store) Wrap(below remote.Backend, p Policy) (*Branch, error) {
 		p.Workers = 8
 	}
 	b := &Branch{store: s, below: below, policy: p, queue: newQueue(), all: map[uint64]*change{},
-		contents: map[string]*content{}, reads: map[uint64]int{}, pace: newPace(p.Workers)}
+		contents: map[string]*content{}, reads: map[uint64]int{}, pace: newPace(p.Workers, s.opts.RetryWait)}
 	b.teller.start()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -181,6 +185,24 @@ func (b *Branch) begin() uint64 {
 	return b.clock
 }
 
+// beginning is begin without the lock held.
+func (b *Branch) beginning() uint64 {
+	b.store.mu.Lock()
+	defer b.store.mu.Unlock()
+	return b.begin()
+}
+
+// usable tells why a question need not be asked.
+func (b *Branch) usable(ctx context.Context, op, path string) error {
+	if err := remote.ContextErr(ctx); err != nil {
+		return err
+	}
+	if b.store.life.Err() != nil {
+		return &remote.Error{Op: op, Path: path, Kind: remote.BadHandle}
+	}
+	return remote.CheckPath(op, path)
+}
+
 // ended forgets it, and the ends of changes that are of interest to nobody any more.
 func (b *Branch) ended(at uint64) {
 	b.store.mu.Lock()
@@ -228,7 +250,7 @@ func absent(op, path string) error {
 
 // Stat implements remote.Backend.
 func (b *Branch) Stat(ctx context.Context, path string) (remote.Entry, error) {
-	if err := remote.CheckPath("stat", path); err != nil {
+	if err := b.usable(ctx, "stat", path); err != nil {
 		return remote.Entry{}, err
 	}
 	b.store.mu.Lock()
@@ -274,7 +296,7 @@ func (b *Branch) correct(path string, e remote.Entry, there bool, at uint64) (re
 
 // List implements remote.Backend.
 func (b *Branch) List(ctx context.Context, dir string, yield func(remote.Entry) error) error {
-	if err := remote.CheckPath("list", dir); err != nil {
+	if err := b.usable(ctx, "list", dir); err != nil {
 		return err
 	}
 	b.store.mu.Lock()
@@ -297,7 +319,7 @@ func (b *Branch) List(ctx context.Context, dir string, yield func(remote.Entry) 
 			return err
 		}
 	}
-	return l.rest(dir)
+	return l.rest(ctx, dir)
 }
 
 // lister merges the listing of a server with the pending changes.
@@ -329,7 +351,7 @@ func (l *lister) server(e remote.Entry) error {
 }
 
 // rest yields what the server did not tell.
-func (l *lister) rest(dir string) error {
+func (l *lister) rest(ctx context.Context, dir string) error {
 	b := l.b
 	var more []remote.Entry
 	b.store.mu.Lock()
@@ -355,6 +377,9 @@ func (l *lister) rest(dir string) error {
 	}
 	b.store.mu.Unlock()
 	for _, e := range more {
+		if err := remote.ContextErr(ctx); err != nil {
+			return err
+		}
 		if err := l.yield(e); err != nil {
 			return err
 		}
@@ -364,7 +389,7 @@ func (l *lister) rest(dir string) error {
 
 // ReadAt implements remote.Backend.
 func (b *Branch) ReadAt(ctx context.Context, ref remote.Ref, p []byte, off int64) (int, error) {
-	st, ref, err := b.locate("read", ref)
+	st, ref, err := b.locate(ctx, "read", ref)
 	if err != nil {
 		return 0, err
 	}
@@ -381,8 +406,8 @@ func (b *Branch) ReadAt(ctx context.Context, ref remote.Ref, p []byte, off int64
 
 // locate returns the stage that has the bytes of ref, with a reference, or the name of
 // them on the server.
-func (b *Branch) locate(op string, ref remote.Ref) (*Stage, remote.Ref, error) {
-	if err := remote.CheckPath(op, ref.Path); err != nil {
+func (b *Branch) locate(ctx context.Context, op string, ref remote.Ref) (*Stage, remote.Ref, error) {
+	if err := b.usable(ctx, op, ref.Path); err != nil {
 		return nil, ref, err
 	}
 	b.store.mu.Lock()
@@ -425,7 +450,7 @@ func (b *Branch) replacedBelow(path, version string) bool {
 
 // Open implements remote.Opener.
 func (b *Branch) Open(ctx context.Context, ref remote.Ref) (io.ReadCloser, error) {
-	st, ref, err := b.locate("open", ref)
+	st, ref, err := b.locate(ctx, "open", ref)
 	if err != nil {
 		return nil, err
 	}
@@ -441,12 +466,16 @@ func (b *Branch) Open(ctx context.Context, ref remote.Ref) (io.ReadCloser, error
 
 // stageReader reads a stage from its beginning.
 type stageReader struct {
-	ctx context.Context
-	st  *Stage
-	off int64
+	ctx    context.Context
+	st     *Stage
+	off    int64
+	closed bool
 }
 
 func (r *stageReader) Read(p []byte) (int, error) {
+	if r.closed {
+		return 0, os.ErrClosed
+	}
 	n, err := r.st.ReadAt(r.ctx, p, r.off)
 	r.off += int64(n)
 	if n > 0 && errors.Is(err, io.EOF) {
@@ -456,6 +485,9 @@ func (r *stageReader) Read(p []byte) (int, error) {
 }
 
 func (r *stageReader) Close() error {
-	r.st.Release()
+	if !r.closed {
+		r.closed = true
+		r.st.Release()
+	}
 	return nil
 }

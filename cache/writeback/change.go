@@ -102,9 +102,9 @@ func (c *change) entry(path string) remote.Entry {
 	}
 	switch c.kind {
 	case opMkdir:
-		e.Type, e.Size = remote.Dir, 0
+		e.Type, e.Size, e.Version = remote.Dir, 0, ""
 	case opSymlink:
-		e.Type, e.Target, e.Size = remote.Symlink, c.target, int64(len(c.target))
+		e.Type, e.Target, e.Size = remote.Symlink, c.target, 0
 	}
 	if c.attrs.Mode != nil {
 		e.Mode, e.ModeKnown = *c.attrs.Mode, true
@@ -284,17 +284,17 @@ func (q *queue) hurry(c *change) {
 }
 
 // trouble returns why c, or something that it waits for, does not go on; nil if nothing
-// has failed.
-func (c *change) trouble(seen map[*change]bool) error {
+// has failed, or may go on by itself (unless patient is false).
+func (c *change) trouble(patient bool, seen map[*change]bool) error {
 	if seen[c] {
 		return nil
 	}
 	seen[c] = true
-	if c.cause != nil && (c.state == parked || c.state == idle) {
+	if c.cause != nil && (c.state == parked || c.state == idle && (!patient || permanent(c.cause))) {
 		return c.cause
 	}
 	for _, d := range c.prev {
-		if err := d.trouble(seen); err != nil {
+		if err := d.trouble(patient, seen); err != nil {
 			return err
 		}
 	}

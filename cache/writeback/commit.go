@@ -22,6 +22,9 @@ type Commit struct {
 	Attrs remote.Attrs
 	// Sync: content and record are on stable storage when Commit returns.
 	Sync bool
+
+	seen *remote.Entry // if not nil, what must be at the path still, since at (errSeen)
+	at   uint64
 }
 
 // NewStage makes the staging file of something that is to be written: size bytes, over
@@ -106,6 +109,9 @@ func (b *Branch) commit(path string, st *Stage, o Commit, sum uint32, hasSum boo
 		return remote.Entry{}, &remote.Error{Op: "put", Path: path, Kind: remote.BadHandle}
 	}
 	o.Base = b.resolved(o.Base)
+	if o.seen != nil && !b.stillSeen(path, *o.seen, o.at) {
+		return remote.Entry{}, errSeen
+	}
 	l := b.queue.lines[path]
 	c := &change{b: b, id: s.lastID + 1, kind: opPut, path: path, stage: st, base: o.Base, since: s.opts.Now()}
 	if o.Cond.NotExist {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/meshmount/meshmount/remote"
 )
@@ -123,28 +124,26 @@ func (b *Branch) RemoveDir(ctx context.Context, path string) error {
 		return err
 	}
 	s := b.store
-	for {
-		s.mu.Lock()
-		clock, born := b.clock, b.born(path)
-		s.mu.Unlock()
-		// With the lock free, another program may have changed something: look again then.
-		if err := b.emptyOnServer(ctx, path, born); err != nil {
-			return err
-		}
-		s.mu.Lock()
-		if b.clock == clock || born {
-			err := b.removeDir(path)
-			s.mu.Unlock()
-			return err
-		}
-		s.mu.Unlock()
+	at := b.beginning()
+	defer b.ended(at)
+	if err := b.empty(ctx, path); err != nil {
+		return err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// With the lock free, something may have been made in it, and be on the server by now.
+	for _, r := range b.recent {
+		if up, _ := remote.Split(r.path); up == path && r.path != "/" && r.at > at && r.entry.Type != 0 && !b.sees(r.path).known {
+			return &remote.Error{Op: "remove", Path: path, Kind: remote.NotEmpty}
+		}
+	}
+	return b.removeDir(path)
 }
 
 var errStop = errors.New("enough")
 
-// emptyOnServer returns NotEmpty if a directory has entries with all changes made.
-func (b *Branch) emptyOnServer(ctx context.Context, path string, born bool) error {
+// empty returns NotEmpty if a directory has entries with all changes made.
+func (b *Branch) empty(ctx context.Context, path string) error {
 	err := b.List(ctx, path, func(remote.Entry) error { return errStop })
 	if errors.Is(err, errStop) {
 		return &remote.Error{Op: "remove", Path: path, Kind: remote.NotEmpty}
@@ -349,6 +348,9 @@ func (b *Branch) fold(c *change, e remote.Entry, a remote.Attrs) (remote.Entry, 
 // later ones back meanwhile. It fails with what keeps one of them from going there.
 func (b *Branch) alone(ctx context.Context, paths []string, deep bool, do func() error) error {
 	s := b.store
+	if err := remote.ContextErr(ctx); err != nil {
+		return err
+	}
 	defer context.AfterFunc(ctx, s.broadcast)()
 	s.mu.Lock()
 	if s.closed {
@@ -379,8 +381,11 @@ func (b *Branch) alone(ctx context.Context, paths []string, deep bool, do func()
 
 // await waits until it is the turn of a foreign call. Guarded by store.mu.
 func (b *Branch) await(ctx context.Context, c *change) error {
+	late := time.AfterFunc(b.store.opts.Patience, b.store.broadcast)
+	defer late.Stop()
 	for c.state != running {
-		if err := c.trouble(map[*change]bool{}); err != nil {
+		patient := b.store.opts.Now().Sub(c.since) < b.store.opts.Patience
+		if err := c.trouble(patient, map[*change]bool{}); err != nil {
 			return err
 		}
 		if err := ctx.Err(); err != nil {

@@ -9,7 +9,6 @@ import (
 
 // Bounds of the waits after failures.
 const (
-	firstWait = 500 * time.Millisecond
 	mostWait  = 60 * time.Second
 	authWait  = 15 * time.Minute // a wrong secret is hardly ever sent: servers punish that
 	fullWait  = 60 * time.Second
@@ -25,9 +24,12 @@ type pace struct {
 	until  time.Time // nothing begins before
 	why    error     // why the branch is held, nil if it is not
 	holds  int       // holds in a row
+	first  time.Duration
 }
 
-func newPace(most int) pace { return pace{most: float64(most), limit: min(firstPace, float64(most))} }
+func newPace(most int, first time.Duration) pace {
+	return pace{most: float64(most), limit: min(firstPace, float64(most)), first: first}
+}
 
 // room tells whether one more may begin when n are under way.
 func (p *pace) room(n int, now time.Time) bool {
@@ -62,7 +64,7 @@ func (p *pace) failed(err error, start, now time.Time) {
 
 // hold keeps the branch from beginning anything for some time: shorter at first.
 func (p *pace) hold(err error, now time.Time, most time.Duration) {
-	wait := min(most, firstWait<<min(p.holds, 20))
+	wait := min(most, p.first<<min(p.holds, 10))
 	if remote.KindOf(err) == remote.Auth {
 		wait = most
 	}
@@ -74,8 +76,8 @@ func (p *pace) free() { p.until, p.holds = time.Time{}, 0 }
 
 // backOff returns how long a change waits after so many failures in a row, in part by
 // chance, and at least what the server asked for.
-func backOff(tries int, asked time.Duration) time.Duration {
-	bound := min(mostWait, firstWait<<min(max(tries-1, 0), 10))
+func (p *pace) backOff(tries int, asked time.Duration) time.Duration {
+	bound := min(mostWait, p.first<<min(max(tries-1, 0), 10))
 	wait := bound/2 + rand.N(bound/2+1)
 	return max(wait, asked)
 }

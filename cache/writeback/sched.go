@@ -173,7 +173,7 @@ func (b *Branch) failed(c *change, j *job, err error, now time.Time) {
 	if errors.As(err, &e) {
 		asked = min(e.RetryAfter, mostAsked)
 	}
-	c.retry = now.Add(backOff(c.tries, asked))
+	c.retry = now.Add(b.pace.backOff(c.tries, asked))
 	if c.tries == 1 || c.tries&(c.tries-1) == 0 {
 		b.store.log.Warn("a change could not be brought to the server yet; it will be tried again",
 			"branch", b.policy.Name, "op", c.kind.String(), "path", c.path, "tries", c.tries, "err", err)

@@ -27,6 +27,9 @@ type Options struct {
 	Reserve int64
 	// Patience is how long a writer waits for space while no upload moves, 0 for 30 s.
 	Patience time.Duration
+	// RetryWait is the first wait after a failure, 0 for half a second; it doubles up to a
+	// minute.
+	RetryWait time.Duration
 	// SyncEvery is how often what was committed without a sync is brought to stable
 	// storage, 0 for one second.
 	SyncEvery time.Duration
@@ -40,6 +43,7 @@ type Options struct {
 
 func (o Options) withDefaults() Options {
 	o.Patience = cmp.Or(o.Patience, 30*time.Second)
+	o.RetryWait = cmp.Or(o.RetryWait, 500*time.Millisecond)
 	o.SyncEvery = cmp.Or(o.SyncEvery, time.Second)
 	o.Hostname = cmp.Or(o.Hostname, "localhost")
 	if o.Logger == nil {

@@ -3,7 +3,6 @@ package remotetest
 import (
 	"context"
 	"errors"
-	"io"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -28,8 +27,10 @@ const (
 	// half of the bytes of a ReadAt, a listing or a stream come, then Unavailable.
 	// A RemoveTree leaves half of the directory's children; its error is Unsure.
 	FaultTruncate
-	// FaultReset breaks a Put in the middle of its source with Unavailable.
-	// Nothing was done if the backend has AtomicPut.
+	// FaultReset breaks a Put, PutGrowing or Patch in the middle of its source with
+	// Unavailable. Nothing was done by a put if the backend has AtomicPut. A patch
+	// has lost its second half of bytes, of growing content all is lost behind half of
+	// what was there at first.
 	FaultReset
 	// FaultStall blocks the call until its context ends or the backend is closed,
 	// which fail it, or another plan is set, with which it goes on.
@@ -293,40 +294,6 @@ func (r Rule) truncateRemoval(ctx context.Context, c *remote.Call, b remote.Back
 	fault := r.fail(c, remote.Unavailable)
 	fault.Unsure = true
 	return fault
-}
-
-func (r Rule) reset(ctx context.Context, c *remote.Call, next remote.Next) error {
-	fault := r.fail(c, remote.Unavailable)
-	if c.Op != remote.OpPut {
-		return fault
-	}
-	src := c.Source
-	c.Source = &resetSource{src, fault}
-	defer func() { c.Source = src }()
-	if err := next(ctx); err != nil {
-		return err
-	}
-	fault.Unsure = true // the backend had no need to read an empty source
-	return fault
-}
-
-// resetSource breaks off half way with fault.
-type resetSource struct {
-	remote.Source
-	fault error
-}
-
-// Open implements remote.Source.
-func (s *resetSource) Open() (io.ReadCloser, error) {
-	r, err := s.Source.Open()
-	if err != nil {
-		return nil, err
-	}
-	cut := &cutReader{r, s.Size() / 2, s.fault}
-	return struct {
-		io.Reader
-		io.Closer
-	}{cut, r}, nil
 }
 
 // sleep waits for d or for the end of ctx.

@@ -1,6 +1,7 @@
 package remotetest_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -179,6 +180,73 @@ func TestFaultReset(t *testing.T) {
 			t.Errorf("in place %v: %d bytes are left, want %d (%v)", inPlace, e.Size, want, err)
 		}
 	}
+}
+
+// TestFaultResetGrowing breaks growing content and a patch in the middle.
+func TestFaultResetGrowing(t *testing.T) {
+	b := faulty(t)
+	base, err := b.Stat(t.Context(), "/f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	growing, _ := remote.As[remote.GrowingPutter](b)
+	patcher, _ := remote.As[remote.Patcher](b)
+	patch := func(redo bool) error {
+		_, err := patcher.Patch(t.Context(), "/f", remote.Patch{
+			Size: 7, Ranges: []remote.ByteRange{{Offset: 0, Length: 2}, {Offset: 5, Length: 2}}, Bytes: bytes.NewReader([]byte("CO   NT")),
+		}, remote.PutOptions{Cond: remote.Cond{Version: base.Version}, Redo: redo})
+		return err
+	}
+	plan(b, remotetest.Rule{Fault: remotetest.FaultReset})
+	_, err = growing.PutGrowing(t.Context(), "/new", remotetest.Grown([]byte("new content"), remote.Attrs{}), remote.PutOptions{})
+	wantFault(t, err, remote.Unavailable, false)
+	_, err = growing.PutGrowing(t.Context(), "/empty", remotetest.Grown(nil, remote.Attrs{}), remote.PutOptions{})
+	wantFault(t, err, remote.Unavailable, true) // there was nothing to break
+	wantFault(t, patch(false), remote.Unavailable, true)
+	plan(b)
+	if err := stat(t, b, "/new"); !errors.Is(err, remote.NotExist) {
+		t.Errorf("the broken put left something: %v", err)
+	}
+	_, err = b.ReadAt(t.Context(), remote.Ref{Path: "/f", Size: -1}, make([]byte, 7), 0)
+	if !errors.Is(err, remote.Corrupt) {
+		t.Errorf("the broken patch did not tear the file: %v", err)
+	}
+	if err := patch(true); err != nil {
+		t.Error(err)
+	}
+	p := make([]byte, 7)
+	if _, err := b.ReadAt(t.Context(), remote.Ref{Path: "/f", Size: -1}, p, 0); err != nil || string(p) != "COnteNT" {
+		t.Errorf("%q, %v", p, err)
+	}
+}
+
+// TestGrowth wants Wait to tell what it must, and no sooner.
+func TestGrowth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &remotetest.Growth{}
+		time.AfterFunc(time.Hour, func() { g.Grow([]byte("hello")) })
+		start := time.Now()
+		size, whole, err := g.Wait(t.Context(), 0)
+		if size != 5 || whole || err != nil || time.Since(start) != time.Hour || g.Wanted() != 0 {
+			t.Errorf("%d, %v, %v after %v", size, whole, err, time.Since(start))
+		}
+		time.AfterFunc(time.Hour, func() { g.End(remote.Attrs{}) })
+		if size, whole, err := g.Wait(t.Context(), 5); size != 5 || !whole || err != nil || g.Wanted() != 5 {
+			t.Errorf("%d, %v, %v", size, whole, err)
+		}
+		p := make([]byte, 4)
+		if n, err := g.ReadAt(p, 2); n != 3 || err != io.EOF || string(p[:n]) != "llo" {
+			t.Errorf("%q, %v", p[:n], err)
+		}
+		if n, err := g.ReadAt(p, 5); n != 0 || err != io.EOF {
+			t.Errorf("%d, %v", n, err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, _, err := (&remotetest.Growth{}).Wait(ctx, 0); err != context.DeadlineExceeded {
+			t.Errorf("%v", err)
+		}
+	})
 }
 
 func TestFaultStall(t *testing.T) {

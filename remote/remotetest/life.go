@@ -88,6 +88,29 @@ func (e *env) moreCalls(all map[string]func(ctx context.Context) error) {
 	if r, ok := remote.As[remote.TreeRemover](e.b); ok {
 		all["removetree"] = func(ctx context.Context) error { return r.RemoveTree(ctx, "/newdir") }
 	}
+	e.writeCalls(all)
+}
+
+// writeCalls adds growing content, whole and still waiting for more, and a patch of /f.
+func (e *env) writeCalls(all map[string]func(ctx context.Context) error) {
+	if g, ok := remote.As[remote.GrowingPutter](e.b); ok {
+		fresh := remote.PutOptions{Cond: remote.Cond{NotExist: true}}
+		all["putgrowing"] = func(ctx context.Context) error {
+			_, err := g.PutGrowing(ctx, "/newgrown", Grown([]byte("grown"), remote.Attrs{}), fresh)
+			return err
+		}
+		all["putgrowing that waits"] = func(ctx context.Context) error {
+			_, err := g.PutGrowing(ctx, "/newgrowing", &Growth{}, fresh)
+			return err
+		}
+	}
+	if p, ok := remote.As[remote.Patcher](e.b); ok {
+		base := e.versioned(e.stat("/f"))
+		all["patch"] = func(ctx context.Context) error {
+			_, err := p.Patch(ctx, "/f", changeOf(nil, int(base.Size), 1, 0, 1).Patch, versionCond(base))
+			return err
+		}
+	}
 }
 
 // checkEndedContext makes every call with a context that is over already.
@@ -221,10 +244,11 @@ func checkCloseInFlight(e *env) {
 		return
 	}
 	e.put("/f", []byte("content"))
+	calls := e.calls()
 	resume := e.Stall()
 	defer resume()
 	var all sync.WaitGroup
-	for name, call := range e.calls() {
+	for name, call := range calls {
 		all.Go(func() {
 			if err := call(e.ctx); err == nil || errors.Is(err, io.EOF) {
 				e.Errorf("%s succeeded on a closed backend", name)

@@ -146,17 +146,22 @@ func (m *modelRun) put(t *rapid.T) {
 	if got.Size != int64(size) || got.Type != remote.File || got.Path != path {
 		t.Fatalf("%s returned %+v", what, got)
 	}
+	m.tree[path] = before.with(data, got)
+}
+
+// with is the object after a change of its content that returned got.
+func (o object) with(data []byte, got remote.Entry) object {
 	after := object{kind: remote.File, data: data}
-	if before.kind == remote.File {
-		after.xattrs = before.xattrs
+	if o.kind == remote.File {
+		after.xattrs = o.xattrs
 	}
 	if got.Version != "" && !got.Provisional {
 		after.version = got.Version
-		if before.version != got.Version {
-			after.old = before.version
+		if o.version != got.Version {
+			after.old = o.version
 		}
 	}
-	m.tree[path] = after
+	return after
 }
 
 // drawCond draws a condition and says with what it would fail.

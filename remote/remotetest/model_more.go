@@ -19,6 +19,9 @@ func (m *modelRun) optional(all map[string]func(*rapid.T)) {
 		all["removexattr"] = func(t *rapid.T) { m.removeXattr(t, x) }
 		all["xattrs"] = func(t *rapid.T) { m.xattrs(t, x) }
 	}
+	if p, ok := remote.As[remote.Patcher](m.env.b); ok {
+		all["patch"] = func(t *rapid.T) { m.patch(t, p) }
+	}
 	if r, ok := remote.As[remote.TreeRemover](m.env.b); ok {
 		all["removetree"] = func(t *rapid.T) { m.removeTree(t, r) }
 	}
@@ -125,5 +128,33 @@ func (m *modelRun) removeTree(t *rapid.T, r remote.TreeRemover) {
 		if remote.Within(p, path) {
 			delete(m.tree, p)
 		}
+	}
+}
+
+// patch replaces one byte in ten of a file, and sets its size. The base is the present
+// version or an earlier one.
+func (m *modelRun) patch(t *rapid.T, p remote.Patcher) {
+	path := m.somePath(t, "path")
+	before, kinds := m.resolve(path)
+	if kinds != nil || before.kind != remote.File || before.version == "" {
+		t.Skip("there is no file of a proven version")
+	}
+	base := before.version
+	if before.old != "" && m.env.caps.Overwrite != remote.GuardNone && rapid.IntRange(0, 5).Draw(t, "base") == 0 {
+		base, kinds = before.old, oneOf(remote.Conflict)
+	}
+	size := rapid.SampledFrom([]int{0, 10, 4000, 6000}).Draw(t, "size")
+	var ranges []int
+	for off := rapid.IntRange(0, 500).Draw(t, "offset"); off+100 <= size; off += 1000 {
+		ranges = append(ranges, off, 100)
+	}
+	c := changeOf(before.data, size, rapid.Byte().Draw(t, "seed"), ranges...)
+	got, err := p.Patch(m.env.ctx, path, c.Patch, remote.PutOptions{Cond: remote.Cond{Version: base}})
+	what := fmt.Sprintf("patch %q of version %q to %d bytes", path, base, size)
+	if m.want(t, what, err, kinds) {
+		if got.Size != int64(size) || got.Type != remote.File || got.Path != path {
+			t.Fatalf("%s returned %+v", what, got)
+		}
+		m.tree[path] = before.with(c.after, got)
 	}
 }

@@ -37,6 +37,9 @@ type Target struct {
 	LargeDir int
 	// LargeFile is the size of the largest file in bytes, 0 for 5 MiB and 3.
 	LargeFile int
+	// LateVersions: versions of directories tell only of changes that have reached a
+	// server, which may be after the call.
+	LateVersions bool
 	// Soon is how long a cancelled call may take to return, 0 for 3 s.
 	Soon time.Duration
 }
@@ -49,6 +52,7 @@ func Run(t *testing.T, f Factory) {
 	for _, group := range [][]check{
 		treeChecks, readChecks, putChecks, condChecks, removeChecks, renameChecks,
 		nameChecks, listChecks, abilityChecks, xattrChecks, treeRemovalChecks, trackChecks, lifeChecks,
+		redoChecks, growingChecks, patchChecks,
 	} {
 		for _, c := range group {
 			t.Run(c.name, func(t *testing.T) { c.run(newEnv(t, f)) })

@@ -220,6 +220,7 @@ var mutants = map[string]mutant{
 func allMutants() map[string]mutant {
 	all := maps.Clone(mutants)
 	maps.Copy(all, attributeMutants)
+	maps.Copy(all, writeMutants)
 	return all
 }
 

@@ -110,7 +110,7 @@ func checkBadPaths(e *env) {
 func checkDirVersions(e *env) {
 	e.mkdir("/d")
 	e.mkdir("/d/sub")
-	if e.stat("/d").Version == "" {
+	if e.LateVersions || e.stat("/d").Version == "" {
 		if e.caps.PropagatesVersion {
 			e.Error("PropagatesVersion without versions")
 		}
