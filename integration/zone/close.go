@@ -29,8 +29,30 @@ func (a *agent) close(in *wire.OpenedDataObjInp) (answer, error) {
 		a.z.spoil(d, sum)
 		return answer{}, code(wire.CodeChecksum)
 	}
+	if size := a.z.sizeOf(d.obj, d.replica); d.unexpected(size) && !d.obj.gone {
+		a.z.cutShort(d, size)
+		return answer{status: int(int32(size))}, nil
+	}
 	a.z.finish(d, sum)
 	return answer{}, nil
+}
+
+// unexpected tells whether a replica has another size than the one that was announced when
+// it was opened.
+func (d *desc) unexpected(size int64) bool { return d.in.DataSize > 0 && d.in.DataSize != size }
+
+// cutShort ends a descriptor whose replica has not the size that was announced: the
+// replica is stale, with the size that it has, and the others are as before. By the source
+// the status of the call is that size, as far as 32 bits hold it.
+func (z *Zone) cutShort(d *desc, size int64) {
+	d.exit()
+	r := d.replica
+	r.Size = size
+	if d.wrote >= 0 {
+		r.Checksum = ""
+	}
+	z.settle(d, stale, restored)
+	z.cat.save(record{Object: d.obj})
 }
 
 // checksumAtClose computes the checksum that was asked for at open, and compares it with

@@ -21,14 +21,15 @@ import (
 
 // Backend is a collection of a zone as a branch. It is safe for concurrent use.
 type Backend struct {
-	opts  Options
-	zone  string // that Root lies in
-	login login
-	pool  *pool
-	who   identity
-	clock clock
-	pace  pace
-	tears tears
+	opts    Options
+	zone    string // that Root lies in
+	login   login
+	pool    *pool
+	who     identity
+	clock   clock
+	pace    pace
+	tears   tears
+	growers growers
 
 	choices choices
 	shared  sharing
@@ -79,6 +80,7 @@ func Dial(ctx context.Context, opts Options) (*Backend, error) {
 	b.shared.b = b
 	b.shared.change.L = &b.shared.mu
 	b.pool = newPool(b.connect, opts.MaxConns, opts.IdleTimeout)
+	b.growers = make(growers, opts.MaxConns/2)
 	if err := b.arrive(ctx); err != nil {
 		_ = b.Close()
 		return nil, err

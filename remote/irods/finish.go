@@ -85,11 +85,14 @@ func accepted(results []wire.Result, calls []*wire.Call) error {
 
 // refused finds out whether a refusal has left everything as it was.
 func (u *upload) refused(ctx context.Context, s *session, err error) error {
-	if code(err) == 0 || u.made {
+	if code(err) == 0 {
 		return err
 	}
-	if code(err) == wire.CodeHashType {
+	switch {
+	case code(err) == wire.CodeHashType:
 		return err // it has the bytes
+	case u.open:
+		return u.unclosed(err)
 	}
 	switch kindOfErr(err) {
 	case remote.Corrupt, remote.NoSpace, remote.TooLarge, remote.Unavailable, remote.Other:
@@ -98,19 +101,31 @@ func (u *upload) refused(ctx context.Context, s *session, err error) error {
 	state := u.state
 	u.state = untouched
 	if state == making {
-		err = u.b.explainNew(ctx, s, "put", u.rel, err)
+		err = u.b.explainNew(ctx, s, u.op, u.rel, err)
 		if remote.KindOf(err) == remote.Exist && !u.opts.Cond.NotExist { // it was not there just now
-			err = &remote.Error{Op: "put", Path: u.rel, Kind: remote.Unavailable, Err: errors.Unwrap(err)}
+			err = &remote.Error{Op: u.op, Path: u.rel, Kind: remote.Unavailable, Err: errors.Unwrap(err)}
 		}
 		return err
 	}
-	return u.b.atRest(ctx, s, "put", u.rel, err)
+	return u.b.atRest(ctx, s, u.op, u.rel, err)
+}
+
+// unclosed is the error of a refusal after the object was open: what was refused is not
+// what the caller asked for, but the server's way to do it. The object is torn now, or the
+// catalog does not know of the bytes.
+func (u *upload) unclosed(err error) error {
+	kind := kindOfErr(err)
+	switch kind {
+	case remote.NotExist, remote.Exist, remote.IsDir, remote.Invalid, remote.Unsupported, remote.NameTooLong, remote.Other:
+		kind = remote.Unavailable
+	}
+	return &remote.Error{Op: u.op, Path: u.rel, Kind: kind, Err: err, Unsure: true}
 }
 
 // verify compares what the catalog says with what was sent.
 func (u *upload) verify(f found) error {
 	bad := func(kind remote.Kind, format string, args ...any) error {
-		return &remote.Error{Op: "put", Path: u.rel, Kind: kind, Err: fmt.Errorf(format, args...), Unsure: true}
+		return &remote.Error{Op: u.op, Path: u.rel, Kind: kind, Err: fmt.Errorf(format, args...), Unsure: true}
 	}
 	if f.object == nil {
 		return bad(remote.Unavailable, "the object is gone after its writing")
@@ -125,6 +140,11 @@ func (u *upload) verify(f found) error {
 		return bad(remote.Exist, "somebody else has written it since")
 	case state == whole && u.expected() != "": // the server has compared the bytes
 		return bad(remote.Conflict, "somebody else has written it since")
+	}
+	if state == torn && u.old != nil {
+		u.state = altering
+	} else if state == torn {
+		u.state = making
 	}
 	return bad(remote.Corrupt, "the server has %d bytes with the checksum %q, sent were %d with %s",
 		r.size, r.checksum, u.src.Size(), u.sum.Hex)
@@ -159,7 +179,7 @@ func (u *upload) attributes(ctx context.Context, s *session, f found) (found, er
 	}
 	again, err := u.b.after(ctx, s, u.path, calls)
 	if err == nil && again.object == nil {
-		err = &remote.Error{Op: "put", Path: u.rel, Kind: remote.Unavailable, Unsure: true, Err: errors.New("the object is gone after its writing")}
+		err = &remote.Error{Op: u.op, Path: u.rel, Kind: remote.Unavailable, Unsure: true, Err: errors.New("the object is gone after its writing")}
 	}
 	return again, err
 }
@@ -177,13 +197,16 @@ const (
 // else's, or ours and only the answer was lost. If it is still the old one, it is noted
 // nevertheless: a server may begin with what it was asked after its client is gone.
 func (u *upload) cleanUp(ctx context.Context, err error) error {
-	if u.state == untouched || u.state == stored {
+	switch u.state {
+	case untouched:
 		return err
+	case stored:
+		return doubtful(err)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTime)
 	defer cancel()
 	f, lookErr := u.remains(ctx)
-	tear := tear{fresh: u.old == nil, base: u.opts.Cond.Version}
+	tear := tear{fresh: u.old == nil || u.opts.Cond.NotExist, base: u.opts.Cond.Version}
 	switch {
 	case lookErr == nil && f.object == nil:
 		if !unsure(err) {
@@ -191,8 +214,11 @@ func (u *upload) cleanUp(ctx context.Context, err error) error {
 		}
 	case lookErr == nil:
 		if _, state := f.object.best(); state == whole {
-			if u.old == nil || f.object.version() != u.old.version() || !unsure(err) {
+			switch {
+			case u.old == nil || f.object.version() != u.old.version():
 				return err
+			case code(err) != 0 || !unsure(err):
+				return sure(err)
 			}
 			break
 		}
@@ -206,7 +232,7 @@ func (u *upload) cleanUp(ctx context.Context, err error) error {
 		tear.id = u.old.id
 	}
 	u.b.tears.note(u.path, tear)
-	return err
+	return doubtful(err)
 }
 
 // certain tells whether a new object is ours: the server said so, or refused the bytes
@@ -219,7 +245,7 @@ func (u *upload) certain(err error) bool {
 // once, and returns what is there then.
 func (u *upload) remains(ctx context.Context) (f found, err error) {
 	for {
-		err = u.b.do(ctx, "put", u.rel, false, func(s *session) error {
+		err = u.b.do(ctx, u.op, u.rel, false, func(s *session) error {
 			f, err = u.b.lookAt(ctx, s, u.path)
 			return err
 		})
@@ -238,7 +264,7 @@ func (u *upload) remains(ctx context.Context) (f found, err error) {
 }
 
 func (u *upload) removed(ctx context.Context) bool {
-	err := u.b.do(ctx, "put", u.rel, true, func(s *session) error { return u.b.discard(ctx, s, u.path) })
+	err := u.b.do(ctx, u.op, u.rel, true, func(s *session) error { return u.b.discard(ctx, s, u.path) })
 	return err == nil || remote.KindOf(err) == remote.NotExist
 }
 
@@ -248,6 +274,17 @@ func sure(err error) error {
 	if errors.As(err, &e) && e.Unsure {
 		copied := *e
 		copied.Unsure = false
+		return &copied
+	}
+	return err
+}
+
+// doubtful returns err with the doubt that something was altered.
+func doubtful(err error) error {
+	var e *remote.Error
+	if errors.As(err, &e) && !e.Unsure {
+		copied := *e
+		copied.Unsure = true
 		return &copied
 	}
 	return err

@@ -3,7 +3,6 @@ package irods
 import (
 	"cmp"
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -81,6 +80,7 @@ func leaveCall(desc int) *wire.Call {
 // sending is the writing of one object's pieces.
 type sending struct {
 	u      *upload
+	cargo  cargo
 	ctx    context.Context // of opening and closing; ends some time after the transfer has failed
 	cancel context.CancelFunc
 	flow   context.Context // of the pieces; ends at once if a connection is lost
@@ -88,8 +88,9 @@ type sending struct {
 	soon   context.Context // ends when no more lanes are of use
 	enough context.CancelFunc
 	crew   *crew
-	pieces chan chunk  // from the source
-	free   chan []byte // buffers to be filled again
+	pieces chan chunk    // from the source
+	free   chan []byte   // buffers to be filled again
+	nudge  chan struct{} // asks the first lane for a call
 	tasks  sync.WaitGroup
 
 	mu    sync.Mutex
@@ -97,6 +98,8 @@ type sending struct {
 	lost  bool        // err is the loss of a connection
 	late  *time.Timer // ends ctx after err
 	known *descriptor
+	total int64     // bytes of the cargo, if all of it is loaded
+	all   bool      // it is
 	sent  int64     // bytes that the server has taken
 	begun int       // calls of the first lane
 	ended int       // those of them that were answered
@@ -107,16 +110,17 @@ type sending struct {
 type chunk struct {
 	off  int64
 	data []byte
-	left int64 // bytes behind it
+	left int64 // bytes that are ready behind it
+	last bool  // there are none behind it and there will be none
 
 	waited time.Duration // of the lane for it
 }
 
-// send writes the source to an object that is open on a connection. After an error the
+// send writes a cargo to an object that is open on a connection. After an error the
 // connection is closed: the server takes what is not closed for torn.
-func (u *upload) send(ctx context.Context, s *session, desc int) error {
+func (u *upload) send(ctx context.Context, s *session, desc int, c cargo) error {
 	o := &sending{
-		u: u, crew: u.b.muster(writes, u.src.Size()), known: u.known,
+		u: u, cargo: c, crew: u.b.muster(writes, c.guess()), known: u.known, nudge: make(chan struct{}, 1),
 		pieces: make(chan chunk), free: make(chan []byte, writeDepth*u.b.opts.MaxConns+1),
 	}
 	o.ctx, o.cancel = context.WithCancel(context.WithoutCancel(ctx))
@@ -163,7 +167,7 @@ func (o *sending) outcome(ctx context.Context) error {
 	if o.late != nil {
 		o.late.Stop()
 	}
-	if o.err == nil && o.sent != o.u.src.Size() {
+	if o.err == nil && (!o.all || o.sent != o.total) {
 		return cmp.Or(remote.ContextErr(ctx), io.ErrShortWrite)
 	}
 	return o.err
@@ -184,31 +188,6 @@ func (o *sending) fail(err error) {
 	}
 }
 
-// errHalted ends the reading of the source after another error.
-var errHalted = errors.New("the transfer has failed")
-
-// feed reads the source. One piece waits while the lanes carry what they can.
-func (o *sending) feed() {
-	defer close(o.pieces)
-	sum := remote.NewHash("sha256")
-	off, size := int64(0), o.u.src.Size()
-	err := o.u.eachPiece(o.buffer, func(data []byte) error {
-		sum.Write(data)
-		p := chunk{off: off, data: data, left: size - off - int64(len(data))}
-		off += int64(len(data))
-		select {
-		case o.pieces <- p:
-			return nil
-		case <-o.soon.Done():
-			return errHalted
-		}
-	})
-	o.u.sum = remote.Checksum{Algorithm: "sha256", Hex: hex.EncodeToString(sum.Sum(nil))}
-	if err != nil && !errors.Is(err, errHalted) {
-		o.fail(err)
-	}
-}
-
 // buffer returns room for a piece.
 func (o *sending) buffer() []byte {
 	select {
@@ -225,157 +204,6 @@ func (o *sending) giveBack(data []byte) {
 	case o.free <- data[:cap(data)]:
 	default: // there are enough
 	}
-}
-
-// writer is a lane with the object open for writing. Its calls go out in one goroutine
-// and their answers come in another one, which is that of carry.
-type writer struct {
-	o     *sending
-	s     *session
-	desc  int
-	first bool // it has opened the object
-	since int  // calls that the first lane had begun when this one had opened the object
-
-	slots chan struct{} // for pieces on their way
-	quit  chan struct{} // closed when it is to take no more pieces
-	pos   int64         // behind the last piece that was taken
-	left  bool          // it has closed
-	over  bool          // quit is closed
-
-	mu       sync.Mutex
-	way      []chunk  // pieces without an answer
-	taken    int      // pieces, ever
-	out      int      // those of them that have gone out as a whole
-	answered int      // those of them with an answer
-	held     [][]byte // of pieces with an answer that are not known to have gone out
-}
-
-func (o *sending) writer(s *session, desc int) *writer {
-	return &writer{o: o, s: s, desc: desc, slots: make(chan struct{}, writeDepth), quit: make(chan struct{})}
-}
-
-// carry moves pieces until there are no more or the lane is not wanted any more.
-func (l *writer) carry() {
-	if err := l.s.conn.Stream(l.o.flow, l.next, l.done); err != nil {
-		l.o.fail(err)
-	}
-}
-
-// next returns the calls for the next piece. Before the first one goes the question for
-// the token, and behind the last one, if it goes by another lane than the first, the
-// closing of that lane.
-func (l *writer) next(ctx context.Context) (calls []*wire.Call) {
-	l.sent()
-	select {
-	case l.slots <- struct{}{}:
-	case <-ctx.Done():
-		return nil
-	}
-	p, ok := l.take(ctx)
-	if !ok {
-		return nil
-	}
-	if l.asks(p) {
-		calls = append(calls, describeCall(l.desc))
-	}
-	if l.pos != p.off {
-		calls = append(calls, seekCall(l.desc, p.off))
-	}
-	calls = append(calls, writeCall(l.desc, p.data))
-	l.pos = p.off + int64(len(p.data))
-	l.o.count(l, 1, 0, 0)
-	if !l.first && p.left == 0 && l.o.mayLeave(l) {
-		calls = append(calls, leaveCall(l.desc))
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.way = append(l.way, p)
-	l.taken++
-	return calls
-}
-
-// sent notes that all pieces taken so far have gone out.
-func (l *writer) sent() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.out = l.taken
-	for _, data := range l.held {
-		l.o.giveBack(data)
-	}
-	l.held = nil
-}
-
-// take waits for the next piece; ok is false if there are no more for this lane.
-func (l *writer) take(ctx context.Context) (p chunk, ok bool) {
-	if l.o.soon.Err() != nil {
-		return p, false
-	}
-	begin := time.Now()
-	select {
-	case p, ok = <-l.o.pieces:
-		p.waited = time.Since(begin)
-		return p, ok
-	case <-l.quit:
-	case <-ctx.Done():
-	case <-l.o.soon.Done():
-	}
-	return p, false
-}
-
-// asks tells whether the token is to be asked for with a piece.
-func (l *writer) asks(p chunk) bool {
-	return l.first && p.off == 0 && !l.o.crew.alone() && l.s.tells() && l.o.token() == nil
-}
-
-// done takes the answer to a call.
-func (l *writer) done(call *wire.Call, r wire.Result) error {
-	switch call.API {
-	case wire.APIGetFileDescInfo: // without a token there is one lane only
-		if r.Err == nil {
-			l.o.learn(readDescriptor(call))
-		}
-		return nil
-	case wire.APIReplicaClose:
-		l.left = r.Err == nil
-	case wire.APIDataObjWrite:
-		return l.wrote(r)
-	}
-	return r.Err
-}
-
-// wrote notes that the server has taken a piece.
-func (l *writer) wrote(r wire.Result) error {
-	p := l.landed()
-	<-l.slots
-	switch {
-	case r.Err != nil:
-		return r.Err
-	case r.Status != len(p.data):
-		return fmt.Errorf("the server took %d of %d bytes", r.Status, len(p.data))
-	}
-	l.o.count(l, 0, 1, len(p.data))
-	l.o.crew.moved(int64(len(p.data)), p.left, p.waited)
-	if !l.first && !l.over && l.o.mayLeave(l) && l.o.crew.excess() {
-		l.over = true
-		close(l.quit)
-	}
-	return nil
-}
-
-// landed returns the piece whose answer has come, and gives its buffer back: at once, or
-// when it is known that nobody reads from it any more.
-func (l *writer) landed() chunk {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	p := l.way[0]
-	l.way = l.way[1:]
-	if l.answered < l.out {
-		l.o.giveBack(p.data)
-	} else {
-		l.held = append(l.held, p.data)
-	}
-	l.answered++
-	return p
 }
 
 // count counts the calls of the first lane and the bytes of all.
@@ -476,20 +304,4 @@ func (o *sending) join() *writer {
 	}
 	o.u.b.pool.put(s)
 	return nil
-}
-
-// leave closes the lane, which must not fail, or hangs up. It gives the connection back.
-func (l *writer) leave(hangUp bool) {
-	defer l.o.u.b.pool.put(l.s)
-	switch {
-	case l.left:
-		return
-	case hangUp:
-		_ = l.s.conn.Close()
-		return
-	}
-	if _, err := l.s.conn.Call(l.o.ctx, leaveCall(l.desc)); err != nil {
-		l.o.fail(err)
-		_ = l.s.conn.Close()
-	}
 }

@@ -31,14 +31,17 @@ import (
 // take one call.
 //
 // An object that this process has torn may be written again although its version is not
-// the one that the caller knows; see tears.
+// the one that the caller knows; see tears. So may one that an earlier process has torn,
+// if the caller says so; see redo.
 
-// upload is one Put.
+// upload is one Put, PutGrowing or Patch.
 type upload struct {
 	b    *Backend
+	op   string
 	rel  string
 	path string
-	src  remote.Source
+	src  remote.Source // nil for a patch, and as long as content grows
+	grow *growingCargo // content that is still growing
 	opts remote.PutOptions
 
 	data  []byte // the whole content, if it is small
@@ -52,6 +55,7 @@ type upload struct {
 	made  bool        // the server said that it has made an object for us
 	alone bool        // nothing was there when we looked
 	known *descriptor // of the object that is written, if the server was asked
+	open  bool        // the server has opened the object for us
 }
 
 // uploadState is how far an upload has come.
@@ -74,7 +78,8 @@ func (b *Backend) Put(ctx context.Context, path string, src remote.Source, opts 
 		return e, &remote.Error{Op: op, Path: path, Kind: remote.IsDir}
 	}
 	for {
-		u := &upload{b: b, rel: path, path: b.full(path), src: src, opts: opts, begun: time.Now(), plain: b.plain.Load()}
+		u := b.upload(op, path, opts)
+		u.src = src
 		e, err := u.run(ctx)
 		if code(err) != wire.CodeHashType || u.plain {
 			return e, err
@@ -83,18 +88,28 @@ func (b *Backend) Put(ctx context.Context, path string, src remote.Source, opts 
 	}
 }
 
+// upload returns a change of what lies at path.
+func (b *Backend) upload(op, path string, opts remote.PutOptions) *upload {
+	return &upload{b: b, op: op, rel: path, path: b.full(path), opts: opts, begun: time.Now(), plain: b.plain.Load()}
+}
+
 func (u *upload) run(ctx context.Context) (e remote.Entry, err error) {
-	const op = "put"
 	if err := u.prepare(); err != nil {
-		return e, remote.E(op, u.rel, remote.Other, err)
+		return e, remote.E(u.op, u.rel, remote.Other, err)
 	}
-	err = u.b.do(ctx, op, u.rel, true, func(s *session) error {
+	return u.change(ctx, u.store)
+}
+
+// change looks at what is there, has it changed by a function, which returns what is
+// there then, and cleans up after that.
+func (u *upload) change(ctx context.Context, by func(context.Context, *session, found) (found, error)) (e remote.Entry, err error) {
+	err = u.b.do(ctx, u.op, u.rel, true, func(s *session) error {
 		f, err := u.target(ctx, s)
 		if err == nil {
-			f, err = u.store(ctx, s, f)
+			f, err = by(ctx, s, f)
 		}
 		if err == nil {
-			e, err = u.b.entry(op, u.rel, f)
+			e, err = u.b.entry(u.op, u.rel, f)
 		}
 		return err
 	})
@@ -107,6 +122,9 @@ func (u *upload) run(ctx context.Context) (e remote.Entry, err error) {
 
 // prepare reads a small source, so that one that fails alters nothing.
 func (u *upload) prepare() error {
+	if u.grow != nil {
+		return nil
+	}
 	size := u.src.Size()
 	u.small = size <= int64(u.b.piece)
 	if !u.small {
@@ -145,17 +163,16 @@ func (u *upload) far() bool { return u.small && u.b.pace.far(oneCallWrite) }
 // an open is a matter of the storage, which may be one that does not know it.
 func (u *upload) target(ctx context.Context, s *session) (found, error) {
 	cond := u.opts.Cond
-	torn := u.b.tears.has(u.path)
-	if cond.NotExist && !torn && u.far() {
+	if cond.NotExist && !u.opts.Redo && !u.b.tears.has(u.path) && u.far() {
 		return found{}, nil
 	}
 	f, err := u.b.lookAt(ctx, s, u.path)
 	if err != nil {
-		return f, unchanged(ctx, "put", u.rel, err)
+		return f, unchanged(ctx, u.op, u.rel, err)
 	}
 	u.alone = f.object == nil
 	refuse := func(kind remote.Kind) (found, error) {
-		return f, &remote.Error{Op: "put", Path: u.rel, Kind: kind}
+		return f, &remote.Error{Op: u.op, Path: u.rel, Kind: kind}
 	}
 	switch {
 	case f.coll != nil && cond.NotExist:
@@ -164,7 +181,7 @@ func (u *upload) target(ctx context.Context, s *session) (found, error) {
 		return refuse(remote.IsDir)
 	case f.object == nil && cond.Version != "":
 		return refuse(remote.Conflict)
-	case f.object == nil || u.b.tears.ours(u.path, f.object, cond):
+	case f.object == nil || u.b.tears.ours(u.path, f.object, cond) || u.redo(f.object):
 		return f, nil
 	case u.undecided(f.object):
 		return refuse(remote.Locked)
@@ -181,7 +198,7 @@ func (u *upload) target(ctx context.Context, s *session) (found, error) {
 // failed and whose end the server has not noticed.
 func (u *upload) undecided(o *object) bool {
 	_, state := o.best()
-	return state == writing && (u.b.tears.has(u.path) || o.version() == "writing."+u.opts.Cond.Version)
+	return state == writing && (u.opts.Redo || u.b.tears.has(u.path) || o.version() == "writing."+u.opts.Cond.Version)
 }
 
 // store writes the bytes and sets the attributes.
@@ -212,6 +229,16 @@ func (u *upload) store(ctx context.Context, s *session, f found) (found, error) 
 		_ = s.conn.Close() // the object may still be open on it
 	}
 	return f, err
+}
+
+// size is what the object is to have in the end, 0 if that is not known. The server takes
+// one that has another size when it is closed for torn, unless it was told 0 (by its
+// source).
+func (u *upload) size() int64 {
+	if u.src == nil {
+		return 0
+	}
+	return u.src.Size()
 }
 
 // mode returns the permission bits for a new object.
@@ -250,14 +277,14 @@ func (u *upload) keepResource(in *wire.DataObjInp) {
 
 // create makes a new object and returns the calls that complete it.
 func (u *upload) create(ctx context.Context, s *session) ([]*wire.Call, error) {
-	in := u.b.createInput(u.path, u.src.Size(), u.mode())
+	in := u.b.createInput(u.path, u.size(), u.mode())
 	expect(in, u.expected())
 	u.state = making
 	reply, err := s.conn.Call(ctx, &wire.Call{API: wire.APIDataObjOpen, In: in})
 	if err != nil {
 		return nil, u.refused(ctx, s, err)
 	}
-	u.made = true
+	u.made, u.open = true, true
 	return u.write(ctx, s, reply.Status)
 }
 
@@ -266,8 +293,8 @@ func (u *upload) overwrite(ctx context.Context, s *session) ([]*wire.Call, error
 	in := u.b.createInput(u.path, u.src.Size(), u.mode())
 	in.OpenFlags = wire.OpenWriteOnly | wire.OpenTruncate
 	guarded := u.guarded()
-	if guarded {
-		in.OpenFlags = wire.OpenWriteOnly
+	if guarded { // it may have to be given back with the size that it has
+		in.OpenFlags, in.DataSize = wire.OpenWriteOnly, 0
 	}
 	u.keepResource(in)
 	u.state = altering
@@ -275,6 +302,7 @@ func (u *upload) overwrite(ctx context.Context, s *session) ([]*wire.Call, error
 	if err != nil {
 		return nil, u.refused(ctx, s, err)
 	}
+	u.open = true
 	if guarded {
 		if err := u.compare(ctx, s, reply.Status); err != nil {
 			return nil, err
@@ -291,7 +319,8 @@ func (u *upload) guarded() bool {
 
 // compare makes sure that the object that is open for writing is the one that was looked
 // at. If not, it closes it: without a byte written the server leaves everything as it
-// was, but for the checksum, which it computes anew.
+// was, but for the checksum, which it computes anew. (If it had been told another size at
+// the opening, it would take the object for torn.)
 func (u *upload) compare(ctx context.Context, s *session, desc int) error {
 	same, err := u.stands(ctx, s, desc)
 	if same || s.conn.Broken() {
@@ -301,9 +330,9 @@ func (u *upload) compare(ctx context.Context, s *session, desc int) error {
 		_ = s.conn.Close() // the server takes it for torn
 		return closeErr
 	}
-	u.state = untouched
+	u.state, u.open = untouched, false
 	if err == nil {
-		err = &remote.Error{Op: "put", Path: u.rel, Kind: remote.Conflict, Err: errors.New("somebody else has written it just now")}
+		err = &remote.Error{Op: u.op, Path: u.rel, Kind: remote.Conflict, Err: errors.New("somebody else has written it just now")}
 	}
 	return err
 }
@@ -345,8 +374,13 @@ func (o *object) alike(other *object) bool {
 func (u *upload) write(ctx context.Context, s *session, desc int) ([]*wire.Call, error) {
 	closing := closeCall(desc)
 	switch {
+	case u.grow != nil:
+		if err := u.send(ctx, s, desc, u.grow); err != nil {
+			return nil, err
+		}
+		u.opts.Attrs = u.grow.grow.Attrs()
 	case !u.small:
-		if err := u.send(ctx, s, desc); err != nil {
+		if err := u.send(ctx, s, desc, wholeCargo{u}); err != nil {
 			return nil, err
 		}
 	case len(u.data) > 0:
