@@ -18,6 +18,8 @@ type cargo interface {
 	// load gives all pieces to push, one after the other, and returns its error as it is.
 	// It ends soon after soon has ended. It is called once.
 	load(soon context.Context, o *sending) error
+	// precious tells whether bytes of the object must stay where no piece goes.
+	precious() bool
 }
 
 // errHalted ends the loading after another error.
@@ -58,6 +60,8 @@ func (o *sending) loaded() bool {
 // wholeCargo is all of a source.
 type wholeCargo struct{ u *upload }
 
+func (c wholeCargo) precious() bool { return false }
+
 func (c wholeCargo) guess() int64 { return c.u.src.Size() }
 
 func (c wholeCargo) load(_ context.Context, o *sending) error {
@@ -85,6 +89,8 @@ type growingCargo struct {
 	grow remote.Growing
 	err  error // of Wait
 }
+
+func (c *growingCargo) precious() bool { return false }
 
 // guess is larger than any object: what is known so far says little.
 func (c *growingCargo) guess() int64 { return math.MaxInt64 >> 8 }
@@ -158,6 +164,8 @@ type patchCargo struct {
 	segments []segment
 	bytes    io.ReaderAt
 }
+
+func (c *patchCargo) precious() bool { return true }
 
 func (c *patchCargo) guess() (total int64) {
 	for _, g := range c.segments {

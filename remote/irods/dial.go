@@ -52,6 +52,8 @@ var _ interface {
 	remote.AttrSetter
 	remote.Symlinker
 	remote.Opener
+	remote.GrowingPutter
+	remote.Patcher
 	remote.Usager
 	remote.Locator
 	remote.Tracker

@@ -39,6 +39,12 @@
 // an object that was changed just now is provisional. The adapter has the server keep a
 // checksum of all that it writes.
 //
+// # Writes
+//
+// A new object may be sent while it is still being written (PutGrowing), and parts of one
+// that is there may be changed (Patch), but not atomically: see PutOptions.Redo for what
+// is left if the writer dies.
+//
 // # Changes
 //
 // The catalog has no journal, and the time of a collection tells less than that of a

@@ -18,7 +18,7 @@ import (
 // out to be somebody else's.
 func (u *upload) finish(ctx context.Context, s *session, last []*wire.Call) (found, error) {
 	calls, touched := slices.Clone(last), false
-	opened := last[0].API != wire.APIDataObjPut
+	opened := u.patch != nil || last[0].API != wire.APIDataObjPut
 	if t := u.opts.Attrs.MTime; opened && keeps(t) && t.Unix() != u.b.clock.now().Unix() {
 		touch, err := touchCall(u.path, *t, anyReplica)
 		if err != nil {
@@ -38,7 +38,7 @@ func (u *upload) finish(ctx context.Context, s *session, last []*wire.Call) (fou
 	}
 	results, err := s.conn.Pipeline(ctx, calls)
 	if len(results) >= len(last) {
-		if refusal := accepted(results[:len(last)], last); refusal != nil {
+		if refusal := refusal(results[:len(last)], last); refusal != nil {
 			return found{}, u.refused(ctx, s, refusal)
 		}
 		u.state = stored
@@ -46,7 +46,7 @@ func (u *upload) finish(ctx context.Context, s *session, last []*wire.Call) (fou
 	if err != nil {
 		return found{}, err
 	}
-	if err := accepted(results[len(last):n], calls[len(last):n]); err != nil {
+	if err := refusal(results[len(last):n], calls[len(last):n]); err != nil {
 		return found{}, err
 	}
 	for i, c := range cursors {
@@ -70,8 +70,8 @@ func (u *upload) finish(ctx context.Context, s *session, last []*wire.Call) (fou
 	return u.attributes(ctx, s, f)
 }
 
-// accepted returns the first refusal.
-func accepted(results []wire.Result, calls []*wire.Call) error {
+// refusal returns the first refusal.
+func refusal(results []wire.Result, calls []*wire.Call) error {
 	for i, r := range results {
 		if r.Err != nil {
 			return r.Err
@@ -134,11 +134,11 @@ func (u *upload) verify(f found) error {
 	switch {
 	case state == writing:
 		return bad(remote.Locked, "somebody else has begun to write it")
-	case state == whole && r.size == u.src.Size() && u.sameSum(parseChecksum(r.checksum)):
+	case state == whole && r.size == u.size() && u.sameSum(parseChecksum(r.checksum)):
 		return nil
 	case state == whole && u.expected() != "" && u.opts.Cond.NotExist:
 		return bad(remote.Exist, "somebody else has written it since")
-	case state == whole && u.expected() != "": // the server has compared the bytes
+	case state == whole && (u.expected() != "" || u.patch != nil): // the server has compared the bytes or counted them
 		return bad(remote.Conflict, "somebody else has written it since")
 	}
 	if state == torn && u.old != nil {
@@ -147,13 +147,13 @@ func (u *upload) verify(f found) error {
 		u.state = making
 	}
 	return bad(remote.Corrupt, "the server has %d bytes with the checksum %q, sent were %d with %s",
-		r.size, r.checksum, u.src.Size(), u.sum.Hex)
+		r.size, r.checksum, u.size(), u.sum.Hex)
 }
 
 // sameSum compares the server's checksum with ours, which may have to be computed anew
 // by another algorithm. A server that keeps none has been believed.
 func (u *upload) sameSum(server remote.Checksum) bool {
-	if server.Hex == "" || server == u.sum {
+	if server.Hex == "" || server == u.sum || u.patch != nil { // what lies between the ranges is not known here
 		return true
 	}
 	if server.Algorithm == u.sum.Algorithm {

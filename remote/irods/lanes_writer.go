@@ -20,6 +20,9 @@ type writer struct {
 
 	slots chan struct{} // for pieces on their way
 	quit  chan struct{} // closed when it is to take no more pieces
+	there chan struct{} // has room for one: the answer to a seek
+	waits chunk         // a piece behind a seek
+	await bool          // there is one
 	pos   int64         // behind the last piece that was taken
 	left  bool          // it has closed
 	over  bool          // quit is closed
@@ -33,7 +36,7 @@ type writer struct {
 }
 
 func (o *sending) writer(s *session, desc int) *writer {
-	return &writer{o: o, s: s, desc: desc, slots: make(chan struct{}, writeDepth), quit: make(chan struct{})}
+	return &writer{o: o, s: s, desc: desc, slots: make(chan struct{}, writeDepth), quit: make(chan struct{}), there: make(chan struct{}, 1)}
 }
 
 // carry moves pieces until there are no more or the lane is not wanted any more.
@@ -46,8 +49,15 @@ func (l *writer) carry() {
 // next returns the calls for the next piece. Before the first one goes the question for
 // the token, and behind the last one, if it goes by another lane than the first, the
 // closing of that lane. Without a piece it may be a call for those who want to leave.
+//
+// A piece elsewhere than behind the last one takes a seek. If the server refused that, it
+// would write what follows in the wrong place; so where the bytes there are of worth, the
+// piece goes when the seek is answered.
 func (l *writer) next(ctx context.Context) (calls []*wire.Call) {
 	l.sent()
+	if l.await {
+		return l.stand(ctx)
+	}
 	select {
 	case l.slots <- struct{}{}:
 	case <-ctx.Done():
@@ -67,7 +77,27 @@ func (l *writer) next(ctx context.Context) (calls []*wire.Call) {
 	}
 	if l.pos != p.off {
 		calls = append(calls, seekCall(l.desc, p.off))
+		if l.o.cargo.precious() {
+			l.waits, l.await = p, true
+			return calls
+		}
 	}
+	return l.load(p, calls)
+}
+
+// stand waits for the answer to a seek, and returns the calls for the piece behind it.
+func (l *writer) stand(ctx context.Context) []*wire.Call {
+	select {
+	case <-l.there:
+		l.await = false
+		return l.load(l.waits, nil)
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// load appends the calls for a piece.
+func (l *writer) load(p chunk, calls []*wire.Call) []*wire.Call {
 	calls = append(calls, writeCall(l.desc, p.data))
 	l.pos = p.off + int64(len(p.data))
 	l.o.count(l, 1, 0, 0)
@@ -158,12 +188,27 @@ func (l *writer) done(call *wire.Call, r wire.Result) error {
 			l.o.learn(readDescriptor(call))
 		}
 		return nil
+	case wire.APIDataObjLseek:
+		return l.seeked(call, r)
 	case wire.APIReplicaClose:
 		l.left = r.Err == nil
 	case wire.APIDataObjWrite:
 		return l.wrote(r)
 	}
 	return r.Err
+}
+
+// seeked notes where the lane stands.
+func (l *writer) seeked(call *wire.Call, r wire.Result) error {
+	if r.Err != nil || !l.o.cargo.precious() {
+		return r.Err
+	}
+	want, at := call.In.(*wire.OpenedDataObjInp).Offset, call.Out.(*wire.FileLseekOut).Offset
+	if want != at {
+		return fmt.Errorf("the server stands at byte %d, not at %d", at, want)
+	}
+	l.there <- struct{}{}
+	return nil
 }
 
 // wrote notes that the server has taken a piece.

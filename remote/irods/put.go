@@ -36,13 +36,14 @@ import (
 
 // upload is one Put, PutGrowing or Patch.
 type upload struct {
-	b    *Backend
-	op   string
-	rel  string
-	path string
-	src  remote.Source // nil for a patch, and as long as content grows
-	grow *growingCargo // content that is still growing
-	opts remote.PutOptions
+	b     *Backend
+	op    string
+	rel   string
+	path  string
+	src   remote.Source // nil for a patch, and as long as content grows
+	grow  *growingCargo // content that is still growing
+	patch *remote.Patch
+	opts  remote.PutOptions
 
 	data  []byte // the whole content, if it is small
 	small bool
@@ -103,6 +104,16 @@ func (u *upload) run(ctx context.Context) (e remote.Entry, err error) {
 // change looks at what is there, has it changed by a function, which returns what is
 // there then, and cleans up after that.
 func (u *upload) change(ctx context.Context, by func(context.Context, *session, found) (found, error)) (e remote.Entry, err error) {
+	e, err = u.attempt(ctx, by)
+	if err != nil {
+		return remote.Entry{}, u.cleanUp(ctx, err)
+	}
+	u.b.tears.mend(u.path)
+	return e, nil
+}
+
+// attempt is change without the cleaning up.
+func (u *upload) attempt(ctx context.Context, by func(context.Context, *session, found) (found, error)) (e remote.Entry, err error) {
 	err = u.b.do(ctx, u.op, u.rel, true, func(s *session) error {
 		f, err := u.target(ctx, s)
 		if err == nil {
@@ -113,11 +124,7 @@ func (u *upload) change(ctx context.Context, by func(context.Context, *session, 
 		}
 		return err
 	})
-	if err != nil {
-		return remote.Entry{}, u.cleanUp(ctx, err)
-	}
-	u.b.tears.mend(u.path)
-	return e, nil
+	return e, err
 }
 
 // prepare reads a small source, so that one that fails alters nothing.
@@ -235,7 +242,10 @@ func (u *upload) store(ctx context.Context, s *session, f found) (found, error) 
 // one that has another size when it is closed for torn, unless it was told 0 (by its
 // source).
 func (u *upload) size() int64 {
-	if u.src == nil {
+	switch {
+	case u.patch != nil:
+		return u.patch.Size
+	case u.src == nil:
 		return 0
 	}
 	return u.src.Size()
