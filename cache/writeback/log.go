@@ -18,8 +18,9 @@ package writeback
 //
 // Frames follow, one for each group. The head of a frame has 44 bytes: the word "MMFJ", the
 // sum of the rest of the head (4), the sum of the records (4), their length (4), kind (4;
-// 1: a group, 2: the end of a snapshot), boot (8, FNV-1a of the boot id), number of the
-// group (8), and the number of the last group that was on stable storage by then (8).
+// 1: a group, 2: the end of a snapshot, 3: the mark of a journal that was closed), boot (8,
+// FNV-1a of the boot id), number of the group (8; of a mark: of that before), and the
+// number of the last group that was on stable storage by then (8).
 // A sum is the CRC-32C of the number of the segment (4), the offset of the frame (8) and
 // the bytes, so that a frame counts only where it was written. The records follow, each
 // behind its length as a varint; see record.go for their form. The rest of a segment is
@@ -38,7 +39,8 @@ package writeback
 // After an error of fdatasync the kernel may have dropped what it could not write, and
 // would call the next one a success. So the file is not used any more: what was not
 // synced is still in memory, and goes into a new segment, which gets its name when it is
-// on the disk.
+// on the disk. A process that reads the journal of another that was killed does the same
+// with the groups of which it does not see that they were durable.
 //
 // A full disk. The next segment is allocated ahead, and of the space that is allocated a
 // reserve is kept for the small records that say what became of changes: there can be no
@@ -164,8 +166,9 @@ func (j *journal) find() error {
 
 // append adds a group: after a crash there is all of it or nothing. With sync, it and
 // all before it are on stable storage then. With Kind NoSpace nothing was added, and the
-// journal goes on; a group without recOp has space in reserve. After another error with
-// sync, the group may have been added all the same.
+// journal goes on; a group without recOp has space in reserve. With Unsure, the group was
+// added and outlives the process, but is not on stable storage. After another error it
+// does not count now, but may be there after a crash: the disk did not obey.
 func (j *journal) append(group []*record, sync bool) error {
 	if len(group) == 0 && !sync {
 		return nil
@@ -183,7 +186,9 @@ func (j *journal) append(group []*record, sync bool) error {
 		err = j.put(frame, ops)
 	}
 	if err == nil && sync {
-		err = j.syncTo(j.seq)
+		if err = j.syncTo(j.seq); err != nil {
+			err = &remote.Error{Op: "journal", Kind: remote.Other, Err: err, Unsure: true}
+		}
 	}
 	return logError(err)
 }
@@ -309,6 +314,17 @@ func (j *journal) syncHeld() error {
 	return j.heal()
 }
 
+// mark says behind the last group that it is durable, for who opens the journal next.
+func (j *journal) mark() error {
+	if s := j.active; s.rest() >= logFrame && j.sick == nil {
+		frame := make([]byte, logFrame)
+		j.seal(s, frame, j.seq, logMark)
+		_, err := s.file.WriteAt(frame, s.end)
+		return err
+	}
+	return nil
+}
+
 // settle waits until nobody syncs. Called with mu held.
 func (j *journal) settle() {
 	for j.syncing {
@@ -322,7 +338,9 @@ func (j *journal) close() error {
 	defer j.mu.Unlock()
 	var err error
 	if j.ready {
-		err = j.syncHeld()
+		if err = j.syncHeld(); err == nil {
+			err = j.mark()
+		}
 	}
 	j.ready = false
 	return logError(errors.Join(err, j.closeFiles()))

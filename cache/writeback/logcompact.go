@@ -8,6 +8,9 @@ import (
 // logSnapFrame is about how many bytes of records go into a frame of a snapshot.
 const logSnapFrame = 64 << 10
 
+// logMany is more segments than there need to be.
+const logMany = 32
+
 // bloated tells whether compaction is worth its while when as many changes are live. It
 // is cheap.
 func (j *journal) bloated(live int) bool {
@@ -18,7 +21,8 @@ func (j *journal) bloated(live int) bool {
 	if j.ops > 0 {
 		size = j.opBytes / j.ops
 	}
-	return j.ready && j.used > max(j.segSize, j.patience) && j.used > 2*size*int64(live)
+	much := j.used > max(j.segSize, 2*size*int64(live)) || len(j.segments) > logMany
+	return j.ready && much && j.used > j.patience
 }
 
 // compact replaces all segments by a snapshot of the records that live yields, which is
@@ -151,12 +155,21 @@ func (j *journal) replace(w *logSnapshot) error {
 	return nil
 }
 
-// recycle makes a segment the spare, so that its space stays ours.
+// recycle makes a segment the spare, so that its space stays ours. It loses its name
+// before its content, as half of it would look like damage.
 func (j *journal) recycle(s *logSegment) bool {
-	if s.damaged || logZero(s.file, 0, s.end) != nil || j.fs.rename(s.name, logSpare) != nil {
+	if s.damaged || j.fs.rename(s.name, logSpare) != nil {
 		return false
 	}
-	j.spare = &logSegment{name: logSpare, file: s.file, size: s.size, end: logHead}
+	j.spare = s
+	if err := j.fs.syncDir(); err != nil { // it is cleaned when it is adopted
+		s.close(j.log)
+		j.spare = nil
+		return true
+	}
+	if err := j.cleanSpare(); err != nil {
+		j.log.Warn("the spare segment of the journal could not be removed", "err", err)
+	}
 	return true
 }
 
@@ -195,16 +208,15 @@ func (j *journal) dropVoid() {
 	j.segments = j.segments[last:]
 }
 
-// sound tells whether all of a segment can be read.
+// sound tells whether a segment has its head and all that was ever durable of it, as
+// far as that can be seen in it alone.
 func (s *logSegment) sound() bool {
-	c, ended := newLogScan(s), false
-	next := s.head.first
+	c, last, ended := newLogScan(s), s.head.first-1, false
 	for c.next() {
-		if c.frame.seq != next {
+		if f := &c.frame; f.seq > last+1 && (s.snap || f.durable > last) {
 			return false
 		}
-		ended = c.frame.kind == logEnd
-		next++
+		last, ended = c.frame.seq, c.frame.kind == logEnd
 	}
-	return s.headed && !s.garbage && (ended || !s.snap)
+	return s.headed && (ended || !s.snap)
 }

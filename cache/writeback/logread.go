@@ -91,6 +91,7 @@ type logReplay struct {
 	known bool   // last is known
 	prev  *logSegment
 	dones int
+	tail  [][]byte // the last groups, if they are perhaps only in the page cache
 }
 
 // replay hands out the records in their order. It is called once, before the first
@@ -110,7 +111,7 @@ func (j *journal) replay(each func(r *record, sameBoot bool) error) error {
 	}
 	j.seq = c.last
 	j.open = max(j.open-c.dones, 0)
-	return logError(j.resume())
+	return logError(j.resume(c.tail))
 }
 
 // voidFrom returns the first group that does not count in segment i, as a later segment
@@ -137,11 +138,18 @@ func (c *logReplay) segment(s *logSegment, void uint64) error {
 	for scan.next() {
 		f := &scan.frame
 		ended = ended || f.kind == logEnd
+		c.trim(f.durable)
+		if f.kind == logMark {
+			c.gap(s, f, f.seq+1)
+			c.last = max(c.last, f.seq)
+			continue
+		}
 		if f.seq >= void || c.known && f.seq <= c.last {
 			continue
 		}
-		c.gap(s, f)
+		c.gap(s, f, f.seq)
 		c.last, c.known = f.seq, true
+		c.keep(s, f, scan.body)
 		if err := c.group(s, f, scan.body); err != nil {
 			return err
 		}
@@ -154,13 +162,34 @@ func (c *logReplay) segment(s *logSegment, void uint64) error {
 	return nil
 }
 
-// gap looks at what is missing before a frame. What was never synced may be missing
-// after a loss of power.
-func (c *logReplay) gap(s *logSegment, f *logFrameHead) {
-	if !c.known || f.seq == c.last+1 {
+// trim lets go of what is known to be on the disk.
+func (c *logReplay) trim(durable uint64) {
+	first := c.last + 1 - uint64(len(c.tail))
+	if n := min(durable+1, c.last+1); n > first {
+		c.tail = slices.Delete(c.tail, 0, int(n-first))
+	}
+}
+
+// keep notes a group that a process of this boot wrote, perhaps the last before it ended.
+// We read what the kernel has, and that may be more than the disk: nobody knows whether
+// a sync failed meanwhile.
+func (c *logReplay) keep(s *logSegment, f *logFrameHead, body []byte) {
+	if f.kind == logGroup && f.boot == c.j.boot && !s.snap {
+		frame := make([]byte, logFrame, logFrame+len(body))
+		c.tail = append(c.tail, append(frame, body...))
+	} else {
+		c.tail = nil
+	}
+}
+
+// gap looks at what is missing at a frame before group next. What was never synced may
+// be missing after a loss of power.
+func (c *logReplay) gap(s *logSegment, f *logFrameHead, next uint64) {
+	if !c.known || next <= c.last+1 {
 		return
 	}
-	missing := f.seq - c.last - 1
+	missing := next - c.last - 1
+	c.tail = nil // it has no gaps
 	if f.durable <= c.last && (f.boot != c.j.boot || f.boot == 0) {
 		c.j.log.Warn("changes that were not synced are lost with the power", "groups", missing, "segment", s.name)
 		return
@@ -169,7 +198,7 @@ func (c *logReplay) gap(s *logSegment, f *logFrameHead) {
 	if !s.garbage && c.prev != nil && c.prev.garbage {
 		s = c.prev
 	}
-	c.damage(s, fmt.Sprintf("%d groups of changes before number %d are missing", missing, f.seq))
+	c.damage(s, fmt.Sprintf("%d groups of changes before number %d are missing", missing, next))
 }
 
 func (c *logReplay) damage(s *logSegment, what string) {
@@ -202,24 +231,19 @@ func (c *logReplay) group(s *logSegment, f *logFrameHead, body []byte) error {
 	return nil
 }
 
-// resume prepares for appends: behind the last segment if it is sound.
-func (j *journal) resume() error {
+// resume prepares for appends: with the tail in a new segment, or behind the last segment
+// if there is no tail.
+func (j *journal) resume(tail [][]byte) error {
+	var last *logSegment
 	if len(j.segments) > 0 {
-		s := j.segments[len(j.segments)-1]
-		if s.garbage && !s.damaged {
-			j.log.Info("the end of the journal was cut off, as it was not written whole", "segment", s.name, "at", s.end)
-		}
-		if !s.snap && !s.damaged && s.headed {
-			if err := j.clean(s); err != nil {
-				return err
-			}
-			j.active = s
-		}
-		if err := s.file.sync(); err != nil {
-			return err
-		}
+		last = j.segments[len(j.segments)-1]
 	}
-	if err := j.fs.syncDir(); err != nil {
+	if err := j.repeat(tail); err != nil {
+		return err
+	}
+	if j.active != nil {
+		j.retire(last)
+	} else if err := j.proceed(last); err != nil {
 		return err
 	}
 	for _, s := range j.segments {
@@ -232,9 +256,53 @@ func (j *journal) resume() error {
 	return nil
 }
 
+// repeat writes the tail again. If there is no space for that, it has to do as it is.
+func (j *journal) repeat(tail [][]byte) error {
+	if len(tail) == 0 {
+		return nil
+	}
+	j.unsynced = tail
+	err := j.begin()
+	if err == nil || !logNoSpace(err) {
+		return err
+	}
+	j.unsynced = nil
+	j.log.Warn("no space to write the end of the journal again", "err", err)
+	return nil
+}
+
+// retire cuts off what is behind the end of a segment that was the last.
+func (j *journal) retire(s *logSegment) {
+	if s.damaged {
+		return
+	}
+	if err := s.file.truncate(s.end); err != nil {
+		j.log.Debug("the end of the journal could not be cut off", "segment", s.name, "err", err)
+		return
+	}
+	s.size = s.end
+}
+
+// proceed goes on behind the end of the last segment, if it is sound.
+func (j *journal) proceed(s *logSegment) error {
+	if s != nil {
+		if !s.snap && !s.damaged && s.headed {
+			if err := j.clean(s); err != nil {
+				return err
+			}
+			j.active = s
+		}
+		if err := s.file.sync(); err != nil {
+			return err
+		}
+	}
+	return j.fs.syncDir()
+}
+
 // clean makes what is behind the end of a segment zero, and takes its space again.
 func (j *journal) clean(s *logSegment) error {
 	if s.garbage {
+		j.log.Info("the end of the journal is cut off, as it was not written whole", "segment", s.name, "at", s.end)
 		if err := logZero(s.file, s.end, s.size); err != nil {
 			return err
 		}

@@ -33,6 +33,7 @@ const (
 const (
 	logGroup = 1 // records
 	logEnd   = 2 // the end of a snapshot, without records
+	logMark  = 3 // without records, and with the number of the group before: all is durable
 )
 
 var logCastagnoli = crc32.MakeTable(crc32.Castagnoli)
