@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -48,11 +49,18 @@ func FitStaging(config *settings.Config, cacheDir string) (Staging, error) {
 	if !config.Given("", "staging-size") {
 		s.Size = min(s.Size, (free+taken)/2)
 	}
-	if room := free - s.Reserve; taken == 0 && room < leastRoom {
+	if room := free - s.Reserve; room < leastRoom && !staged(cacheDir) {
 		return s, fmt.Errorf("only %s is free on its file system, and --staging-reserve leaves %s", settings.Size(free), settings.Size(s.Reserve))
 	}
 	s.Size = max(s.Size, leastRoom)
 	return s, nil
+}
+
+// staged tells whether an earlier mount has left content, which is uploaded whatever room
+// there is.
+func staged(cacheDir string) bool {
+	names, _ := filepath.Glob(filepath.Join(pending.Dir(cacheDir), "staging", "*"))
+	return len(names) > 0
 }
 
 // OpenJournal opens the journal of changes in a cache directory, and its staging. The
