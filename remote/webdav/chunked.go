@@ -44,9 +44,9 @@ type chunkUpload struct {
 	folder string // URL
 	target string // URL
 	sizes  chunkSizes
-	there  map[int]int64 // bytes of the chunks that an earlier upload left, by their numbers from 0
-	count  int           // chunks that were sent or found
-	size   int64         // bytes as far as they are known; all of them in the end
+	there  map[string]int64 // bytes of the chunks that an earlier upload left, by their names
+	count  int              // chunks that were sent or found
+	size   int64            // bytes as far as they are known; all of them in the end
 	// unknown: the assembly was asked for and it is not known what came of it. The
 	// server may be at work, reading chunk after chunk into the file: they must stay. It
 	// removes old folders by itself, after a day.
@@ -111,11 +111,11 @@ func (k *chunkUpload) keeps(ctx context.Context, err error) bool {
 
 func (u *upload) newChunkUpload() (*chunkUpload, error) {
 	plan := u.c.b.chunks
-	k := &chunkUpload{u: u, target: u.c.b.fileURL(u.path), sizes: chunkSizes{usualChunk, plan.max}}
+	k := &chunkUpload{u: u, target: u.c.b.fileURL(u.path), sizes: chunkSizes{plan.usual, plan.max}}
 	if u.grow == nil {
 		k.size = u.src.Size()
 		if u.opts.Resume == "" {
-			size := min(max(usualChunk, (k.size+maxChunks-1)/maxChunks), plan.max)
+			size := min(max(plan.usual, (k.size+maxChunks-1)/maxChunks), plan.max)
 			k.sizes = chunkSizes{size, size}
 		}
 		if k.sizes.count(k.size) > maxChunks {
@@ -169,13 +169,12 @@ func (u *upload) noFolder(_ context.Context, err error) error {
 
 // find lists the chunks that are there.
 func (k *chunkUpload) find(ctx context.Context) error {
-	k.there = map[int]int64{}
+	k.there = map[string]int64{}
 	err := k.u.c.propfind(ctx, k.folder, "1", false, func(r *response, _ http.Header) error {
-		// By storage the numbers are as we wrote them or without zeros.
-		number, err := strconv.Atoi(path.Base(r.href))
-		size, serr := parseCount(r.props.length)
-		if err == nil && serr == nil && number > 0 && number <= maxChunks {
-			k.there[number-1] = size
+		name := path.Base(r.href)
+		size, err := parseCount(r.props.length)
+		if _, nerr := strconv.Atoi(name); nerr == nil && err == nil {
+			k.there[name] = size
 		}
 		return nil
 	})
@@ -183,19 +182,23 @@ func (k *chunkUpload) find(ctx context.Context) error {
 }
 
 // has tells whether chunk n of size bytes need not be sent. The last one always is: it
-// was on its way when the upload before broke off.
+// was on its way when the upload before broke off. Storage that keeps the parts itself
+// shows the number without zeros.
 func (k *chunkUpload) has(n int, size int64, last bool) bool {
-	there, ok := k.there[n]
+	there, ok := k.there[chunkName(n)]
+	if !ok {
+		there, ok = k.there[strconv.Itoa(n+1)]
+	}
 	return ok && !last && there == size
 }
 
 // dropSurplus deletes what is there beyond the last chunk.
 func (k *chunkUpload) dropSurplus(ctx context.Context) error {
-	for n := range k.there {
-		if n < k.count {
+	for name := range k.there {
+		if number, err := strconv.Atoi(name); err == nil && number <= k.count {
 			continue
 		}
-		resp, err := k.u.c.expect(ctx, &request{method: http.MethodDelete, url: k.url(n)},
+		resp, err := k.u.c.expect(ctx, &request{method: http.MethodDelete, url: k.folder + "/" + name},
 			http.StatusOK, http.StatusNoContent, http.StatusNotFound)
 		if err != nil {
 			return k.uploadError(err)
@@ -205,14 +208,18 @@ func (k *chunkUpload) dropSurplus(ctx context.Context) error {
 	return nil
 }
 
-// url is the address of chunk n, counted from 0.
-func (k *chunkUpload) url(n int) string { return fmt.Sprintf("%s/%05d", k.folder, n+1) }
+// chunkName is the name of chunk n, counted from 0.
+func chunkName(n int) string { return fmt.Sprintf("%05d", n+1) }
 
 // uploadError keeps statuses of the upload folder from being read as facts about the
-// file: a folder that has gone is trouble that a new upload may not have.
+// file: a folder that has gone is trouble that a new upload may not have, and 400 tells
+// of a chunk that did not arrive in full.
 func (k *chunkUpload) uploadError(err error) error {
-	if remote.KindOf(err) == remote.NotExist {
+	switch {
+	case remote.KindOf(err) == remote.NotExist:
 		return k.u.c.fail(remote.Unavailable, fmt.Errorf("the upload folder has gone: %w", errors.Unwrap(err)))
+	case statusOf(err) == http.StatusBadRequest:
+		return k.u.c.fail(remote.Corrupt, errors.Unwrap(err))
 	}
 	return err
 }

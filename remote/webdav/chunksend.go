@@ -272,7 +272,7 @@ func atEnd(r io.Reader) error {
 func (k *chunkUpload) send(ctx context.Context, n int, body *outgoing, total int64) error {
 	for try := 0; ; try++ {
 		r := &request{
-			method: http.MethodPut, url: k.url(n), body: body,
+			method: http.MethodPut, url: k.folder + "/" + chunkName(n), body: body,
 			header: map[string]string{"Destination": k.target, "OC-Total-Length": strconv.FormatInt(total, 10)},
 		}
 		resp, err := k.u.c.expect(ctx, r, http.StatusCreated, http.StatusNoContent)

@@ -1,11 +1,13 @@
 package webdav
 
 import (
+	"bytes"
 	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -102,12 +104,22 @@ func lost(status int) bool {
 	return status >= 520 && status <= 524 // Cloudflare's forms of the same
 }
 
+// aboutQuota finds out that 413 is not about this file but about all of them.
+var aboutQuota = regexp.MustCompile(`(?i)quota|insufficient (disk )?(space|storage)|(not enough|no) (free |more )?(disk )?(space|storage)|(space|storage) (is )?(full|exceeded)`)
+
 // refusal makes an error of an answer and closes it.
 func (c *call) refusal(r *request, resp *http.Response) error {
 	defer closeBody(resp)
+	kind, body := kindOf(resp.StatusCode), io.Reader(resp.Body)
+	if resp.StatusCode == http.StatusRequestEntityTooLarge {
+		text, _ := io.ReadAll(io.LimitReader(body, 4<<10)) // what there is will do
+		if body = bytes.NewReader(text); aboutQuota.Match(text) {
+			kind = remote.NoSpace
+		}
+	}
 	return &remote.Error{
-		Op: c.op, Path: c.path, Kind: kindOf(resp.StatusCode),
-		Err:        &statusError{r.method, resp.StatusCode, errorMessage(resp.Body)},
+		Op: c.op, Path: c.path, Kind: kind,
+		Err:        &statusError{r.method, resp.StatusCode, errorMessage(body)},
 		Unsure:     r.changes && lost(resp.StatusCode),
 		RetryAfter: retryAfter(resp.Header),
 	}

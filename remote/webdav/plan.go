@@ -12,6 +12,7 @@ import (
 // chunkPlan says how chunked upload v2 is done here.
 type chunkPlan struct {
 	base     string // URL of the user's upload folder, without trailing slash
+	usual    int64  // bytes of a chunk of a file that is not very large
 	max      int64  // bytes of a chunk, at most
 	parallel int    // chunks on the way at once, at most
 }
@@ -75,6 +76,7 @@ func (b *Backend) planChunks(caps *capabilities) {
 	limits := caps.Capabilities.Files.Chunked
 	b.chunks = chunkPlan{
 		base:     b.opts.URL.Scheme + "://" + b.opts.URL.Host + escape(base),
+		usual:    usualChunk,
 		max:      max(minChunk, orDefault(limits.MaxSize, 100<<20)),
 		parallel: max(1, orDefault(limits.Parallel, 1)),
 	}

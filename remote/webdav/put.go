@@ -11,6 +11,7 @@ import (
 	"hash/adler32"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/meshmount/meshmount/remote"
@@ -199,7 +200,8 @@ func (u *upload) store(ctx context.Context) (stored, error) {
 		}
 		return s, u.refusedStream(err)
 	}
-	big := u.src.Size() > 2*usualChunk && u.c.b.chunks.base != ""
+	chunks := &u.c.b.chunks
+	big := chunks.base != "" && u.src.Size() > 2*chunks.usual
 	switch {
 	case u.way == wayChunked, u.way == wayPut && big:
 		return u.storeChunked(ctx)
@@ -262,7 +264,7 @@ func (u *upload) put(ctx context.Context, path string, header map[string]string,
 	began := time.Now()
 	resp, err := u.c.expect(ctx, r, http.StatusOK, http.StatusCreated, http.StatusNoContent)
 	if err != nil {
-		return stored{}, err
+		return stored{}, u.cutShort(err, final)
 	}
 	closeBody(resp)
 	if u.grow != nil && !r.body.complete() {
@@ -274,6 +276,20 @@ func (u *upload) put(ctx context.Context, path string, header map[string]string,
 		return s, u.c.failf(remote.Corrupt, "the server stored other bytes than were sent: sha256 %s instead of %s", got, s.sums["sha256"])
 	}
 	return s, nil
+}
+
+// cutShort finds out whether 400 says that not all of the body arrived, which is nothing
+// against the file: always so of a name of ours, and in Nextcloud's words ("Expected
+// filesize of 10 bytes but read ... 5").
+func (u *upload) cutShort(err error, final bool) error {
+	var e *statusError
+	if !errors.As(err, &e) || e.status != http.StatusBadRequest || u.grow != nil {
+		return err
+	}
+	if final && !strings.Contains(strings.ToLower(e.message), "filesize") {
+		return err
+	}
+	return u.c.fail(remote.Corrupt, e)
 }
 
 // storedBy reads the headers of an answer that ends an upload.

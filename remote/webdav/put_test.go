@@ -43,11 +43,16 @@ type site struct {
 
 func newSite(t *testing.T, d efss.Dialect) *site {
 	t.Helper()
+	return newSiteWith(t, efss.Options{Dialect: d})
+}
+
+// newSiteWith is newSite of a server with options.
+func newSiteWith(t *testing.T, o efss.Options) *site {
+	t.Helper()
 	s := &site{clock: &clock{}, dir: t.TempDir()}
+	o.Dir, o.Users, o.Now = s.dir, []efss.User{{Name: user, AppPassword: password}}, s.clock.now
 	var err error
-	s.Server, err = efss.New(efss.Options{
-		Dir: s.dir, Dialect: d, Users: []efss.User{{Name: user, AppPassword: password}}, Now: s.clock.now,
-	})
+	s.Server, err = efss.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,9 +84,15 @@ func (s *site) put(t *testing.T, path, data string, opts remote.PutOptions) remo
 }
 
 // foreign sends a request past the adapter, as another client would.
-func (s *site) foreign(t *testing.T, method, path, body string, header map[string]string) *http.Response {
+func (s *site) foreign(t *testing.T, method, path, body string, header map[string]string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, strings.TrimSuffix(s.url, "/")+path, strings.NewReader(body))
+	s.foreignTo(t, method, strings.TrimSuffix(s.url, "/")+path, body, header)
+}
+
+// foreignTo is foreign to any address.
+func (s *site) foreignTo(t *testing.T, method, address, body string, header map[string]string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, address, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,9 +106,8 @@ func (s *site) foreign(t *testing.T, method, path, body string, header map[strin
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode >= 400 {
-		t.Fatalf("%s %s: %s", method, path, resp.Status)
+		t.Fatalf("%s %s: %s", method, address, resp.Status)
 	}
-	return resp
 }
 
 // TestPutRequests: each way of storing costs what it must and no more.
@@ -190,13 +200,25 @@ func TestLargeFiles(t *testing.T) {
 	}
 }
 
+// leftovers returns the unfinished uploads on the server's disk.
+func (s *site) leftovers(t *testing.T) []string {
+	t.Helper()
+	var all []string
+	for _, pattern := range []string{"uploads/*/*", "files/*/.meshmount-*"} {
+		left, err := filepath.Glob(filepath.Join(s.dir, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, left...)
+	}
+	return all
+}
+
 // noLeftovers checks the server's disk for unfinished uploads.
 func (s *site) noLeftovers(t *testing.T) {
 	t.Helper()
-	for _, pattern := range []string{"uploads/*/*", "files/*/.meshmount-*"} {
-		if left, err := filepath.Glob(filepath.Join(s.dir, pattern)); err != nil || len(left) > 0 {
-			t.Errorf("left behind: %q, %v", left, err)
-		}
+	if left := s.leftovers(t); left != nil {
+		t.Errorf("left behind: %q", left)
 	}
 }
 

@@ -178,8 +178,10 @@ func (u *upload) explain(ctx context.Context, err error) error {
 		return u.c.fail(remote.Permission, e.Err)
 	case lerr != nil:
 		return u.c.explainNew(ctx, u.path, err, remote.AccessCreate)
-	case status == http.StatusConflict:
-		return u.c.fail(remote.Conflict, e.Err)
+	case status == http.StatusConflict && u.c.b.traits.checksums:
+		return u.c.fail(remote.Conflict, e.Err) // oCIS says so to If-Match
+	case status == http.StatusConflict || status == http.StatusNotFound:
+		return u.c.fail(remote.Unavailable, e.Err) // what was missing is there
 	}
 	return err
 }

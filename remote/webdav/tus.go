@@ -252,7 +252,7 @@ func mayResume(err error) bool {
 	case http.StatusInternalServerError:
 		return false
 	}
-	return remote.Retryable(err)
+	return remote.Retryable(err) && !askedToWait(err)
 }
 
 // arrived is asked when the answer to a PATCH was lost and the place cannot be asked
