@@ -207,7 +207,7 @@ func (b *Branch) Rename(ctx context.Context, from, to string, opts remote.Rename
 func renamable(from remote.Entry, to string, target *remote.Entry, noReplace bool) error {
 	kind := remote.Other
 	switch {
-	case from.Path == "/" || to == "/" || from.Path != to && remote.Within(to, from.Path):
+	case from.Path == "/" || to == "/" || from.Type == remote.Dir && from.Path != to && remote.Within(to, from.Path):
 		kind = remote.Invalid
 	case target == nil:
 		return nil

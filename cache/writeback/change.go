@@ -1,6 +1,7 @@
 package writeback
 
 import (
+	"crypto/sha256"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -43,7 +44,8 @@ type change struct {
 	after    *change      // base is what this one leaves
 	toBase   remote.Entry // rename: what the server has at to; zero if nothing
 	source   string       // rename: where the content is on the server, if not at path
-	doubt    *change      // base is what this withdrawn one may have replaced
+	doubt    bool         // remove: there may be something else of ours, one of ghosts
+	ghosts   []ghost      // contents that an attempt may have stored, of which we heard no more
 	mtime    time.Time    // as shown
 	attrs    remote.Attrs // to be stored
 	version  string       // as shown
@@ -76,6 +78,12 @@ type change struct {
 // localPrefix begins the versions of content that no server has seen.
 const localPrefix = "local:"
 
+// ghost is content of which it is not known whether the server has it.
+type ghost struct {
+	size int64
+	sum  [sha256.Size]byte
+}
+
 // IsLocal tells whether a version is one of a pending change: of content that is on this
 // node. Such versions are never shown to a server.
 func IsLocal(version string) bool { return strings.HasPrefix(version, localPrefix) }
@@ -93,6 +101,9 @@ func (c *change) fresh() bool { return c.base.Type == 0 && c.after == nil }
 
 // simple tells whether the change can still be altered without the server's noticing.
 func (c *change) simple() bool { return (c.state == idle || c.state == parked) && c.kind != opForeign }
+
+// untouched tells whether the server cannot have heard of the change.
+func (c *change) untouched() bool { return c.simple() && c.tries == 0 && !c.replayed }
 
 // entry returns what the change makes of its path, or of to.
 func (c *change) entry(path string) remote.Entry {

@@ -3,10 +3,12 @@ package writeback
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,7 +30,8 @@ type job struct {
 	base   remote.Entry
 	toBase remote.Entry
 	source string
-	doubt  *change
+	doubt  bool
+	ghosts []ghost
 	attrs  remote.Attrs
 	size   int64
 	redo   bool
@@ -36,6 +39,7 @@ type job struct {
 	grow   *growing
 	pin    *pin // to be released at the end
 	token  string
+	ghost  *ghost // what this attempt may have stored
 }
 
 // run carries the change out.
@@ -69,6 +73,9 @@ func (j *job) put(ctx context.Context) outcome {
 		}
 		j.redo = true
 	}
+	if err := j.removeLink(ctx); err != nil {
+		return outcome{err: err}
+	}
 	p := j.pinned()
 	e, err := j.send(ctx, p)
 	if remote.KindOf(err) == remote.NotExist && err != nil {
@@ -77,8 +84,9 @@ func (j *job) put(ctx context.Context) outcome {
 			e, err = j.send(ctx, p)
 		}
 	}
+	j.haunt(err, p)
 	switch k := remote.KindOf(err); {
-	case p.isTorn():
+	case err != nil && p.isTorn():
 		return outcome{err: errTorn}
 	case err != nil && (k == remote.Conflict || k == remote.Exist):
 		return j.clash(ctx, p, err)
@@ -90,6 +98,20 @@ func (j *job) put(ctx context.Context) outcome {
 	}
 	j.prime(e, p)
 	return j.put1(e)
+}
+
+// removeLink removes a symbolic link that the file takes the place of.
+func (j *job) removeLink(ctx context.Context) error {
+	if j.base.Type != remote.Symlink {
+		return nil
+	}
+	err := j.b.below.Remove(ctx, j.path, remote.RemoveOptions{Type: remote.Symlink, Version: j.base.Version})
+	// Something else may be there, of an attempt before: the put finds out.
+	if k := remote.KindOf(err); err != nil && k != remote.NotExist && k != remote.Conflict {
+		return err
+	}
+	j.base = remote.Entry{}
+	return nil
 }
 
 // put1 is the outcome of a put that is on the server as e.
@@ -296,8 +318,19 @@ func (j *job) clash(ctx context.Context, p *pin, cause error) outcome {
 		case err != nil:
 			return outcome{err: err}
 		case same: // an attempt before has stored it, or somebody else the same
-			return j.put1(theirs)
+			return j.attributes(ctx, theirs)
 		}
+	}
+	if ours, err := j.isGhost(ctx, theirs); err != nil {
+		return outcome{err: err}
+	} else if ours {
+		j.base = theirs
+		e, err := j.send(ctx, p)
+		j.haunt(err, p)
+		if err != nil {
+			return outcome{err: err}
+		}
+		return j.put1(e)
 	}
 	return j.aside(ctx, p, theirs, cause)
 }
@@ -386,6 +419,39 @@ func (j *job) makeParents(ctx context.Context, path string) error {
 			"branch", j.b.policy.Name, "directory", dir)
 	}
 	return err
+}
+
+// haunt notes the content of an attempt of which it is not known whether it was stored:
+// found on the server later, it is nobody else's.
+func (j *job) haunt(err error, p *pin) {
+	var e *remote.Error
+	if !errors.As(err, &e) || !e.Unsure {
+		return
+	}
+	h := sha256.New()
+	if n, err := io.Copy(h, io.NewSectionReader(p, 0, p.size)); err == nil && n == p.size {
+		j.ghost = &ghost{size: p.size, sum: [sha256.Size]byte(h.Sum(nil))}
+	}
+}
+
+// isGhost tells whether a file of the server is what an attempt of ours has stored.
+func (j *job) isGhost(ctx context.Context, e remote.Entry) (bool, error) {
+	if e.Type != remote.File || !slices.ContainsFunc(j.ghosts, func(g ghost) bool { return g.size == e.Size }) {
+		return false, nil
+	}
+	h := sha256.New()
+	buf := make([]byte, 1<<20)
+	ref := remote.Ref{Path: e.Path, Version: e.Version, Size: e.Size}
+	for off := int64(0); off < e.Size; {
+		n := int(min(int64(len(buf)), e.Size-off))
+		if got, err := j.b.below.ReadAt(ctx, ref, buf[:n], off); got < n {
+			return false, err
+		}
+		h.Write(buf[:n])
+		off += int64(n)
+	}
+	sum := [sha256.Size]byte(h.Sum(nil))
+	return slices.ContainsFunc(j.ghosts, func(g ghost) bool { return g.size == e.Size && g.sum == sum }), nil
 }
 
 // maxPrime is up to which size stored content goes into the block cache.

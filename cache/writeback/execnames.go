@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/meshmount/meshmount/remote"
 )
@@ -99,7 +100,10 @@ func (j *job) setAttr(ctx context.Context) outcome {
 func (j *job) remove(ctx context.Context) outcome {
 	opts := remote.RemoveOptions{Type: j.typ}
 	if j.typ != remote.Dir {
-		if j.base.Type == 0 && j.doubt == nil {
+		if j.doubt {
+			return j.removeDoubtful(ctx)
+		}
+		if j.base.Type == 0 {
 			return outcome{} // the server has never had it
 		}
 		opts.Version = j.base.Version
@@ -122,12 +126,30 @@ func (j *job) keep(ctx context.Context, cause error) outcome {
 		return outcome{}
 	case err != nil:
 		return outcome{err: err}
-	case j.doubt != nil && e.Type == remote.File && e.Size == j.doubt.size:
-		// What we have withdrawn had been stored all the same.
-		err := j.b.below.Remove(ctx, j.path, remote.RemoveOptions{Type: e.Type, Version: e.Version})
-		return outcome{err: err}
 	}
 	return outcome{entry: e, kept: fmt.Sprintf("it is not removed, as it was changed elsewhere: %v", cause)}
+}
+
+// removeDoubtful removes what is there if it is what was there before, or something that
+// an attempt of ours has left: that was withdrawn, and had been stored all the same.
+func (j *job) removeDoubtful(ctx context.Context) outcome {
+	e, err := j.b.below.Stat(ctx, j.path)
+	switch {
+	case err != nil && remote.KindOf(err) == remote.NotExist:
+		return outcome{}
+	case err != nil:
+		return outcome{err: err}
+	}
+	ours := slices.ContainsFunc(j.ghosts, func(g ghost) bool { return e.Type == remote.File && g.size == e.Size }) ||
+		e.Type == remote.Symlink && j.typ == remote.Symlink
+	if !ours && (j.base.Type == 0 || e.Version != j.base.Version) {
+		return outcome{entry: e, kept: "it is not removed, as it was changed elsewhere"}
+	}
+	err = j.b.below.Remove(ctx, j.path, remote.RemoveOptions{Type: e.Type, Version: e.Version})
+	if err != nil && remote.KindOf(err) != remote.NotExist {
+		return outcome{err: err}
+	}
+	return outcome{}
 }
 
 // rename gives what an earlier change has stored its name.

@@ -3,6 +3,7 @@ package writeback
 import (
 	"context"
 	"io"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -24,7 +25,7 @@ func (c *checked) Close() error {
 		c.done = true
 		before := dump(c.t, c.Branch)
 		c.faulty.SetPlan(remotetest.Plan{})
-		if err := c.s.Flush(c.t.Context(), "", "/"); err != nil {
+		if err := c.s.Flush(context.Background(), "", "/"); err != nil {
 			c.t.Errorf("flush: %v", err)
 		}
 		compareDumps(c.t, before, dump(c.t, c.Branch), "the branch after the flush")
@@ -94,7 +95,7 @@ func TestModelUnderFaults(t *testing.T) {
 			{Ops: changes, P: 0.3, Latency: time.Millisecond},
 		}})
 		below := remote.Retry(faulty, remote.RetryOptions{Tries: 50, Wait: time.Microsecond, MaxWait: time.Millisecond})
-		s, b := openBranch(t, t.TempDir(), below, Options{RetryWait: time.Microsecond}, Policy{Delay: time.Millisecond})
+		s, b := openBranch(t, t.TempDir(), below, Options{RetryWait: time.Microsecond, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}, Policy{Delay: time.Millisecond})
 		s.Start()
 		return remotetest.Target{Backend: &checked{closing{b, s}, t, faulty, false}, LateVersions: true}
 	})

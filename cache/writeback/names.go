@@ -86,10 +86,13 @@ func (b *Branch) Unlink(_ context.Context, e remote.Entry) error {
 	case b.sees(e.Path) == sight{known: true}:
 		return absent("remove", e.Path)
 	case last.simple() && (last.kind == opPut || last.kind == opSymlink):
-		if last.fresh() {
+		if last.fresh() && last.untouched() {
 			return b.cancelOut(last)
 		}
-		c.base, c.after = last.base, last.after
+		c.base, c.after, c.ghosts, c.doubt = last.base, last.after, last.ghosts, !last.untouched()
+		if last.kind == opPut && last.replayed {
+			c.ghosts = append(c.ghosts, ghost{size: last.size}) // of an attempt of another process
+		}
 		return b.submit(c, last)
 	case last.kind == opPut && last.state == running:
 		last.dropped = true
@@ -166,7 +169,7 @@ func (b *Branch) removeDir(path string) error {
 		return absent("remove", path)
 	case seen.known && seen.entry.Type != remote.Dir:
 		return &remote.Error{Op: "remove", Path: path, Kind: remote.NotDir}
-	case last != nil && last.simple() && last.kind == opMkdir && last.fresh() && len(b.queue.kids[path]) == 0:
+	case last != nil && last.untouched() && last.kind == opMkdir && last.fresh() && len(b.queue.kids[path]) == 0:
 		return b.cancelOut(last)
 	}
 	return b.submit(&change{kind: opRemove, path: path, typ: remote.Dir, deep: true, after: last})
@@ -205,7 +208,7 @@ func (b *Branch) moveHere(from remote.Entry, to string, target *remote.Entry) (b
 		return b.moveTree(from.Path, to, target)
 	}
 	there := b.queue.last(to)
-	if there != nil && (!there.simple() || there.kind != opPut && there.kind != opRemove || there.typ == remote.Dir) {
+	if there != nil && (!there.untouched() || there.kind != opPut && there.kind != opRemove || there.typ == remote.Dir) {
 		return false, nil
 	}
 	base, after := remote.Entry{}, (*change)(nil)
@@ -222,7 +225,7 @@ func (b *Branch) moveHere(from remote.Entry, to string, target *remote.Entry) (b
 	switch {
 	case last.kind != opPut && !(last.kind == opRename && last.to == from.Path && last.stage != nil):
 		return false, nil
-	case last.kind == opPut && last.simple() && last.fresh() && last.grow == nil:
+	case last.kind == opPut && last.untouched() && last.fresh() && last.grow == nil:
 		c := last.relabelled(to)
 		c.base, c.after = base, after
 		return true, b.submit(c, append(instead, last)...)
@@ -248,7 +251,7 @@ func (b *Branch) moveTree(from, to string, target *remote.Entry) (bool, error) {
 	all := slices.Clone(b.queue.lines[from])
 	b.queue.below(from, func(l []*change) { all = append(all, l...) })
 	for _, c := range all {
-		if !c.simple() || c.base.Type != 0 || c.after != nil || c.grow != nil ||
+		if !c.untouched() || c.base.Type != 0 || c.after != nil || c.grow != nil ||
 			c.kind != opMkdir && c.kind != opPut && c.kind != opSymlink {
 			return false, nil
 		}

@@ -3,6 +3,7 @@ package writeback
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -82,7 +83,7 @@ func (b *Branch) launch(c *change, now time.Time) {
 	b.active++
 	j := job{b: b, c: c, start: now, kind: c.kind, path: c.path, to: c.to, target: c.target, typ: c.typ, stage: c.stage,
 		base: c.base, toBase: c.toBase, attrs: c.attrs, size: c.size, redo: c.tries > 0 || c.replayed, hold: c.tears >= maxTears,
-		grow: c.grow, gen: c.gen, source: c.source, doubt: c.doubt}
+		grow: c.grow, gen: c.gen, source: c.source, doubt: c.doubt, ghosts: slices.Clone(c.ghosts)}
 	if c.stage != nil {
 		c.stage.retain()
 	}
@@ -161,6 +162,9 @@ func (b *Branch) failed(c *change, j *job, err error, now time.Time) {
 	}
 	c.tries++
 	c.cause = err
+	if j.ghost != nil {
+		c.ghosts = append(c.ghosts, *j.ghost)
+	}
 	if c.again {
 		c.again, c.tries = false, 0 // with new content it may be another matter
 	} else if final(err) && (remote.KindOf(err) != remote.Other || c.tries >= otherTries) {
@@ -199,8 +203,8 @@ func (b *Branch) park(c *change) {
 func (b *Branch) withdrawn(c *change, err error) {
 	for _, d := range c.next {
 		if d.after == c {
-			d.after, d.base = nil, c.base
-			d.doubt = c
+			d.after, d.base, d.doubt = nil, c.base, true
+			d.ghosts = append(d.ghosts, append(c.ghosts, ghost{size: c.size})...)
 		}
 	}
 	_ = err
@@ -228,7 +232,7 @@ func (b *Branch) succeeded(c *change, j *job, r outcome) {
 		b.conflicted(c, r)
 	}
 	if c.again && !c.dropped && r.copy.Type == 0 {
-		c.again, c.base, c.after, c.token = false, r.entry, nil, ""
+		c.again, c.base, c.after, c.token, c.ghosts = false, r.entry, nil, "", nil
 		c.delay = s.opts.Now().Add(b.policy.Delay)
 		s.note(c.record())
 		b.queue.again(c)
