@@ -61,7 +61,8 @@ type change struct {
 	delay   time.Time // for being written again
 	retry   time.Time // not before, after a failure
 	slot    int       // in the heap, -1 if it is not there
-	tries   int
+	tried   bool      // the server may have heard of it
+	tries   int       // failures in a row
 	tears   int
 	cause   error
 	urgent  bool
@@ -103,7 +104,7 @@ func (c *change) fresh() bool { return c.base.Type == 0 && c.after == nil }
 func (c *change) simple() bool { return (c.state == idle || c.state == parked) && c.kind != opForeign }
 
 // untouched tells whether the server cannot have heard of the change.
-func (c *change) untouched() bool { return c.simple() && c.tries == 0 && !c.replayed }
+func (c *change) untouched() bool { return c.simple() && !c.tried && !c.replayed }
 
 // entry returns what the change makes of its path, or of to.
 func (c *change) entry(path string) remote.Entry {

@@ -81,8 +81,10 @@ func (b *Branch) launch(c *change, now time.Time) {
 	c.state, c.cancel = running, cancel
 	c.cause = nil
 	b.active++
+	redo := c.tried || c.replayed
+	c.tried = true
 	j := job{b: b, c: c, start: now, kind: c.kind, path: c.path, to: c.to, target: c.target, typ: c.typ, stage: c.stage,
-		base: c.base, toBase: c.toBase, attrs: c.attrs, size: c.size, redo: c.tries > 0 || c.replayed, hold: c.tears >= maxTears,
+		base: c.base, toBase: c.toBase, attrs: c.attrs, size: c.size, redo: redo, hold: c.tears >= maxTears,
 		grow: c.grow, gen: c.gen, source: c.source, doubt: c.doubt, ghosts: slices.Clone(c.ghosts)}
 	if c.stage != nil {
 		c.stage.retain()
