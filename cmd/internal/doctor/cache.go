@@ -46,6 +46,11 @@ func (d *Doctor) cache() Finding {
 		f.Remedy = "copy them to where they belong and remove them: " + parked[0] + " and others; the note beside each tells its place"
 		return f
 	}
+	if n := d.pending(); n > 0 {
+		f.Status, f.Detail = Warn, fmt.Sprintf("%s holds %d changes of mounts that have ended: they are not on their servers", d.CacheDir, n)
+		f.Remedy = "see: meshmount status; a mount of the same branches uploads them"
+		return f
+	}
 	free := st.Bavail * uint64(st.Bsize)
 	f.Detail = fmt.Sprintf("%s, %s free", d.CacheDir, Bytes(int64(min(free, 1<<62))))
 	if free < scarce {

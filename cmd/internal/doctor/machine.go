@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -25,7 +26,7 @@ func (d *Doctor) machine() []Finding {
 	if d.Config.AllowOther {
 		findings = append(findings, d.allowOther("/etc/fuse.conf"))
 	}
-	return append(append(findings, d.memory(), d.cache()), d.blocks()...)
+	return slices.Concat(findings, []Finding{d.memory(), d.cache()}, d.blocks(), d.staging())
 }
 
 // kernel tells the kernel's version. FUSE in user namespaces came with 4.18.
