@@ -18,10 +18,10 @@ func (p *Program) manCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "man [DIRECTORY]",
 		Short: "print the manual page, or write all pages to a directory",
-		Long:  "Print the manual page of meshmount in the form of man(7), or write the pages of all\ncommands to DIRECTORY. With --markdown, print the tables of options and exit codes.",
+		Long:  "Print the manual page of meshmount in the form of man(7), or write the pages of all\ncommands to DIRECTORY. With --markdown, print the tables of options, exit codes and JSON.",
 		Args:  argsFor("", 0, 1),
 	}
-	markdown := c.Flags().Bool("markdown", false, "print the tables of options and exit codes in Markdown")
+	markdown := c.Flags().Bool("markdown", false, "print the tables of options, exit codes and JSON in Markdown")
 	c.RunE = coded(func(_ *cobra.Command, args []string) error {
 		switch {
 		case *markdown:
@@ -109,6 +109,19 @@ MiB besides. If the control group allows the job less than twice the bound, half
 allows takes its place. Requests, blocks, streams and read-ahead must fit: defaults get
 smaller by themselves, and what was given and does not fit is refused.
 
+# WRITING
+
+With --write=back, close(2) and fsync(2) return when the file and a note of the change are on
+the local disk (fsync: on stable storage), in the directory pending of the cache directory;
+the upload runs behind. What was written is seen at once in this mount. It survives the end
+of the process and, once synced, of the machine: the next mount with the same cache directory
+goes on. A failure that may pass is tried again for ever, a failure for good parks the change.
+A file that somebody else has changed meanwhile is not overwritten: ours is put beside it as
+NAME.conflict-HOST-TIME. "meshmount status" tells what is not stored, "meshmount flush" waits
+for it, and "meshmount unmount" too, up to --drain-timeout. What is left then is listed in
+leftovers.json in the cache directory. "meshmount retry", "drop" and "export" are for what is
+parked, "pause" and "resume" for when the network is needed for something else.
+
 # CACHE
 
 Each combination of mount point and branches has a cache directory of its own below
@@ -133,7 +146,7 @@ With mount.meshmount in /sbin, in /etc/fstab:
 	}
 }
 
-// writeMarkdown writes the tables of options and exit codes.
+// writeMarkdown writes the tables of options, exit codes and JSON.
 func writeMarkdown(out io.Writer) error {
 	w := &textWriter{w: out}
 	w.printf("| flag and key | value | default | variable | effect |\n|---|---|---|---|---|\n")
@@ -156,6 +169,7 @@ func writeMarkdown(out io.Writer) error {
 		w.printf("| %s | %s | %s | %s | %s |\n", name, o.Type(), standard, variable, strings.ReplaceAll(o.Help, "|", `\|`))
 	}
 	w.printf("\n\\* can be given for one branch: `--NAME=BRANCH=VALUE`, or in its table of the file.\n\n")
+	writeSchemas(w)
 	w.printf("| exit code | meaning |\n|---|---|\n")
 	for _, row := range exit.Table() {
 		w.printf("| %d | %s |\n", row.Code, row.Meaning)
