@@ -32,6 +32,7 @@ type simFile struct {
 	view    []byte
 	stable  []byte
 	pending []simWrite
+	bad     Extent // cannot be read
 }
 
 // simWrite is a write, or with p nil a change of the size.
@@ -148,6 +149,9 @@ func (f *simFile) ReadAt(p []byte, off int64) (int, error) {
 	defer f.disk.mu.Unlock()
 	if off >= int64(len(f.view)) {
 		return 0, io.EOF
+	}
+	if off < f.bad.End && off+int64(len(p)) > f.bad.Off {
+		return 0, errSimDisk
 	}
 	n := copy(p, f.view[off:])
 	if n < len(p) {
