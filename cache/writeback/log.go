@@ -7,7 +7,7 @@ package writeback
 //	journal-%08x   groups of records in the order in which they were appended
 //	snapshot-%08x  what was live when it was made; all with lower numbers is void
 //	journal-spare  space for the next segment, taken from the disk ahead
-//	journal-new    a segment or snapshot that is not finished; it is void
+//	journal-new    space for a small snapshot, or one that is not finished
 //	NAME.damaged   a segment of which something could not be read, kept for people
 //
 // A segment begins with a head of 128 bytes, little-endian: the word "MMJOURNL", version
@@ -44,7 +44,9 @@ package writeback
 //
 // A full disk. The next segment is allocated ahead, and of the space that is allocated a
 // reserve is kept for the small records that say what became of changes: there can be no
-// change that is made and cannot be recorded as made. New changes get NoSpace first.
+// change that is made and cannot be recorded as made. New changes get NoSpace first. A
+// snapshot of a few changes has space of its own, so that what is done gives its space
+// back.
 
 import (
 	"errors"
@@ -81,6 +83,7 @@ type journal struct {
 	segments []*logSegment // guarded by mu; ascending
 	active   *logSegment   // guarded by mu; the last, nil: the next append makes one
 	spare    *logSegment   // guarded by mu; nil: there is no space for it
+	draft    *logSegment   // guarded by mu; where snapshots are written; may be nil
 	next     uint32        // guarded by mu; number of the next segment
 	ready    bool          // guarded by mu; replay is done, and it is not closed
 	seq      uint64        // guarded by mu; of the last group
@@ -92,7 +95,7 @@ type journal struct {
 	ops      int64         // guarded by mu; changes that were seen, and
 	opBytes  int64         // guarded by mu; the bytes of them
 	used     int64         // guarded by mu; bytes in segments
-	patience int64         // guarded by mu; used up to which compaction is not tried
+	failed   logTry        // guarded by mu; the last compaction, if it failed
 	lost     uint64        // guarded by mu; groups that were synced and cannot be read
 	aside    []string      // guarded by mu; names of damaged segments that are kept
 }
@@ -145,7 +148,7 @@ func (j *journal) find() error {
 			j.segments = append(j.segments, s)
 			j.next = max(j.next, s.n+1)
 		case name == logNew:
-			if err := j.fs.remove(name); err != nil {
+			if j.draft, err = j.adopt(name); err != nil {
 				return logError(err)
 			}
 		case strings.HasSuffix(name, logDamaged):
@@ -154,7 +157,7 @@ func (j *journal) find() error {
 				j.next = max(j.next, n+1)
 			}
 		case name == logSpare:
-			if err := j.adoptSpare(); err != nil {
+			if j.spare, err = j.adopt(name); err != nil {
 				return logError(err)
 			}
 		}
@@ -348,7 +351,7 @@ func (j *journal) close() error {
 
 func (j *journal) closeFiles() error {
 	var err error
-	for _, s := range append(j.segments, j.spare) {
+	for _, s := range append(j.segments, j.spare, j.draft) {
 		if s != nil && s.file != nil {
 			err = errors.Join(err, s.file.Close())
 			s.file = nil

@@ -47,6 +47,13 @@ func logClose(t testing.TB, j *journal) {
 	}
 }
 
+// logAbandon leaves a journal as a process does that is killed.
+func logAbandon(t testing.TB, j *journal) {
+	t.Helper()
+	j.ready = false
+	logClose(t, j)
+}
+
 func logAppend(t testing.TB, j *journal, sync bool, group ...*record) {
 	t.Helper()
 	if err := j.append(group, sync); err != nil {
@@ -54,7 +61,7 @@ func logAppend(t testing.TB, j *journal, sync bool, group ...*record) {
 	}
 }
 
-// logFiles returns the names in dir, without the spare.
+// logFiles returns the names in dir, without those that are only space.
 func logFiles(t testing.TB, dir string) (names []string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -62,7 +69,7 @@ func logFiles(t testing.TB, dir string) (names []string) {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		if e.Name() != logSpare {
+		if e.Name() != logSpare && e.Name() != logNew {
 			names = append(names, e.Name())
 		}
 	}

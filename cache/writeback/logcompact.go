@@ -22,7 +22,15 @@ func (j *journal) bloated(live int) bool {
 		size = j.opBytes / j.ops
 	}
 	much := j.used > max(j.segSize, 2*size*int64(live)) || len(j.segments) > logMany
-	return j.ready && much && j.used > j.patience
+	patient := j.used < j.failed.used && live > j.failed.live
+	return j.ready && much && !patient
+}
+
+// logTry is a compaction that failed: it is not tried again until more bytes are used, or
+// fewer changes are live.
+type logTry struct {
+	used int64
+	live int
 }
 
 // compact replaces all segments by a snapshot of the records that live yields, which is
@@ -40,15 +48,37 @@ func (j *journal) compact(live func(yield func(*record) bool)) error {
 	if err != nil {
 		return logError(err)
 	}
-	w, err := j.snapshot(live, logNew)
-	if logNoSpace(err) && j.spare != nil {
-		w, err = j.snapshot(live, logSpare)
-	}
+	w, err := j.snapshot(live)
 	if err != nil {
-		j.patience = j.used + j.segSize/4
+		j.failed = logTry{used: j.used + j.segSize/4, live: j.open / 2}
 		return logError(err)
 	}
 	return logError(j.replace(w))
+}
+
+// snapshot writes a snapshot and gives it its name. On a full disk it takes the spare.
+func (j *journal) snapshot(live func(yield func(*record) bool)) (w *logSnapshot, err error) {
+	if j.draft == nil {
+		if j.draft, err = j.newSpace(logNew, 0); err != nil {
+			return nil, err
+		}
+	}
+	draft := j.draft
+	if w, err = j.snapshotIn(draft, logNew, live); err == nil {
+		j.draft = nil
+		return w, nil
+	}
+	full := logNoSpace(err)
+	var wiped error
+	if j.draft, wiped = j.wipe(draft, logNew); full && wiped == nil && j.spare != nil {
+		spare := j.spare
+		if w, err = j.snapshotIn(spare, logSpare, live); err == nil {
+			j.spare = nil
+			return w, nil
+		}
+		j.spare, wiped = j.wipe(spare, logSpare)
+	}
+	return nil, errors.Join(err, wiped)
 }
 
 // logSnapshot writes a snapshot.
@@ -62,30 +92,15 @@ type logSnapshot struct {
 	err   error
 }
 
-// snapshot writes a snapshot into the file of that name, and gives it its own.
-func (j *journal) snapshot(live func(yield func(*record) bool), name string) (*logSnapshot, error) {
-	w := &logSnapshot{j: j, seq: j.seq, seg: j.spare}
-	if name == logNew {
-		file, err := j.fs.create(name)
-		if err != nil {
-			return nil, err
-		}
-		w.seg = &logSegment{file: file}
-	}
-	size := w.seg.size
-	j.number(w.seg, true)
+// snapshotIn writes a snapshot into the file s of that name.
+func (j *journal) snapshotIn(s *logSegment, name string, live func(yield func(*record) bool)) (*logSnapshot, error) {
+	j.number(s, true)
+	w := &logSnapshot{j: j, seq: j.seq, seg: s}
 	err := w.write(live)
 	if err == nil {
-		err = j.fs.rename(name, w.seg.name)
+		err = j.fs.rename(name, s.name)
 	}
-	if err == nil {
-		return w, nil
-	}
-	if name == logSpare {
-		return nil, errors.Join(err, w.seg.file.truncate(size), j.cleanSpare())
-	}
-	w.seg.close(j.log)
-	return nil, errors.Join(err, j.fs.remove(name))
+	return w, err
 }
 
 func (w *logSnapshot) write(live func(yield func(*record) bool)) error {
@@ -96,6 +111,9 @@ func (w *logSnapshot) write(live func(yield func(*record) bool)) error {
 	live(w.add)
 	w.flush(logGroup)
 	w.flush(logEnd)
+	if w.err == nil {
+		w.err = w.seg.file.truncate(w.seg.end)
+	}
 	if w.err == nil {
 		w.err = w.seg.file.sync()
 	}
@@ -130,15 +148,10 @@ func (w *logSnapshot) flush(kind uint32) {
 // replace puts a snapshot in the place of all segments.
 func (j *journal) replace(w *logSnapshot) error {
 	old, active := j.segments, j.active
-	if w.seg == j.spare {
-		j.spare = nil
-	} else {
-		w.seg.size = w.seg.end
-	}
 	w.seg.close(j.log)
 	j.segments, j.active = []*logSegment{w.seg}, nil
 	j.seq, j.durable, j.unsynced, j.sick = w.seq, w.seq, nil, nil
-	j.used, j.patience = w.seg.end, 0
+	j.used, j.failed = w.seg.end, logTry{}
 	j.open, j.ops, j.opBytes = w.ops, int64(w.ops), w.bytes
 	if err := j.fs.syncDir(); err != nil {
 		active.close(j.log)
@@ -161,14 +174,14 @@ func (j *journal) recycle(s *logSegment) bool {
 	if s.damaged || j.fs.rename(s.name, logSpare) != nil {
 		return false
 	}
-	j.spare = s
-	if err := j.fs.syncDir(); err != nil { // it is cleaned when it is adopted
-		s.close(j.log)
-		j.spare = nil
-		return true
+	err := j.fs.syncDir()
+	if err == nil {
+		j.spare, err = j.wipe(s, logSpare)
+	} else {
+		s.close(j.log) // it is cleaned when it is adopted
 	}
-	if err := j.cleanSpare(); err != nil {
-		j.log.Warn("the spare segment of the journal could not be removed", "err", err)
+	if err != nil {
+		j.log.Warn("the space of an old segment of the journal is of no use", "segment", s.name, "err", err)
 	}
 	return true
 }

@@ -27,10 +27,8 @@ func logMake(t *testing.T, n int, mark bool) (dir string) {
 	}
 	if mark {
 		logClose(t, j)
-	} else if err := j.closeFiles(); err != nil {
-		t.Fatal(err)
 	} else {
-		j.ready = false
+		logAbandon(t, j)
 	}
 	return dir
 }

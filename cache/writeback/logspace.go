@@ -95,7 +95,9 @@ func (j *journal) begin() error {
 		err = j.fs.rename(logSpare, s.name)
 	}
 	if err != nil {
-		return errors.Join(err, j.cleanSpare())
+		var wiped error
+		j.spare, wiped = j.wipe(s, logSpare)
+		return errors.Join(err, wiped)
 	}
 	j.active.close(j.log)
 	j.segments = append(j.segments, s)
@@ -138,38 +140,54 @@ func (j *journal) writeHead(s *logSegment, first uint64) error {
 	return err
 }
 
-// prepare takes the space for the next segment, if there is any. Called with mu held.
+// prepare takes the space for the next segment and a small snapshot, if there is any.
+// Called with mu held.
 func (j *journal) prepare() {
+	var err error
 	if want := j.keep(0); j.spare.rest() < want {
-		if err := j.growSpare(want); err != nil {
-			j.log.Debug("no space for the next segment of the journal", "err", err)
-		}
+		err = j.growSpare(want)
+	}
+	if j.draft == nil && err == nil {
+		j.draft, err = j.newSpace(logNew, min(logDraft, j.segSize/4))
+	}
+	if err != nil {
+		j.log.Debug("no space for the next segment of the journal", "err", err)
 	}
 }
 
+// logDraft is the space for a small snapshot.
+const logDraft = 64 << 10
+
 // growSpare gives the spare space for want bytes of frames: a segment of the usual size,
 // or as much as is needed if the disk has no more. Called with mu held.
-func (j *journal) growSpare(want int64) error {
-	s := j.spare
-	if s == nil {
-		file, err := j.fs.create(logSpare)
-		if err != nil {
-			return err
+func (j *journal) growSpare(want int64) (err error) {
+	tight := want + logHead
+	full := (tight + j.segSize - 1) / j.segSize * j.segSize
+	for _, size := range []int64{full, tight} {
+		if j.spare == nil {
+			j.spare, err = j.newSpace(logSpare, size)
+		} else {
+			err = j.spare.allocate(size)
 		}
-		s = &logSegment{name: logSpare, file: file, end: logHead}
-	}
-	full := (want + logHead + j.segSize - 1) / j.segSize * j.segSize
-	err := s.allocate(full)
-	if tight := want + logHead; logNoSpace(err) && tight < full {
-		err = s.allocate(tight)
-	}
-	if err == nil {
-		j.spare = s
-	} else if j.spare == nil {
-		s.close(j.log)
-		err = errors.Join(err, j.fs.remove(logSpare))
+		if !logNoSpace(err) {
+			break
+		}
 	}
 	return err
+}
+
+// newSpace makes a file with space that nobody else can take.
+func (j *journal) newSpace(name string, size int64) (*logSegment, error) {
+	file, err := j.fs.create(name)
+	if err != nil {
+		return nil, err
+	}
+	s := &logSegment{name: name, file: file, end: logHead}
+	if err := s.allocate(size); err != nil {
+		s.close(j.log)
+		return nil, errors.Join(err, j.fs.remove(name))
+	}
+	return s, nil
 }
 
 // allocate makes s larger, or leaves it as it is.
@@ -184,38 +202,41 @@ func (s *logSegment) allocate(size int64) error {
 	return nil
 }
 
-// cleanSpare makes the spare zero after it was written in vain, or gives it up.
-func (j *journal) cleanSpare() error {
-	s := j.spare
-	err := logZero(s.file, 0, min(s.end, s.size))
-	s.name, s.end, s.snap, s.headed = logSpare, logHead, false, false
+// wipe makes a file of space as it was after it was written in vain, or gives it up:
+// then it returns nil.
+func (j *journal) wipe(s *logSegment, name string) (*logSegment, error) {
+	err := s.file.truncate(s.size)
 	if err == nil {
-		return nil
+		err = logZero(s.file, 0, min(s.end, s.size))
+	}
+	if err == nil && s.size > 0 {
+		err = s.file.allocate(s.size)
+	}
+	if err == nil {
+		return &logSegment{name: name, file: s.file, size: s.size, end: logHead}, nil
 	}
 	s.close(j.log)
-	j.spare = nil
-	return j.fs.remove(logSpare)
+	return nil, errors.Join(err, j.fs.remove(name))
 }
 
-// adoptSpare takes the spare that the last process left.
-func (j *journal) adoptSpare() error {
-	file, err := j.fs.open(logSpare)
+// adopt takes a file of space that the last process left. It returns nil if it is of no
+// use.
+func (j *journal) adopt(name string) (*logSegment, error) {
+	file, err := j.fs.open(name)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	s := &logSegment{name: logSpare, file: file, end: logHead}
+	s := &logSegment{name: name, file: file, end: logHead}
 	if s.size, err = file.size(); err == nil {
 		if r := (logReader{file: file, size: s.size}); !r.blank(0, s.size) || r.broken {
 			err = logZero(file, 0, s.size)
 		}
 	}
-	if err == nil && s.size > 0 {
-		err = file.allocate(s.size)
-	}
 	if err == nil && s.size > logHead {
-		j.spare = s
-		return nil
+		if err = file.allocate(s.size); err == nil {
+			return s, nil
+		}
 	}
 	s.close(j.log)
-	return j.fs.remove(logSpare)
+	return nil, j.fs.remove(name)
 }
