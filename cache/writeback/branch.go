@@ -194,11 +194,11 @@ func (b *Branch) beginning() uint64 {
 
 // usable tells why a question need not be asked.
 func (b *Branch) usable(ctx context.Context, op, path string) error {
-	if err := remote.ContextErr(ctx); err != nil {
-		return err
-	}
 	if b.store.life.Err() != nil {
 		return &remote.Error{Op: op, Path: path, Kind: remote.BadHandle}
+	}
+	if err := remote.ContextErr(ctx); err != nil {
+		return err
 	}
 	return remote.CheckPath(op, path)
 }

@@ -46,7 +46,6 @@ func (c closing) Close() error {
 // TestConformancePending runs the suite on a branch whose server sees nothing of what is
 // changed but what a later call cannot do without.
 func TestConformancePending(t *testing.T) {
-	t.Parallel()
 	remotetest.Run(t, func(t *testing.T) remotetest.Target {
 		s, b := openBranch(t, t.TempDir(), plainBackend(), Options{}, Policy{Delay: time.Hour})
 		s.Start()
@@ -122,7 +121,6 @@ func (b synced) Remove(ctx context.Context, path string, o remote.RemoveOptions)
 // TestConformanceSettled runs the suite on a branch that brings each change to its server
 // at once; others change the server directly.
 func TestConformanceSettled(t *testing.T) {
-	t.Parallel()
 	remotetest.Run(t, func(t *testing.T) remotetest.Target {
 		m := memory.New(memory.Options{})
 		s, b := openBranch(t, t.TempDir(), m, Options{}, Policy{Delay: time.Millisecond})

@@ -91,7 +91,6 @@ func (s *Store) adopt(b *Branch) {
 		b.enqueue(a.change(o))
 	}
 	for _, st := range a.stages {
-		st.rest()
 		st.Release()
 	}
 }

@@ -94,7 +94,6 @@ func (b *Branch) launch(c *change, now time.Time) {
 		r := j.run(remote.WithoutRetry(ctx))
 		if j.stage != nil {
 			j.stage.Release()
-			j.stage.rest()
 		}
 		b.finish(c, &j, r)
 	})

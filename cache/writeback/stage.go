@@ -413,40 +413,28 @@ func (st *Stage) drop() {
 	st.Release()
 }
 
-// Release gives a reference back. With the last one the file is removed, unless the
-// journal has a use for it.
+// Release gives a reference back. The last but those of the journal closes the file, the
+// last of all removes it, unless the journal has a use for it.
 func (st *Stage) Release() {
 	st.refMu.Lock()
 	st.refs--
-	last, kept := st.refs == 0, st.holders > 0
+	last, idle, kept := st.refs == 0, st.refs <= st.holders, st.holders > 0
 	st.refMu.Unlock()
-	if !last {
+	if !last && !idle {
 		return
 	}
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if st.file != nil {
-		_ = st.file.Close()
+		_ = st.file.Close() // what has to be on the disk was synced
 		st.file = nil
+	}
+	if !last {
+		return
 	}
 	st.spoil()
 	st.home.space.give(st.have.bytes())
 	if !kept {
 		_ = os.Remove(st.Name())
-	}
-}
-
-// rest closes the file while nobody but the journal has a reference.
-func (st *Stage) rest() {
-	st.refMu.Lock()
-	defer st.refMu.Unlock()
-	if st.refs > st.holders {
-		return
-	}
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	if st.file != nil {
-		_ = st.file.Close()
-		st.file = nil
 	}
 }
