@@ -76,14 +76,23 @@ func (e *growingEnv) drained(g *growingPut, n int) {
 // eventually waits until f returns nil.
 func (e *env) eventually(what string, f func() error) {
 	e.Helper()
+	e.while(what, f, func(error) bool { return true })
+}
+
+// while waits until f returns nil, as long as its errors may pass, for a few times Soon.
+func (e *env) while(what string, f func() error, passing func(error) bool) {
+	e.Helper()
 	var err error
-	for wait, end := time.Millisecond, time.Now().Add(30*time.Second); time.Now().Before(end); wait = min(2*wait, 200*time.Millisecond) {
+	for wait, end := time.Millisecond, time.Now().Add(4*e.Soon); time.Now().Before(end); wait = min(2*wait, 200*time.Millisecond) {
 		if err = f(); err == nil {
 			return
 		}
+		if !passing(err) {
+			break
+		}
 		time.Sleep(wait)
 	}
-	e.Errorf("%s: not even after a while: %v", what, err)
+	e.Fatalf("%s: %v", what, err)
 }
 
 // wantAsBefore checks, by both clients, that path holds old, or is not there if that is
@@ -232,10 +241,10 @@ func (e *growingEnv) cancelGrowing(path string, opts remote.PutOptions) {
 func (e *growingEnv) wantNoTrace(what, path string, old []byte) {
 	e.Helper()
 	if !e.caps.AtomicPut && old != nil {
-		e.eventually("an overwrite after "+what, func() error {
+		e.while("an overwrite after "+what, func() error {
 			_, err := e.b.Put(e.ctx, path, Bytes(old), remote.PutOptions{})
 			return err
-		})
+		}, remote.Retryable)
 		return
 	}
 	names := map[string]bool{"/old": true, path: old != nil}

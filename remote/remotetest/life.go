@@ -91,6 +91,8 @@ func (e *env) moreCalls(all map[string]func(ctx context.Context) error) {
 	e.writeCalls(all)
 }
 
+var errEndless = errors.New("remotetest: the call should have ended long ago")
+
 // writeCalls adds growing content, whole and still waiting for more, and a patch of /f.
 func (e *env) writeCalls(all map[string]func(ctx context.Context) error) {
 	if g, ok := remote.As[remote.GrowingPutter](e.b); ok {
@@ -100,7 +102,9 @@ func (e *env) writeCalls(all map[string]func(ctx context.Context) error) {
 			return err
 		}
 		all["putgrowing that waits"] = func(ctx context.Context) error {
-			_, err := g.PutGrowing(ctx, "/newgrowing", &Growth{}, fresh)
+			src := &Growth{}
+			defer time.AfterFunc(2*e.Soon, func() { src.Fail(errEndless) }).Stop()
+			_, err := g.PutGrowing(ctx, "/newgrowing", src, fresh)
 			return err
 		}
 	}

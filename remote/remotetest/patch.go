@@ -237,14 +237,14 @@ func checkPatchCut(e *patchEnv) {
 		e.wantOldOrBusy(path, old)
 		again := versionCond(base)
 		again.Redo = true
-		e.eventually("the repeat of a patch that was "+cut, func() (err error) {
+		e.while("the repeat of a patch that was "+cut, func() (err error) {
 			if cut == "cancelled, then put" {
 				_, err = e.b.Put(e.ctx, path, Bytes(c.after), again)
 			} else {
 				_, err = e.p.Patch(e.ctx, path, c.Patch, again)
 			}
 			return err
-		})
+		}, remote.Retryable)
 		e.wantContent(path, c.after)
 	}
 	e.wantNames("/", "f0", "f1", "f2")

@@ -61,10 +61,10 @@ func (e *env) putAgain(what string, b remote.Backend, path string, data []byte, 
 	e.Helper()
 	var got remote.Entry
 	opts.Redo = true
-	e.eventually(what, func() (err error) {
+	e.while(what, func() (err error) {
 		got, err = b.Put(e.ctx, path, Bytes(data), opts)
 		return err
-	})
+	}, remote.Retryable)
 	e.wantContent(path, data)
 	return got
 }

@@ -40,7 +40,8 @@ type Target struct {
 	// LateVersions: versions of directories tell only of changes that have reached a
 	// server, which may be after the call.
 	LateVersions bool
-	// Soon is how long a cancelled call may take to return, 0 for 3 s.
+	// Soon is how long a cancelled call may take to return, 0 for 3 s. What a server has
+	// left of it may be there four times as long.
 	Soon time.Duration
 }
 

@@ -232,7 +232,7 @@ func TestBroken(t *testing.T) {
 		return
 	}
 	make := func(*testing.T) remotetest.Target {
-		return remotetest.Target{Backend: m.make(), LargeDir: 50, LargeFile: 200_000}
+		return remotetest.Target{Backend: m.make(), LargeDir: 50, LargeFile: 200_000, Soon: time.Second}
 	}
 	if m.check == "Model" {
 		t.Run("Model", func(t *testing.T) { remotetest.RunModel(t, make) })
