@@ -92,15 +92,16 @@ func (r *retrier) around(ctx context.Context, c *Call, next Next) error {
 
 // attempts is one call and what is known of its attempts so far.
 type attempts struct {
-	r      *retrier
-	call   *Call
-	next   Next
-	start  time.Time
-	tries  int
-	unsure bool         // an attempt may have carried the change out
-	sent   atomic.Int64 // bytes of the Put or Patch that were handed to attempts
-	listed *listed
-	exp    *backoff.ExponentialBackOff // made when first needed
+	r        *retrier
+	call     *Call
+	next     Next
+	start    time.Time
+	tries    int
+	unsure   bool         // an attempt may have carried the change out
+	sent     atomic.Int64 // bytes of the Put or Patch that were handed to attempts
+	listed   *listed
+	compared compared
+	exp      *backoff.ExponentialBackOff // made when first needed
 }
 
 func (a *attempts) run(ctx context.Context) error {

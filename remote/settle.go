@@ -162,6 +162,13 @@ func (a *attempts) putDone(ctx context.Context) (bool, error) {
 	return same, err
 }
 
+// compared is how far the ranges of a Patch were found in a version of the file: a server
+// that fails often need not be asked from the beginning again.
+type compared struct {
+	version string
+	ranges  int
+}
+
 func (a *attempts) patchDone(ctx context.Context) (bool, error) {
 	c := a.call
 	e, err := a.look(ctx, c.Path)
@@ -172,12 +179,16 @@ func (a *attempts) patchDone(ctx context.Context) (bool, error) {
 	if want := c.Put.Attrs.MTime; want != nil && caps.StoresMTime && e.MTime.Sub(*want).Abs() > caps.TimeGranularity {
 		return false, nil
 	}
-	for _, r := range c.Patch.Ranges {
+	if a.compared.version != e.Version {
+		a.compared = compared{version: e.Version}
+	}
+	for _, r := range c.Patch.Ranges[a.compared.ranges:] {
 		src := &awayBytes{c.Patch.Bytes, c}
 		same, err := a.sameAsStored(ctx, e, io.NewSectionReader(src, r.Offset, r.Length), r)
 		if !same || err != nil {
 			return false, err
 		}
+		a.compared.ranges++
 	}
 	c.Entry = e
 	return true, nil
