@@ -43,7 +43,6 @@ var kindCodes = map[remote.Kind][]int{
 	remote.Invalid: {
 		wire.CodeInputPath, wire.CodeInvalidInput, wire.CodeInvalidArgument, wire.CodeSamePaths, wire.CodeUnknownResource,
 		wire.CodeParameters, wire.CodeArgument, wire.CodeInvalidType, wire.CodeRecursiveMove,
-		wire.CodeCatalogSQL, // text that is not UTF-8
 	},
 	remote.Unsupported: {
 		wire.CodeHashType, wire.CodeUnknownAPI, wire.CodeNotSupported, wire.CodeNotImplemented, wire.CodeLinkedPath,
@@ -56,7 +55,9 @@ var kindCodes = map[remote.Kind][]int{
 		wire.CodeLibrary, // the catalog takes no more connections
 		wire.CodeTooManyConnections, wire.CodeOutOfDescriptors, wire.CodeStatements, wire.CodeInternal, wire.CodeFork,
 		wire.CodeShutdown, wire.CodeNoCatalog, wire.CodeNoCatalogServer, wire.CodeNoDatabase, wire.CodeDatabaseConnect,
-		wire.CodeDatabaseNotOpen, wire.CodeResourceDown, wire.CodeStaging, wire.CodeUnixTimeout,
+		wire.CodeDatabaseNotOpen,
+		wire.CodeCatalogSQL, // also for text that is not UTF-8, but that never goes out
+		wire.CodeResourceDown, wire.CodeStaging, wire.CodeUnixTimeout,
 		// Another server, of the resource or the zone, cannot be reached.
 		wire.CodeReplicaInaccessible, wire.CodeHostName, wire.CodeServerToServer, wire.CodeHostConnect, wire.CodeHostTimeout,
 		wire.CodeSocketTimeout, wire.CodeSocketRead, wire.CodeSocketWrite, wire.CodeSocketConnect, wire.CodeSocket,

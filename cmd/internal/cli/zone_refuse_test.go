@@ -137,7 +137,7 @@ func TestZoneThatFailsInTheMiddle(t *testing.T) {
 		"killed":        {zone.Fault{Kill: true}, exit.ServerTrouble, "has hung up without an answer"},
 		"wrong lengths": {zone.Fault{Raw: []byte("\xff\xff\xff\xff")}, exit.NotCollection, "does not speak iRODS at this port"},
 		"garbage":       {zone.Fault{Raw: []byte("HTTP/1.1 200 OK\r\n\r\n")}, exit.NotCollection, "does not speak iRODS at this port"},
-		"catalog":       {zone.Fault{Code: wire.CodeCatalogSQL}, exit.NotCollection, "CAT_SQL_ERR"},
+		"catalog":       {zone.Fault{Code: wire.CodeCatalogSQL}, exit.ServerTrouble, "the server is in trouble"},
 		"internal":      {zone.Fault{Code: wire.CodeInternal}, exit.ServerTrouble, "the server is in trouble"},
 		"no access":     {zone.Fault{Code: wire.CodeNoAccess}, exit.Denied, "permission denied"},
 	} {
