@@ -260,6 +260,7 @@ func TestFindAgain(t *testing.T) {
 		"zone": {listedZone, 20, 20, 10, 3 * time.Second, 100},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // most of the time is waiting
 			l := c.start(t)
 			l.plant(c.dirs, c.files)
 			want := c.dirs * (c.files + 1)
