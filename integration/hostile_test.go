@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -205,9 +206,12 @@ func TestHugeDirectory(t *testing.T) {
 	f := startFake(t, nil, func(w io.Writer) {
 		out := bufio.NewWriterSize(w, 1<<20)
 		for i := range hugeEntries {
-			_, _ = fmt.Fprintf(out, "<D:response><D:href>/file-%07d</D:href><D:propstat><D:prop><D:resourcetype/>"+
-				`<D:getcontentlength>%d</D:getcontentlength><D:getetag>"%d"</D:getetag><D:getlastmodified>%s</D:getlastmodified>`+
-				"</D:prop><D:status>HTTP/1.1 200 OK</D:status></D:propstat></D:response>\n", i, i, i, longAgoText)
+			number := strconv.Itoa(i)
+			for _, part := range []string{"<D:response><D:href>/file-", number, "</D:href><D:propstat><D:prop><D:resourcetype/><D:getcontentlength>", number,
+				`</D:getcontentlength><D:getetag>"`, number, `"</D:getetag><D:getlastmodified>` + longAgoText + "</D:getlastmodified>" +
+					"</D:prop><D:status>HTTP/1.1 200 OK</D:status></D:propstat></D:response>\n"} {
+				_, _ = out.WriteString(part)
+			}
 		}
 		_ = out.Flush()
 	}, nil)

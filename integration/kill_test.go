@@ -63,7 +63,7 @@ func TestKill(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 1))
 	cut := 0
 	for range kills {
-		cut += killOnce(t, victims, args, env, time.Duration(random.IntN(250))*time.Millisecond)
+		cut += killOnce(t, victims, args, env, time.Duration(random.IntN(200))*time.Millisecond)
 		for _, v := range victims {
 			v.check(t, false)
 		}
@@ -90,10 +90,12 @@ func settle(t *testing.T, victims []*victim) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), settleTime)
 	defer cancel()
+	var ports []int
 	for _, v := range victims {
-		if err := harness.Settled(ctx, v.port); err != nil {
-			t.Fatalf("%s: %v", v.branch, err)
-		}
+		ports = append(ports, v.port)
+	}
+	if err := harness.Settled(ctx, ports...); err != nil {
+		t.Fatal(err)
 	}
 }
 

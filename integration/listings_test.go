@@ -2,6 +2,7 @@ package integration_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -35,6 +36,10 @@ type listed struct {
 	// requests tells how many the server has answered since forget.
 	requests func() int
 	forget   func()
+	// onDisk makes a file of one byte on the server; nil if only requests can.
+	onDisk func(path string) error
+	// scan tells the server of what was made on its disk.
+	scan func() error
 
 	other remote.Backend
 	dir   string // of the cache
@@ -66,7 +71,12 @@ func listedShare(t *testing.T, dialect efss.Dialect) *listed {
 		t.Fatal(err)
 	}
 	l := &listed{T: t, addr: where.Host, ahead: 32,
-		requests: func() int { return server.Count("") }, forget: server.ResetRequests}
+		requests: func() int { return server.Count("") }, forget: server.ResetRequests,
+		onDisk: func(path string) error {
+			path = filepath.Join(server.Disk("alice"), path)
+			return errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte("x"), 0o644))
+		},
+		scan: func() error { _, err := server.Scan("alice"); return err }}
 	l.dial = func(address string) remote.Backend {
 		u := *where
 		u.Host = address
@@ -119,8 +129,24 @@ func (l *listed) begin() {
 	l.dir, l.ttl = filepath.Join(l.TempDir(), "cache"), time.Hour
 }
 
-// plant makes dirs directories with files files each.
+// plant makes dirs directories with files files each, on the server's disk if it can.
 func (l *listed) plant(dirs, files int) {
+	l.Helper()
+	if l.onDisk == nil {
+		l.plantByRequests(dirs, files)
+		return
+	}
+	for i := range dirs * files {
+		if err := l.onDisk(fmt.Sprintf("/dir%03d/file%03d", i/files, i%files)); err != nil {
+			l.Fatal(err)
+		}
+	}
+	if err := l.scan(); err != nil {
+		l.Fatal(err)
+	}
+}
+
+func (l *listed) plantByRequests(dirs, files int) {
 	l.Helper()
 	work := make(chan int)
 	var planters sync.WaitGroup

@@ -13,14 +13,14 @@ import (
 )
 
 // Environ returns the environment without settings that would change what the
-// program does, MESHMOUNT_ variables and proxies, and with a cache directory of its
+// program does, MESHMOUNT_ variables, GOGC and proxies, and with a cache directory of its
 // own below dir.
 func Environ(dir string) []string {
 	// Programs that were built with the race detector would sleep for a second at their end.
 	env := []string{"XDG_CACHE_HOME=" + filepath.Join(dir, "cache"), "GORACE=atexit_sleep_ms=0"}
 	for _, kv := range os.Environ() {
 		name, _, _ := strings.Cut(kv, "=")
-		if name == "XDG_CACHE_HOME" || name == "GORACE" || strings.HasPrefix(name, "MESHMOUNT_") || strings.HasSuffix(strings.ToLower(name), "_proxy") {
+		if name == "XDG_CACHE_HOME" || name == "GORACE" || name == "GOGC" || strings.HasPrefix(name, "MESHMOUNT_") || strings.HasSuffix(strings.ToLower(name), "_proxy") {
 			continue
 		}
 		env = append(env, kv)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,10 +21,10 @@ const (
 	tcpClosing   = "0B"
 )
 
-// Abandoned counts the connections to a port of this machine that the client has
+// Abandoned counts the connections to some ports of this machine that the client has
 // closed, or lost with its process, and the server has not: it may still work on
 // requests that came over them.
-func Abandoned(port int) (int, error) {
+func Abandoned(ports ...int) (int, error) {
 	n := 0
 	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
 		file, err := os.Open(table)
@@ -35,7 +36,7 @@ func Abandoned(port int) (int, error) {
 		}
 		lines := bufio.NewScanner(file)
 		for lines.Scan() {
-			if abandoned(strings.Fields(lines.Text()), port) {
+			if abandoned(strings.Fields(lines.Text()), ports) {
 				n++
 			}
 		}
@@ -49,15 +50,15 @@ func Abandoned(port int) (int, error) {
 // abandoned looks at one line: number, local address, remote address, state, ... The
 // client's end counts, too, because the server does not hear of the end of a connection
 // as long as it has not read what was sent before.
-func abandoned(words []string, port int) bool {
+func abandoned(words []string, ports []int) bool {
 	if len(words) < 4 {
 		return false
 	}
 	switch words[3] {
 	case tcpCloseWait:
-		return portOf(words[1]) == port
+		return slices.Contains(ports, portOf(words[1]))
 	case tcpFinWait1, tcpFinWait2, tcpClosing:
-		return portOf(words[2]) == port
+		return slices.Contains(ports, portOf(words[2]))
 	}
 	return false
 }
@@ -75,23 +76,17 @@ func portOf(address string) int {
 // Settled returns when no server at one of the ports has an abandoned connection any
 // more: what a killed client has asked for is done or dropped.
 func Settled(ctx context.Context, ports ...int) error {
-	tick := time.NewTicker(2 * time.Millisecond)
+	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for _, port := range ports {
-		for {
-			n, err := Abandoned(port)
-			if err != nil {
-				return err
-			}
-			if n == 0 {
-				break
-			}
-			select {
-			case <-ctx.Done():
-				return fmt.Errorf("the server at port %d still has %d abandoned connections: %w", port, n, ctx.Err())
-			case <-tick.C:
-			}
+	for {
+		n, err := Abandoned(ports...)
+		if err != nil || n == 0 {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the servers at ports %d still have %d abandoned connections: %w", ports, n, ctx.Err())
+		case <-tick.C:
 		}
 	}
-	return nil
 }

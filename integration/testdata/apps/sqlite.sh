@@ -27,7 +27,7 @@ work() {
 		db=$mode.db
 		equal "$(sqlite3 $db "PRAGMA journal_mode=$mode")" $mode "journal mode"
 		sqlite3 $db 'CREATE TABLE n (v INTEGER); INSERT INTO n VALUES (0); CREATE TABLE t (x TEXT);
-			WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM c WHERE i < 2000)
+			WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM c WHERE i < 600)
 			INSERT INTO t SELECT hex(randomblob(100)) FROM c; CREATE INDEX i ON t (x);'
 		sqlite3 $db 'BEGIN; DELETE FROM t; ROLLBACK;'
 		insert $db 3 &
@@ -42,7 +42,7 @@ verify() {
 	for mode in delete wal; do
 		equal "$(sqlite3 $mode.db 'PRAGMA integrity_check')" ok
 		equal "$(sqlite3 $mode.db 'SELECT v FROM n')" 6 "transactions"
-		equal "$(sqlite3 $mode.db 'SELECT count(*) FROM t')" 2120 "rows"
+		equal "$(sqlite3 $mode.db 'SELECT count(*) FROM t')" 720 "rows"
 	done
 	sqlite3 delete.db 'UPDATE n SET v = v + 0; VACUUM;'
 }
