@@ -19,15 +19,18 @@ BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 
 # Longest time that one package's tests may take.
 TEST_TIMEOUT ?= 1800s
-# Packages tested at once.
+# Packages tested at once, and tests of one package.
 TEST_P ?= 2
+TEST_PARALLEL ?= 4
+# The race detector's programs leave much garbage, and there is memory for it.
+TEST = GOGC=400 CGO_ENABLED=1 $(GO) test -race -timeout $(TEST_TIMEOUT) -p $(TEST_P) -parallel $(TEST_PARALLEL)
 
 # For example BENCH_FLAGS='-quick -rows large,small -only ours,rclone'; see the
 # program's -help. Without flags the results are written to integration/bench.
 BENCH_FLAGS ?=
 
 .DEFAULT_GOAL := build
-.PHONY: help build demo test bench lint install uninstall clean deps deps-demo deps-bench FORCE
+.PHONY: help build demo test test-long bench lint install uninstall clean deps deps-demo deps-bench FORCE
 
 help: ## show this text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,11 +47,18 @@ demo: deps-demo bin/meshmount bin/meshdemo ## mount two local EFSS sites and two
 	bin/meshdemo --binary bin/meshmount
 
 test: deps lint ## lint, then all tests under the race detector
-	CGO_ENABLED=1 $(GO) test -race -timeout $(TEST_TIMEOUT) -p $(TEST_P) -parallel 4 ./...
+	$(TEST) ./...
+
+# Without results of former runs, as what is random differs.
+test-long: TEST_TIMEOUT = 14400s
+test-long: deps lint ## the same with the full numbers of kills, operations and servers, which takes hours
+	MESHMOUNT_LONG=1 $(TEST) -count=1 ./...
 
 bench: deps-bench bin/meshmount ## measure beside rclone, davfs2 and irodsfs over an emulated WAN (as root; BENCH_FLAGS)
 	$(GO) run ./integration/bench -binary bin/meshmount $(or $(BENCH_FLAGS),-out integration/bench)
 
+# Without cgo, which nothing uses, so that what is compiled serves the static program, too.
+lint: export CGO_ENABLED = 0
 lint: ## gofmt, go vet, staticcheck
 	@bad=$$(gofmt -l .); if [ -n "$$bad" ]; then echo "not formatted by gofmt:"; echo "$$bad"; exit 1; fi
 	$(GO) vet ./...

@@ -33,8 +33,8 @@ type zoneVictim struct {
 // zoneVictims are one object that goes in one call and one that goes in pieces.
 func zoneVictims() []*zoneVictim {
 	return []*zoneVictim{
-		{name: "small", least: 16, most: 1 << 20, atomic: true},
-		{name: "large", least: 9 << 19, most: 11 << 19},
+		{name: "small", least: 16, most: 1 << 18, atomic: true},
+		{name: "large", least: 4<<20 + 1, most: 4<<20 + 1<<18},
 	}
 }
 

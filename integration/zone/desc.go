@@ -77,7 +77,7 @@ func (d *desc) room(n int) int {
 
 // readBody reads the whole byte stream of a request: nothing is carried out before.
 func readBody(r *wire.Request) ([]byte, error) {
-	data := make([]byte, 0, min(r.Size, 4<<20)+1)
+	data := make([]byte, 0, min(r.Size, 4<<20)+bytes.MinRead) // or ReadFrom would make it grow
 	buf := bytes.NewBuffer(data)
 	n, err := buf.ReadFrom(r.Body)
 	if err == nil && n != int64(r.Size) {
