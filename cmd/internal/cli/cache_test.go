@@ -254,7 +254,7 @@ func TestFullCacheDirectory(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		r := w.run("mount", "--cache-dir", dir, arg, w.point, "="+address(s.Running))
+		r := w.run("mount", "--write=through", "--cache-dir", dir, arg, w.point, "="+address(s.Running))
 		w.succeeds(r)
 		if !strings.Contains(r.errors, want) || (want == "") != (r.errors == "") {
 			t.Errorf("%s: the terminal shows %q, want %q", arg, r.errors, want)

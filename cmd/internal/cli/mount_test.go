@@ -57,6 +57,7 @@ func TestBackgroundMount(t *testing.T) {
 		t.Fatalf("%v\n%s", err, w.logs())
 	}
 	readBack(t, file, "text")
+	w.succeeds(w.run("flush", file))
 	readBack(t, filepath.Join(b.Disk("me"), "file"), "text")
 	if _, err := os.ReadDir(filepath.Join(w.point, "sciebo")); err != nil {
 		t.Error(err)

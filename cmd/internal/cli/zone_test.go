@@ -217,6 +217,7 @@ func TestTrashOfAZone(t *testing.T) {
 		w := newWorld(t, "MESHMOUNT_PASSWORD=hunter2")
 		w.succeeds(w.run(append(append([]string{"mount"}, c.options...), w.point, "="+collection(z))...))
 		w.uses("")
+		w.succeeds(w.run("flush", w.point)) // or it never gets to the zone
 		if err := os.Remove(filepath.Join(w.point, "file")); err != nil {
 			t.Error(err)
 		}
