@@ -173,12 +173,22 @@ func (j *journal) find() error {
 // added and outlives the process, but is not on stable storage. After another error it
 // does not count now, but may be there after a crash: the disk did not obey.
 func (j *journal) append(group []*record, sync bool) error {
+	return j.add(group, sync, false)
+}
+
+// appendReserved is append with the space in reserve also for a group with recOp: one
+// that says what became of changes, and that others are not as they were.
+func (j *journal) appendReserved(group []*record, sync bool) error {
+	return j.add(group, sync, true)
+}
+
+func (j *journal) add(group []*record, sync, reserved bool) error {
 	if len(group) == 0 && !sync {
 		return nil
 	}
 	frame, ops := logEncode(group), 0
 	for _, r := range group {
-		if r.Kind == recOp {
+		if r.Kind == recOp && !reserved {
 			ops++
 		}
 	}
@@ -323,6 +333,7 @@ func (j *journal) mark() error {
 		frame := make([]byte, logFrame)
 		j.seal(s, frame, j.seq, logMark)
 		_, err := s.file.WriteAt(frame, s.end)
+		s.end += logFrame
 		return err
 	}
 	return nil

@@ -92,6 +92,15 @@ func TestLogFull(t *testing.T) {
 	}
 	for id := range uint64(n) {
 		logAppend(t, j, false, &record{Kind: recParked, ID: id, Cause: "permission denied"})
+		if id == 1 {
+			group := []*record{{Kind: recDone, ID: 0}, recPut(n)}
+			if err := j.append(group, false); !errors.Is(err, remote.NoSpace) {
+				t.Errorf("one more, for one that is done: %v", err)
+			}
+			if err := j.appendReserved(group, true); err != nil {
+				t.Errorf("the same from the reserve: %v", err)
+			}
+		}
 		logAppend(t, j, id%100 == 0, &record{Kind: recDone, ID: id})
 	}
 	if !j.bloated(0) {

@@ -69,9 +69,11 @@ func (j *journal) rotate() error {
 // heal goes on in a new segment if active is sick. What was not synced is on stable
 // storage then. Called with mu held.
 func (j *journal) heal() error {
-	j.settle()
 	if j.sick == nil {
 		return nil
+	}
+	if j.settle(); j.sick == nil {
+		return nil // somebody else did
 	}
 	return j.begin()
 }

@@ -78,6 +78,7 @@ type record struct {
 	Sum    uint32      // CRC-32C of the staged content
 	HasSum bool
 	Synced bool   // the staged content is on stable storage
+	Doubt  bool   // written again for a change of an earlier boot of which that is not proven
 	Resume string // token of an upload under way
 
 	Cause   string // parked: for people
@@ -126,6 +127,7 @@ var recFields = [...]recField[record]{
 	29: recText(func(r *record) *string { return &r.From.Path }),
 	30: recText(func(r *record) *string { return &r.From.Version }),
 	31: recNumber(func(r *record) *int64 { return &r.From.Size }),
+	32: recFlag(func(r *record) *bool { return &r.Doubt }),
 }
 
 var recEntryFields = [...]recField[remote.Entry]{

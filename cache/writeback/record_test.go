@@ -21,13 +21,14 @@ func recSample() *record {
 		Kind: recOp, ID: 7, Gen: 3, Branch: "dav:https://a.example/share", Op: opRename,
 		Path: "/run 1/out.nc", To: "/run 1/ünd\nline", Target: "../there",
 		Stage: "s-0000000000000007", Size: 5 << 30, Have: []Extent{{0, 4096}, {1 << 20, 5 << 30}},
+		Limit: 4 << 30, From: remote.Ref{Path: "/run 1/was.nc", Version: `"etag-0"`, Size: 6 << 30},
 		Base: remote.Entry{Path: "/run 1/out.nc", Type: remote.File, Size: 12, MTime: at(1700000000, 123456789), Version: `"etag-1"`,
 			Provisional: true, ID: "00000012oc", Mode: 0o640, ModeKnown: true, Access: remote.AccessKnown | remote.AccessWrite,
 			Target: "x", Checksum: remote.Checksum{Algorithm: "sha1", Hex: "da39a3ee"}},
 		NotExist: true,
 		ToBase:   remote.Entry{Path: "/b", Type: remote.Symlink, Version: "v2", Target: "t"},
 		MTime:    at(-5, 999999999), HasMTime: true, SetMTime: true, Mode: 0o4755, HasMode: true,
-		Type: remote.Dir, Sum: 0xdeadbeef, HasSum: true, Synced: true, Resume: "token",
+		Type: remote.Dir, Sum: 0xdeadbeef, HasSum: true, Synced: true, Doubt: true, Resume: "token",
 		Cause: "permission denied", ErrKind: remote.Permission, Time: at(1800000000, 1),
 	}
 }
@@ -45,10 +46,12 @@ func TestRecordFields(t *testing.T) {
 		reflect.ValueOf(one).Elem().Field(i).Set(full.Field(i))
 		recRoundTrip(t, one)
 	}
-	base := reflect.ValueOf(recSample().Base)
-	for i := range base.NumField() {
-		if base.Field(i).IsZero() {
-			t.Errorf("the sample's entry has no %s", base.Type().Field(i).Name)
+	for _, part := range []any{recSample().Base, recSample().From, recSample().Base.Checksum} {
+		v := reflect.ValueOf(part)
+		for i := range v.NumField() {
+			if v.Field(i).IsZero() {
+				t.Errorf("the sample's %T has no %s", part, v.Type().Field(i).Name)
+			}
 		}
 	}
 }
