@@ -23,6 +23,9 @@ type Fault struct {
 
 	// Abort closes the connection and carries nothing out.
 	Abort bool
+	// Hang takes the request and does not answer, until the client gives up. Nothing is
+	// carried out.
+	Hang bool
 	// LoseReply carries the request out and closes the connection in place of the
 	// answer.
 	LoseReply bool
@@ -79,6 +82,13 @@ func (s *Server) inject(rec *recorder, r *http.Request, next func(http.ResponseW
 		return
 	}
 	if !sleep(r.Context(), f.Delay) || f.Abort {
+		hangUp(rec)
+	}
+	if f.Hang {
+		// The end of a connection is noticed only once the body has been read.
+		if _, err := io.Copy(io.Discard, r.Body); err == nil {
+			<-r.Context().Done()
+		}
 		panic(http.ErrAbortHandler)
 	}
 	if f.Status != 0 {
@@ -102,6 +112,15 @@ func (s *Server) inject(rec *recorder, r *http.Request, next func(http.ResponseW
 		_ = http.NewResponseController(rec).Flush()
 		panic(http.ErrAbortHandler)
 	}
+}
+
+// hangUp closes the connection at once. A handler that only ends in a panic has the rest
+// of the body read first, however long that takes to come.
+func hangUp(w http.ResponseWriter) {
+	if conn, _, err := http.NewResponseController(w).Hijack(); err == nil { // not of HTTP/2
+		_ = conn.Close() // that is the fault
+	}
+	panic(http.ErrAbortHandler)
 }
 
 func (f *Fault) answer(w http.ResponseWriter) {

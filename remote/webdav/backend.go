@@ -80,7 +80,7 @@ func newBackend(o Options) (*Backend, error) {
 	b := &Backend{
 		opts: o, http: newClient(o, roots, true), roots: roots, origin: origin(o.URL),
 		auth: newAuthorizer(o), noAuth: &authorizer{}, making: make(chan struct{}, 1),
-		waits: usualPatience, streams: make(chan struct{}, o.MaxConns/2),
+		waits: usualPatience, left: leftovers{pause: sweepPause}, streams: make(chan struct{}, o.MaxConns/2),
 	}
 	b.life, b.end = context.WithCancelCause(context.Background())
 	b.cleaning, b.stop = context.WithCancel(context.Background())

@@ -120,7 +120,7 @@ func (c *call) refusal(r *request, resp *http.Response) error {
 	return &remote.Error{
 		Op: c.op, Path: c.path, Kind: kind,
 		Err:        &statusError{r.method, resp.StatusCode, errorMessage(body)},
-		Unsure:     r.changes && lost(resp.StatusCode),
+		Unsure:     r.changes && lost(resp.StatusCode) && r.body.complete(),
 		RetryAfter: retryAfter(resp.Header),
 	}
 }

@@ -4,8 +4,10 @@ import "time"
 
 // SetPatience makes b wait less for a server that is at work: for locks and for an
 // assembly whose answer was lost, and until the chunks of that are deleted.
+// Leftovers are deleted at once.
 func (b *Backend) SetPatience(work, abandon time.Duration) {
 	b.waits = patienceWith{locks: work, assembly: work, abandon: abandon}
+	b.left.pause = 0
 }
 
 // Grows tells whether files can be sent while they are written.

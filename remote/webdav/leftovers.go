@@ -21,14 +21,15 @@ const (
 // Bounds of leftovers.
 const (
 	maxLeftovers = 1000
-	sweepPause   = time.Second // between two attempts
+	sweepPause   = time.Second
 )
 
 // leftovers are the URLs of unfinished uploads that could not be deleted, because the
 // server was away or may have been at work on them. They are deleted when it answers
 // again.
 type leftovers struct {
-	some atomic.Bool // there are any: a glance without the lock
+	pause time.Duration // between two attempts
+	some  atomic.Bool   // there are any: a glance without the lock
 
 	mu    sync.Mutex // guards what follows
 	due   map[string]time.Time
@@ -46,7 +47,7 @@ func (l *leftovers) add(target string, due time.Time) {
 	if len(l.due) < maxLeftovers {
 		l.due[target] = due
 	}
-	l.next = time.Now().Add(sweepPause)
+	l.next = time.Now().Add(l.pause)
 	l.some.Store(true)
 }
 
@@ -82,7 +83,7 @@ func (l *leftovers) begin(now time.Time) []string {
 func (l *leftovers) end() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.sweep, l.next = false, time.Now().Add(sweepPause)
+	l.sweep, l.next = false, time.Now().Add(l.pause)
 }
 
 // cleanup deletes target, also if ctx has ended. Close gives it a moment as well. If the

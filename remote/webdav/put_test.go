@@ -204,7 +204,7 @@ func TestLargeFiles(t *testing.T) {
 func (s *site) leftovers(t *testing.T) []string {
 	t.Helper()
 	var all []string
-	for _, pattern := range []string{"uploads/*/*", "files/*/.meshmount-*"} {
+	for _, pattern := range []string{"uploads/*/*", "files/*/.meshmount-*", "files/*/*/.meshmount-*"} {
 		left, err := filepath.Glob(filepath.Join(s.dir, pattern))
 		if err != nil {
 			t.Fatal(err)

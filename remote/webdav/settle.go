@@ -178,8 +178,8 @@ func (u *upload) explain(ctx context.Context, err error) error {
 		return u.c.fail(remote.Permission, e.Err)
 	case lerr != nil:
 		return u.c.explainNew(ctx, u.path, err, remote.AccessCreate)
-	case status == http.StatusConflict && u.c.b.traits.checksums:
-		return u.c.fail(remote.Conflict, e.Err) // oCIS says so to If-Match
+	case e.Kind == remote.Conflict:
+		return err // oCIS says 409 to If-Match, see storeEmpty
 	case status == http.StatusConflict || status == http.StatusNotFound:
 		return u.c.fail(remote.Unavailable, e.Err) // what was missing is there
 	}
