@@ -43,7 +43,7 @@ func (b *Branch) Stable() error {
 func (b *Branch) resolved(e remote.Entry) remote.Entry {
 	if c, ok := b.contents[e.Version]; ok && IsLocal(e.Version) && c.stage == nil {
 		path := e.Path
-		e = c.entry
+		e = *c.entry
 		e.Path = path
 	}
 	return e

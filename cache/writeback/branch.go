@@ -66,8 +66,8 @@ var _ interface {
 
 // content is what a local version stands for.
 type content struct {
-	stage *Stage       // nil when the server has it
-	entry remote.Entry // on the server
+	stage *Stage        // nil when the server has it
+	entry *remote.Entry // on the server; nil before it has it
 }
 
 // recent is the end of a change: answers that were asked for before do not know of it.

@@ -40,16 +40,16 @@ type change struct {
 
 	stage    *Stage // put, rename: the content, with a reference; may be nil for a rename
 	size     int64
-	base     remote.Entry // what the server has at path; zero if nothing
-	after    *change      // base is what this one leaves
-	toBase   remote.Entry // rename: what the server has at to; zero if nothing
-	source   string       // rename: where the content is on the server, if not at path
-	doubt    bool         // remove: there may be something else of ours, one of ghosts
-	ghosts   []ghost      // contents that an attempt may have stored, of which we heard no more
-	mtime    time.Time    // as shown
-	attrs    remote.Attrs // to be stored
-	version  string       // as shown
-	sum      uint32       // CRC-32C of the content, if hasSum
+	base     remote.Entry  // what the server has at path; zero if nothing
+	after    *change       // base is what this one leaves
+	toBase   *remote.Entry // rename: what the server has at to; nil if nothing
+	source   string        // rename: where the content is on the server, if not at path
+	doubt    bool          // remove: there may be something else of ours, one of ghosts
+	ghosts   []ghost       // contents that an attempt may have stored, of which we heard no more
+	mtime    time.Time     // as shown
+	attrs    remote.Attrs  // to be stored
+	version  string        // as shown
+	sum      uint32        // CRC-32C of the content, if hasSum
 	hasSum   bool
 	since    time.Time
 	synced   bool // content and record are on stable storage
@@ -127,8 +127,11 @@ func (c *change) entry(path string) remote.Entry {
 // record returns the change for the journal.
 func (c *change) record() record {
 	r := record{Kind: recOp, ID: c.id, Gen: c.gen, Branch: c.b.policy.Tree, Op: c.kind, Path: c.path, To: c.to,
-		Target: c.target, Size: c.size, Base: c.base, NotExist: c.fresh(), ToBase: c.toBase, MTime: c.mtime, HasMTime: !c.mtime.IsZero(),
+		Target: c.target, Size: c.size, Base: c.base, NotExist: c.fresh(), MTime: c.mtime, HasMTime: !c.mtime.IsZero(),
 		SetMTime: c.attrs.MTime != nil, Type: c.typ, Synced: c.synced, Resume: c.token, Time: c.since}
+	if c.toBase != nil {
+		r.ToBase = *c.toBase
+	}
 	if c.after != nil {
 		r.Base = remote.Entry{Type: remote.File, Version: localPrefix}
 	}

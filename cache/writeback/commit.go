@@ -54,7 +54,7 @@ func (b *Branch) Became(version string) (remote.Entry, bool) {
 	if !ok || c.stage != nil {
 		return remote.Entry{}, false
 	}
-	return c.entry, true
+	return *c.entry, true
 }
 
 // Commit puts the content of st at path. The entry shows it with a local version. The

@@ -73,6 +73,9 @@ func (j *job) put(ctx context.Context) outcome {
 		}
 		j.redo = true
 	}
+	if err := j.stage.settle(); err != nil {
+		return outcome{err: remote.E("put", j.path, kindOfDisk(err), err)}
+	}
 	if err := j.removeLink(ctx); err != nil {
 		return outcome{err: err}
 	}

@@ -233,7 +233,10 @@ func (b *Branch) moveHere(from remote.Entry, to string, target *remote.Entry) (b
 		return false, nil
 	}
 	c := &change{kind: opRename, path: from.Path, to: to, stage: last.stage, size: last.size, mtime: last.mtime, attrs: last.attrs,
-		version: last.version, after: last, toBase: base, synced: last.synced, sum: last.sum, hasSum: last.hasSum}
+		version: last.version, after: last, synced: last.synced, sum: last.sum, hasSum: last.hasSum}
+	if base.Type != 0 {
+		c.toBase = &base
+	}
 	return true, b.submit(c, instead...)
 }
 

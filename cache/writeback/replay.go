@@ -65,7 +65,8 @@ func (s *Store) replay() error {
 	for _, o := range s.orphans {
 		needed[o.op.Stage] = true
 	}
-	return s.stages.sweep(func(name string) bool { return needed[name] })
+	s.staged, err = s.stages.sweep(func(name string) bool { return needed[name] })
+	return err
 }
 
 func (s *Store) remember(n conflictNote) {
@@ -105,8 +106,11 @@ type adopter struct {
 func (a *adopter) change(o *orphan) *change {
 	r := &o.op
 	c := &change{b: a.b, id: r.ID, gen: r.Gen, kind: r.Op, path: r.Path, to: r.To, target: r.Target, typ: r.Type, size: r.Size,
-		base: r.Base, toBase: r.ToBase, since: r.Time, synced: r.Synced, replayed: true, token: r.Resume, sum: r.Sum, hasSum: r.HasSum,
+		base: r.Base, since: r.Time, synced: r.Synced, replayed: true, token: r.Resume, sum: r.Sum, hasSum: r.HasSum,
 		deep: r.Op == opRemove && r.Type == remote.Dir}
+	if r.ToBase.Type != 0 {
+		c.toBase = &r.ToBase
+	}
 	if r.HasMTime {
 		c.mtime = r.MTime
 	}
@@ -157,17 +161,13 @@ func (a *adopter) stage(c *change, o *orphan) error {
 	st := a.stages[r.Stage]
 	if st == nil {
 		st = a.b.store.stages.adopt(a.b.below, r.Stage, r.Size, r.Limit, r.Have, r.From)
+		st.loose = true
 		a.stages[r.Stage] = st
 	}
 	c.stage = st
-	there, err := os.Stat(st.Name())
-	if err != nil {
+	if !a.b.store.staged[r.Stage] {
 		return errNoStage
 	}
-	if err := st.fit(there.Size()); err != nil {
-		return err
-	}
-	c.size = st.Size()
 	if o.trusted {
 		return nil
 	}
@@ -178,19 +178,29 @@ func (a *adopter) stage(c *change, o *orphan) error {
 }
 
 // fit makes the size of a stage that of its file, if that is shorter: the program had cut
-// it. If it is longer, the rest was not committed.
-func (st *Stage) fit(file int64) error {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	if file < st.size {
-		st.size, st.limit = file, min(st.limit, file)
-		st.home.space.give(st.have.cut(file))
-		return nil
+// it. If it is longer, the rest was not committed. Guarded by mu.
+func (st *Stage) fit(f *os.File) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
 	}
-	if file > st.size {
-		return os.Truncate(st.Name(), st.size)
+	switch size := info.Size(); {
+	case size < st.size:
+		st.size, st.limit = size, min(st.limit, size)
+		st.home.space.give(st.have.cut(size))
+	case size > st.size:
+		return f.Truncate(st.size)
 	}
 	return nil
+}
+
+// settle compares size and file, if that was not done yet.
+func (st *Stage) settle() error {
+	_, err := st.opened()
+	if err == nil {
+		st.mu.RUnlock()
+	}
+	return err
 }
 
 // conflicted notes a conflict. Guarded by store.mu.

@@ -84,8 +84,11 @@ func (b *Branch) launch(c *change, now time.Time) {
 	redo := c.tried || c.replayed
 	c.tried = true
 	j := job{b: b, c: c, start: now, kind: c.kind, path: c.path, to: c.to, target: c.target, typ: c.typ, stage: c.stage,
-		base: c.base, toBase: c.toBase, attrs: c.attrs, size: c.size, redo: redo, hold: c.tears >= maxTears,
+		base: c.base, attrs: c.attrs, size: c.size, redo: redo, hold: c.tears >= maxTears,
 		grow: c.grow, gen: c.gen, source: c.source, doubt: c.doubt, ghosts: slices.Clone(c.ghosts)}
+	if c.toBase != nil {
+		j.toBase = *c.toBase
+	}
 	if c.stage != nil {
 		c.stage.retain()
 	}
@@ -308,7 +311,7 @@ func (b *Branch) stored(c *change, r outcome, moved bool) {
 	if moved {
 		return
 	}
-	b.contents[c.version] = &content{entry: e}
+	b.contents[c.version] = &content{entry: &e}
 	b.settled = append(b.settled, c.version)
 	if len(b.settled) > maxSettled {
 		delete(b.contents, b.settled[0])

@@ -27,26 +27,34 @@ const (
 // for use without a journal: what a dead process has left there is removed.
 func OpenStages(dir string) (*Stages, error) {
 	s := &Stages{dir: dir}
-	return s, s.sweep(func(string) bool { return false })
+	_, err := s.sweep(func(string) bool { return false })
+	return s, err
 }
 
-// sweep removes all files for which keep is false.
-func (s *Stages) sweep(keep func(name string) bool) error {
-	list, err := os.ReadDir(s.dir)
+// sweep removes all files for which keep is false, and returns the names of the others.
+func (s *Stages) sweep(keep func(name string) bool) (map[string]bool, error) {
+	d, err := os.Open(s.dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	list, err := d.ReadDir(-1)
+	if err := errors.Join(err, d.Close()); err != nil {
+		return nil, err
+	}
+	kept := make(map[string]bool, len(list))
 	for _, e := range list {
 		name := e.Name()
 		staged, _ := filepath.Match(stagePrefix+"*", name)
 		temp, _ := filepath.Match(tempPrefix+"*", name)
 		if temp || staged && !keep(name) {
 			if err := os.Remove(filepath.Join(s.dir, name)); err != nil {
-				return fmt.Errorf("old staging file: %w", err)
+				return nil, fmt.Errorf("old staging file: %w", err)
 			}
+			continue
 		}
+		kept[name] = true
 	}
-	return nil
+	return kept, nil
 }
 
 // Temp makes a file without a name, for what nobody has to find again.
@@ -110,6 +118,7 @@ type Stage struct {
 	below remote.Backend
 	pins  []*pin   // guarded by mu
 	grow  *growth  // guarded by mu; nil if nobody follows the content
+	loose bool     // guarded by mu; size and file have to be compared when it is opened
 	early *growing // guarded by mu; what follows it, until the commit
 	front int64    // guarded by mu; [0, front) was written in order and not changed since
 
@@ -134,6 +143,12 @@ func (st *Stage) open() (*os.File, error) {
 		f, err := os.OpenFile(st.Name(), os.O_RDWR, 0)
 		if err != nil {
 			return nil, err
+		}
+		if st.loose {
+			if err := st.fit(f); err != nil {
+				return nil, errors.Join(err, f.Close())
+			}
+			st.loose = false
 		}
 		st.file = f
 	}

@@ -392,12 +392,7 @@ func (s *Store) Flush(ctx context.Context, branch, path string) error {
 	}
 	s.poke()
 	for {
-		left, stuck := 0, 0
-		var why error
-		for _, b := range s.branches {
-			l, p, err := b.leftBelow(branch, path)
-			left, stuck, why = left+l, stuck+p, cmp.Or(why, err)
-		}
+		left, stuck, why := s.leftBelow(branch, path)
 		switch {
 		case left == 0 && stuck == 0:
 			return nil
@@ -410,7 +405,27 @@ func (s *Store) Flush(ctx context.Context, branch, path string) error {
 			return &remote.Error{Op: "flush", Path: path, Kind: remote.BadHandle}
 		}
 		s.wake.Wait()
+		if left > manyLeft { // to count them at the end of each would take long
+			s.mu.Unlock()
+			time.Sleep(recount)
+			s.mu.Lock()
+		}
 	}
+}
+
+const (
+	manyLeft = 1000
+	recount  = 50 * time.Millisecond
+)
+
+// leftBelow counts what is pending and what is stuck, with the cause of one of those.
+// Guarded by mu.
+func (s *Store) leftBelow(branch, path string) (left, stuck int, why error) {
+	for _, b := range s.branches {
+		l, p, err := b.leftBelow(branch, path)
+		left, stuck, why = left+l, stuck+p, cmp.Or(why, err)
+	}
+	return left, stuck, why
 }
 
 // concerns tells whether a change of the branch is at or below path.
@@ -430,14 +445,18 @@ func (b *Branch) hurryBelow(branch, path string) {
 // Guarded by store.mu.
 func (b *Branch) leftBelow(branch, path string) (left, stuck int, why error) {
 	for _, c := range b.all {
-		switch {
-		case !b.concerns(c, branch, path):
-		case c.state == parked:
+		if c.state == parked && b.concerns(c, branch, path) {
 			stuck, why = stuck+1, c.cause
-		case behindParked(c, map[*change]bool{}):
-			stuck++
-		default:
+		} else if b.concerns(c, branch, path) {
 			left++
+		}
+	}
+	if stuck == 0 || left > manyLeft {
+		return left, stuck, why
+	}
+	for _, c := range b.all {
+		if c.state != parked && b.concerns(c, branch, path) && behindParked(c, map[*change]bool{}) {
+			left, stuck = left-1, stuck+1
 		}
 	}
 	return left, stuck, why

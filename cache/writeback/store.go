@@ -76,6 +76,7 @@ type Store struct {
 	mu        sync.Mutex
 	wake      sync.Cond            // for those who wait for the end of changes; on mu
 	branches  []*Branch            // guarded by mu
+	staged    map[string]bool      // names of staging files at the beginning
 	orphans   map[uint64]*orphan   // guarded by mu; changes of branches that are not mounted
 	conflicts []conflictNote       // guarded by mu
 	lastID    uint64               // guarded by mu
