@@ -151,7 +151,7 @@ func Waiting(now *writeback.Status, point string) string {
 		parts = append(parts, "the journal of an earlier mount is damaged: "+now.Damage)
 	}
 	if parked > 0 {
-		parts = append(parts, fmt.Sprintf("%d changes of an earlier mount could not be stored", parked))
+		parts = append(parts, pending.Number(parked)+" of an earlier mount could not be stored")
 	}
 	if len(elsewhere) > 0 {
 		parts = append(parts, "changes wait for a tree that is not mounted here: "+strings.Join(elsewhere, ", "))

@@ -95,7 +95,7 @@ func (p *Program) flushOne(ctx context.Context, m *aMount) (pending.Left, error)
 	case err == nil:
 		return left, nil
 	case left.Count > 0:
-		return left, exit.New(exit.DataLeft, "see: meshmount status "+m.Point, "%d changes at %s cannot be stored: %s", left.Count, m.Point, names(left.Changes))
+		return left, exit.New(exit.DataLeft, "see: meshmount status "+m.Point, "%s at %s cannot be stored: %s", pending.Number(left.Count), m.Point, names(left.Changes))
 	case errors.Is(err, context.DeadlineExceeded):
 		return left, exit.New(exit.DataLeft, "it goes on; see: meshmount status "+m.Point, "not all that was written at %s is on its server yet", m.Point)
 	}
@@ -141,7 +141,7 @@ func (p *Program) retryCommand() *cobra.Command {
 			if *all {
 				n, err := on.RetryAll(ctx)
 				if err == nil {
-					_, err = fmt.Fprintf(p.Stdout, "%d changes will be tried again\n", n)
+					_, err = fmt.Fprintf(p.Stdout, "%s will be tried again\n", pending.Number(n))
 				}
 				return err
 			}
@@ -266,7 +266,7 @@ func (p *Program) export(ctx context.Context, on changes, dir string, ids []uint
 		err = printJSON(p.Stdout, list)
 	}
 	if err == nil && failed > 0 {
-		return exit.New(exit.Failed, "", "%d changes were not copied to %s", failed, dir)
+		return exit.New(exit.Failed, "", "%s could not be copied to %s", pending.Number(failed), dir)
 	}
 	return err
 }

@@ -224,7 +224,7 @@ func TestParkedChanges(t *testing.T) {
 	readBack(t, item.File, "text")
 	id := fmt.Sprint(item.ID)
 	r := w.run("flush", filepath.Join(w.point, "a"))
-	w.fails(r, exit.DataLeft, "1 changes at "+w.point+" cannot be stored: /a/one (")
+	w.fails(r, exit.DataLeft, "1 change at "+w.point+" cannot be stored: /a/one (")
 	if !strings.Contains(r.out, "parked") || !strings.Contains(r.out, "put /a/one, 4 B: ") {
 		t.Errorf("%s", r.out)
 	}
@@ -262,7 +262,7 @@ func TestParkedChangesAreTold(t *testing.T) {
 	w.fails(w.run("unmount", w.point), exit.DataLeft, "1 change (4 B) did not reach their servers: /a/one (")
 	r := w.run("mount", "--write=back", w.point, "a="+address(s.Running))
 	w.succeeds(r)
-	if want := "meshmount: warning: 1 changes of an earlier mount could not be stored; see: meshmount status " + w.point + "\n"; r.errors != want {
+	if want := "meshmount: warning: 1 change of an earlier mount could not be stored; see: meshmount status " + w.point + "\n"; r.errors != want {
 		t.Errorf("it warns %q, want %q", r.errors, want)
 	}
 	w.becomes(parkedOne)
@@ -293,7 +293,7 @@ func TestWriteThroughTellsOfLeftChanges(t *testing.T) {
 	s.answer.Store(0)
 	r := w.run("mount", "--write=through", w.point, "a="+address(s.Running))
 	w.succeeds(r)
-	if want := "meshmount: warning: 1 changes of an earlier mount wait in " + dir + "; they are uploaded by a mount with --write=back\n"; r.errors != want {
+	if want := "meshmount: warning: 1 change of an earlier mount wait in " + dir + "; they are uploaded by a mount with --write=back\n"; r.errors != want {
 		t.Errorf("it warns %q, want %q", r.errors, want)
 	}
 	if now := w.status(); now.Write != "through" || now.Pending != 0 {
@@ -305,7 +305,7 @@ func TestWriteThroughTellsOfLeftChanges(t *testing.T) {
 	// Another set of branches at the same place has another cache directory.
 	r = w.run("mount", "--write=back", w.point, "b="+address(s.Running))
 	w.succeeds(r)
-	if want := "1 changes of an earlier mount wait in " + dir + "; they are uploaded by a mount of the same branches with --cache-dir=" + dir; !strings.Contains(r.errors, want) {
+	if want := "1 change of an earlier mount wait in " + dir + "; they are uploaded by a mount of the same branches with --cache-dir=" + dir; !strings.Contains(r.errors, want) {
 		t.Errorf("it warns %q, want %q", r.errors, want)
 	}
 	w.fails(w.run("retry", "--all"), exit.Usage, "there are several mounts: ")

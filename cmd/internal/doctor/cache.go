@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/meshmount/meshmount/cmd/internal/assemble"
+	"github.com/meshmount/meshmount/cmd/internal/pending"
 	"github.com/meshmount/meshmount/cmd/internal/settings"
 	"github.com/meshmount/meshmount/cmd/internal/state"
 	"github.com/meshmount/meshmount/prefetch"
@@ -47,7 +48,7 @@ func (d *Doctor) cache() Finding {
 		return f
 	}
 	if n := d.pending(); n > 0 {
-		f.Status, f.Detail = Warn, fmt.Sprintf("%s holds %d changes of mounts that have ended: they are not on their servers", d.CacheDir, n)
+		f.Status, f.Detail = Warn, fmt.Sprintf("%s holds %s of mounts that have ended, and not on a server", d.CacheDir, pending.Number(n))
 		f.Remedy = "see: meshmount status; a mount of the same branches uploads them"
 		return f
 	}

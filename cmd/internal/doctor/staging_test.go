@@ -61,6 +61,6 @@ func TestChangesThatWait(t *testing.T) {
 		if err := store.Close(); err != nil {
 			t.Fatal(err)
 		}
-		check(t, d.cache(), Warn, " changes of mounts that have ended: they are not on their servers -> see: meshmount status; a mount of the same branches uploads them")
+		check(t, d.cache(), Warn, " of mounts that have ended, and not on a server -> see: meshmount status; a mount of the same branches uploads them")
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/meshmount/meshmount/fs/control"
@@ -28,6 +29,14 @@ type Left struct {
 	Count      int            `json:"count"`
 	Bytes      int64          `json:"bytes"`
 	Changes    []control.Item `json:"changes"`
+}
+
+// Number writes how many changes there are.
+func Number(n int) string {
+	if n == 1 {
+		return "1 change"
+	}
+	return strconv.Itoa(n) + " changes"
 }
 
 // Add adds a change.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/meshmount/meshmount/cmd/internal/doctor"
 	"github.com/meshmount/meshmount/cmd/internal/exit"
+	"github.com/meshmount/meshmount/cmd/internal/pending"
 	"github.com/meshmount/meshmount/fs/control"
 )
 
@@ -34,8 +35,12 @@ func New(out io.Writer) *Meter {
 	return &Meter{out: out, width: width}
 }
 
-// Show shows how much is left.
+// Show shows how much is left, if anything is.
 func (m *Meter) Show(p control.Progress) {
+	if p.Pending == 0 && p.Parked == 0 {
+		m.Clear()
+		return
+	}
 	if m.out == nil {
 		return
 	}
@@ -61,7 +66,7 @@ func Text(p *control.Progress) string {
 	if p.Pending == 0 && p.Parked == 0 {
 		return "nothing is left to upload"
 	}
-	parts := []string{fmt.Sprintf("%d changes (%s) to upload", p.Pending, doctor.Bytes(max(p.Bytes-p.Sent, 0)))}
+	parts := []string{fmt.Sprintf("%s (%s) to upload", pending.Number(p.Pending), doctor.Bytes(max(p.Bytes-p.Sent, 0)))}
 	if p.Rate >= 1 {
 		parts = append(parts, doctor.Bytes(int64(p.Rate))+"/s")
 	}

@@ -44,8 +44,8 @@ var half = control.Progress{Pending: 12, Bytes: 30 << 20, Sent: 10 << 20, Rate: 
 
 func TestMeterOnATerminal(t *testing.T) {
 	for columns, want := range map[uint16]string{
-		200: "\r12 changes (20.0 MiB) to upload, 2.0 MiB/s, 10s left, 1 parked, /a: full\x1b[K\rnothing is left to upload\x1b[K\r\x1b[K#",
-		40:  "\r12 changes (20.0 MiB) to upload, 2.0 Mi\x1b[K\rnothing is left to upload\x1b[K\r\x1b[K#",
+		200: "\r12 changes (20.0 MiB) to upload, 2.0 MiB/s, 10s left, 1 parked, /a: full\x1b[K\r\x1b[K#",
+		40:  "\r12 changes (20.0 MiB) to upload, 2.0 Mi\x1b[K\r\x1b[K#",
 	} {
 		master, slave := terminal(t, columns)
 		m := New(slave)

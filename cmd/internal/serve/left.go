@@ -64,10 +64,7 @@ func (r *Runner) left(before []string) error {
 
 // count tells how much is left.
 func count(l *pending.Left) string {
-	if l.Count == 1 {
-		return fmt.Sprintf("1 change (%s)", doctor.Bytes(l.Bytes))
-	}
-	return fmt.Sprintf("%d changes (%s)", l.Count, doctor.Bytes(l.Bytes))
+	return fmt.Sprintf("%s (%s)", pending.Number(l.Count), doctor.Bytes(l.Bytes))
 }
 
 // named names some changes, those that failed for good first.

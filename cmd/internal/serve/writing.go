@@ -58,7 +58,7 @@ func (r *Runner) warnLeft(cacheDir, remedy string) {
 	case err != nil:
 		r.warn(exit.New(exit.CacheBad, "", "it is not known whether changes of an earlier mount wait in %s: %w", cacheDir, err))
 	case n > 0:
-		r.warn(exit.New(exit.DataLeft, remedy, "%d changes of an earlier mount wait in %s", n, cacheDir))
+		r.warn(exit.New(exit.DataLeft, remedy, "%s of an earlier mount wait in %s", pending.Number(n), cacheDir))
 	}
 }
 
