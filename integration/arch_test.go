@@ -72,6 +72,7 @@ var owners = map[string][]string{
 	"github.com/sony/gobreaker":      {"remote"},
 	"github.com/cenkalti/backoff":    {"remote"},
 	"golang.org/x/sync":              {"remote"},
+	"golang.org/x/time":              {"remote"},
 	"golang.org/x/net/webdav":        {"integration/efss"},
 	"golang.org/x/sys":               {"..."},
 	"pgregory.net/rapid":             {"remote/remotetest"},

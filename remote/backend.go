@@ -141,7 +141,7 @@ type Ref struct {
 type Source interface {
 	Size() int64
 	// Open returns a reader from offset 0 over Size bytes. The caller closes it.
-	// At most one reader is open at a time.
+	// At most one reader is open at a time. It may be an io.Seeker as well: see Skip.
 	Open() (io.ReadCloser, error)
 }
 

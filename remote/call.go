@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"errors"
 	"io"
 	"sync"
 )
@@ -241,4 +242,17 @@ func (r *awayReader) Read(p []byte) (int, error) {
 		err = berr
 	}
 	return n, err
+}
+
+// Seek implements io.Seeker if the caller's reader does.
+func (r *awayReader) Seek(offset int64, whence int) (int64, error) {
+	back := r.call.leave()
+	at, err := seek(r.ReadCloser, offset, whence)
+	if !errors.Is(err, errors.ErrUnsupported) {
+		r.call.noteSource(err)
+	}
+	if berr := back(); err == nil {
+		err = berr
+	}
+	return at, err
 }

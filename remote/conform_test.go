@@ -16,7 +16,8 @@ var fastRetry = remote.RetryOptions{Tries: 30, Wait: 50 * time.Microsecond, MaxW
 
 // stack is the order in which the program assembles the decorators.
 func stack(b remote.Backend) remote.Backend {
-	b = remote.Limit(remote.Watchdog(b, time.Minute), 4)
+	fast := remote.NewRate(1 << 30)
+	b = remote.Limit(remote.Throttle(remote.Watchdog(b, time.Minute), fast, fast), 4)
 	b = remote.Observe(b, slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	b = remote.Breaker(b, remote.BreakerOptions{})
 	return remote.Retry(b, fastRetry)
@@ -25,11 +26,14 @@ func stack(b remote.Backend) remote.Backend {
 var decorators = map[string]func(remote.Backend) remote.Backend{
 	"Intercept": func(b remote.Backend) remote.Backend { return remote.Intercept(b, passOn) },
 	"Limit":     func(b remote.Backend) remote.Backend { return remote.Limit(b, 1) },
-	"Watchdog":  func(b remote.Backend) remote.Backend { return remote.Watchdog(b, time.Minute) },
-	"Observe":   func(b remote.Backend) remote.Backend { return remote.Observe(b, nil) },
-	"Breaker":   func(b remote.Backend) remote.Backend { return remote.Breaker(b, remote.BreakerOptions{}) },
-	"Retry":     func(b remote.Backend) remote.Backend { return remote.Retry(b, remote.RetryOptions{}) },
-	"Stack":     stack,
+	"Throttle": func(b remote.Backend) remote.Backend {
+		return remote.Throttle(b, remote.NewRate(200<<20), remote.NewRate(400<<20))
+	},
+	"Watchdog": func(b remote.Backend) remote.Backend { return remote.Watchdog(b, time.Minute) },
+	"Observe":  func(b remote.Backend) remote.Backend { return remote.Observe(b, nil) },
+	"Breaker":  func(b remote.Backend) remote.Backend { return remote.Breaker(b, remote.BreakerOptions{}) },
+	"Retry":    func(b remote.Backend) remote.Backend { return remote.Retry(b, remote.RetryOptions{}) },
+	"Stack":    stack,
 }
 
 // TestConformance runs the suite over each decorator, with a server that can stop

@@ -2,8 +2,8 @@
 //
 // A branch of the mount is one Backend: a WebDAV share, an iRODS collection, or
 // memory. Adapters (remote/webdav, remote/memory, ...) implement Backend;
-// decorators (Limit, Observe, Watchdog, Breaker, Retry) wrap one Backend in
-// another; the layers above (fs, cache, prefetch) see nothing but this package.
+// decorators (Watchdog, Throttle, Limit, Observe, Breaker, Retry) wrap one Backend
+// in another; the layers above (fs, cache, prefetch) see nothing but this package.
 // It imports no other package of the project.
 //
 // # Paths

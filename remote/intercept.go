@@ -13,9 +13,11 @@ import (
 // This is the one mechanism of the decorators of this package. They are stacked,
 // innermost first:
 //
-//	adapter -> Watchdog -> Limit -> Observe -> Breaker -> Retry
+//	adapter -> Watchdog -> Throttle -> Limit -> Observe -> Breaker -> Retry
 //
-// Watchdog is innermost, so that waiting for a slot is not taken for a dead server.
+// Watchdog is innermost, so that waiting for a slot or for bandwidth is not taken for a
+// dead server. Throttle is within Limit: a transfer that waits for bandwidth keeps its
+// slot, because its connection is busy all the same.
 // Limit holds a slot for what is really on the way and not for a back-off. Observe
 // sees every attempt with its wait for a slot, but not the calls that the Breaker
 // turns away. Breaker judges attempts, not the outcome of many, and knows the

@@ -69,8 +69,8 @@ func (u *upload) slurp(ctx context.Context, src remote.Source) error {
 }
 
 func (u *upload) copy(ctx context.Context, size int64, r io.Reader) error {
-	if err := u.skip(r); err != nil {
-		return err
+	if err := remote.Skip(r, int64(u.data.Len())); err != nil {
+		return u.sourceError(err)
 	}
 	u.data.Grow(int(min(size, 1<<20)))
 	// One byte more than the size, to notice a source that goes on.
@@ -93,21 +93,6 @@ func (u *upload) copy(ctx context.Context, size int64, r io.Reader) error {
 			return err
 		}
 	}
-}
-
-// skip passes over what has arrived before, without reading it if the source can.
-func (u *upload) skip(r io.Reader) error {
-	have := int64(u.data.Len())
-	var err error
-	if s, ok := r.(io.Seeker); ok && have > 0 {
-		_, err = s.Seek(have, io.SeekStart)
-	} else {
-		_, err = io.CopyN(io.Discard, r, have)
-	}
-	if err != nil {
-		return u.sourceError(err)
-	}
-	return nil
 }
 
 func (u *upload) checkLength(size int64) error {

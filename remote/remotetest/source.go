@@ -8,13 +8,18 @@ import (
 	"github.com/meshmount/meshmount/remote"
 )
 
-// Bytes returns a Source over data, which must not change meanwhile.
+// Bytes returns a Source over data, which must not change meanwhile. Its readers can seek.
 func Bytes(data []byte) remote.Source { return byteSource(data) }
 
 type byteSource []byte
 
 func (s byteSource) Size() int64                  { return int64(len(s)) }
-func (s byteSource) Open() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(s)), nil }
+func (s byteSource) Open() (io.ReadCloser, error) { return byteReader{bytes.NewReader(s)}, nil }
+
+type byteReader struct{ *bytes.Reader }
+
+// Close implements io.Closer.
+func (byteReader) Close() error { return nil }
 
 // ErrSource is the failure of a Source made by FailingSource.
 var ErrSource = errors.New("remotetest: the source fails")
