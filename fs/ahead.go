@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/meshmount/meshmount/cache/writeback"
 	"github.com/meshmount/meshmount/prefetch"
 	"github.com/meshmount/meshmount/remote"
 )
@@ -100,7 +101,7 @@ func (a *dirAhead) at() *prefetch.DirAhead {
 // opened takes note that a file is opened for reading and fetches what probably comes
 // next. It does not wait.
 func (d *dirAheads) opened(ctx context.Context, e remote.Entry) {
-	if d == nil || e.Size <= 0 || !d.b.small(e.Size) {
+	if d == nil || e.Size <= 0 || !d.b.small(e.Size) || writeback.IsLocal(e.Version) {
 		return
 	}
 	dir, name := remote.Split(e.Path)
@@ -113,7 +114,7 @@ func (d *dirAheads) start(ctx context.Context, dir string, files []prefetch.File
 		// Whatever its age: if the file is another by now, its bytes are of no use, and
 		// that is all.
 		k, ok := d.b.meta.recall(remote.Join(dir, f.Name))
-		if ok && !k.absent && k.e.Type == remote.File && !k.e.Provisional && d.b.small(k.e.Size) && !d.here(k.e) {
+		if ok && !k.absent && k.e.Type == remote.File && !k.e.Provisional && !writeback.IsLocal(k.e.Version) && d.b.small(k.e.Size) && !d.here(k.e) {
 			d.run(ctx, func(ctx context.Context) { d.fetch(ctx, k.e) })
 		}
 	}

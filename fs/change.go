@@ -16,6 +16,13 @@ func (f *FS) Mkdir(ctx context.Context, path string, mode uint32) (Attr, error) 
 	}
 	ctx = context.WithoutCancel(ctx)
 	defer f.paths.lock(one(path))()
+	if b.Back != nil {
+		e, err := f.mkdirBack(ctx, path, mode)
+		if err != nil {
+			return Attr{}, err
+		}
+		return f.attr(b, e, b.AttrTTL), nil
+	}
 	seen := f.sight(path)
 	if seen.x != nil && seen.x.local() || f.ns.fixed(path) {
 		return Attr{}, fail("mkdir", path, remote.Exist, nil)
@@ -52,6 +59,13 @@ func (f *FS) Symlink(ctx context.Context, path, target string) (Attr, error) {
 		return Attr{}, fail("symlink", path, remote.Unsupported, errors.New("the server cannot keep symbolic links"))
 	}
 	defer f.paths.lock(one(path))()
+	if b.Back != nil {
+		e, err := f.symlinkBack(context.WithoutCancel(ctx), path, target)
+		if err != nil {
+			return Attr{}, err
+		}
+		return f.attr(b, e, b.AttrTTL), nil
+	}
 	seen := f.sight(path)
 	if seen.x != nil && seen.x.local() || f.ns.fixed(path) {
 		return Attr{}, fail("symlink", path, remote.Exist, nil)
@@ -130,7 +144,7 @@ func (f *FS) remove(ctx context.Context, b *branch, path, rel string, x *file) e
 		return err
 	}
 	b.meta.changing(rel)
-	err = b.Backend.Remove(ctx, rel, remote.RemoveOptions{Type: e.Type})
+	err = b.unlink(ctx, e)
 	b.meta.changing(rel)
 	if err != nil {
 		b.meta.forget(rel, e.Type)
@@ -208,7 +222,7 @@ func (f *FS) Rmdir(ctx context.Context, path string) error {
 		return fail("rmdir", path, remote.NotEmpty, nil)
 	}
 	b.meta.changing(rel)
-	err = b.Backend.Remove(ctx, rel, remote.RemoveOptions{Type: remote.Dir})
+	err = b.rmdir(ctx, rel)
 	b.meta.changing(rel)
 	if err != nil {
 		b.meta.forget(rel, remote.Dir)
@@ -260,13 +274,14 @@ func (f *FS) Rename(ctx context.Context, from, to string, flags uint32) error {
 	y, releaseY := f.grab(to)
 	// The last reference may have something to put, which needs the lock.
 	defer func() { unlock(); releaseX(); releaseY() }()
-	e, err := f.readyToMove(ctx, b, renameOf{from, to, x, y}, flags)
+	m := renameOf{from, to, x, y}
+	e, err := f.readyToMove(ctx, b, m, flags)
 	if err != nil || from == to {
 		return err
 	}
 	defer f.moving(from)()
 	b.meta.renaming(relFrom, relTo, e.Type)
-	err = b.Backend.Rename(ctx, relFrom, relTo, remote.RenameOptions{NoReplace: flags&NoReplace != 0})
+	err = f.rename(ctx, b, e, m, flags&NoReplace != 0)
 	b.meta.renaming(relFrom, relTo, e.Type)
 	if err != nil {
 		b.meta.forget(relFrom, e.Type)
@@ -358,8 +373,10 @@ func (f *FS) moved(b *branch, e remote.Entry, from, to string) {
 	f.inos.rename(from, to)
 	f.mu.Unlock()
 	for _, x := range followers {
+		x.catchUp()
 		x.follow()
 	}
+	e = b.present(e)
 	b.forgetBlocks(b.rel(from), e.Type)
 	b.forgetBlocks(b.rel(to), e.Type)
 	b.meta.renamed(b.rel(from), b.rel(to))

@@ -125,7 +125,7 @@ func (x *file) isBase(e remote.Entry) bool {
 	case e.Type != remote.File:
 		return false
 	case e.Version != "" || x.base.Version != "":
-		return e.Version == x.base.Version
+		return x.b.sameContent(e.Version, x.base.Version)
 	}
 	return e.Size == x.base.Size && e.MTime.Equal(x.base.MTime)
 }
@@ -154,7 +154,7 @@ func (x *file) ensureStage() (*writeback.Stage, error) {
 	if st != nil {
 		return st, nil
 	}
-	st, err := x.fs.stages.New(x.b.Backend, size, base)
+	st, err := x.fs.newStage(x.b, size, base)
 	if err != nil {
 		return nil, local("write", path, err)
 	}
@@ -201,6 +201,9 @@ func (x *file) writeAt(p []byte, off int64, atEnd bool) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
+	if err := x.full(false); err != nil {
+		return 0, err
+	}
 	x.lockContent()
 	defer x.content.Unlock()
 	st, err := x.ensureStage()
@@ -223,6 +226,7 @@ func (x *file) writeAt(p []byte, off int64, atEnd bool) (int, error) {
 		return 0, local("write", path, err)
 	}
 	x.touch(max(size, off+int64(len(p))))
+	x.sendEarly(st)
 	return len(p), nil
 }
 

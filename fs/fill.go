@@ -45,7 +45,7 @@ func (x *file) fill(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	opener, ok := remote.As[remote.Opener](x.b.Backend)
+	opener, ok := remote.As[remote.Opener](x.b.server())
 	x.mu.Lock()
 	inOneGo := ok && (!x.b.caps().Ranges || x.base.Provisional)
 	x.mu.Unlock()
@@ -151,7 +151,7 @@ func (x *file) fillHole(ctx context.Context, st *writeback.Stage, h writeback.Ex
 	for {
 		ref := st.Base()
 		p := make([]byte, h.End-h.Off)
-		n, err := x.b.Backend.ReadAt(ctx, ref, p, h.Off)
+		n, err := x.b.server().ReadAt(ctx, ref, p, h.Off)
 		if x.movedSince(ctx, st.Base, ref, err) {
 			continue
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/meshmount/meshmount/cache/writeback"
 	"github.com/meshmount/meshmount/remote"
 )
 
@@ -57,7 +58,7 @@ func (p proof) token(e remote.Entry) string {
 	switch {
 	case e.Type != remote.Dir || p == proofNone:
 		return ""
-	case p == proofVersion && !e.Provisional:
+	case p == proofVersion && !e.Provisional && !writeback.IsLocal(e.Version):
 		return e.Version
 	case p == proofTracker && e.Path == "/":
 		return "/" // there is no other in its place
@@ -128,7 +129,7 @@ func (m *metaCache) setListing(dir string, entries []remote.Entry, o origin) []c
 	if p == proofTracker && !m.isTrackedLocked(o) && l.self != "" {
 		l.self = "" // changes were told just now
 		m.b.Tree.Forget(dir)
-	} else if m.holds() > 0 || m.b.DirStale > 0 { // or else it would never be looked at
+	} else if (m.holds() > 0 || m.b.DirStale > 0) && m.quiet(dir) { // or else it would never be looked at
 		m.b.Tree.Save(kept)
 	}
 	for i := range entries {
@@ -150,6 +151,10 @@ func (m *metaCache) setListing(dir string, entries []remote.Entry, o origin) []c
 	}
 	return gone
 }
+
+// quiet tells whether the server shows a directory as it is here. What is pending is
+// remembered by the journal alone.
+func (m *metaCache) quiet(dir string) bool { return m.b.Back == nil || m.b.Back.Quiet(dir) }
 
 // compare tells what a listing shows to be other, and forgets what was below a directory
 // that is gone: e is nil if the name is. Guarded by mu.

@@ -32,8 +32,11 @@ type Options struct {
 	MetaMemory int64
 	// Hostname is part of the names of conflict copies.
 	Hostname string
-	Logger   *slog.Logger
-	Now      func() time.Time // nil: time.Now
+	// FsyncRemote makes fsync wait until the server has the file, where there is a
+	// journal. Else it waits for this node's disk.
+	FsyncRemote bool
+	Logger      *slog.Logger
+	Now         func() time.Time // nil: time.Now
 }
 
 // metaMemory returns MetaMemory with its default.
@@ -63,14 +66,20 @@ func (o *Options) Validate() error {
 
 // Branch is one remote tree and where it appears.
 type Branch struct {
-	Prefix   string // "/" or "/name" or "/deeper/name"
-	Backend  remote.Backend
+	Prefix string // "/" or "/name" or "/deeper/name"
+	// Backend is the tree. It may be nil if Back is not.
+	Backend remote.Backend
+	// Back takes changes into its journal and brings them to the server behind; nil puts
+	// each file to the server when it is closed. The caller closes its Store after the
+	// FS and before Backend.
+	Back     *writeback.Branch
 	ReadOnly bool
 	// AttrTTL is how old attributes may be when they are used again; 0 asks the
 	// server at each open and lookup. DirTTL is the same for the names in a
 	// directory, NegTTL for the absence of a name.
 	AttrTTL, DirTTL, NegTTL time.Duration
-	// Blocks is Backend if that serves reads from a block cache, else nil.
+	// Blocks is Backend, or what is below Back, if that serves reads from a block cache,
+	// else nil.
 	Blocks *cache.Cached
 	// Ahead reads ahead for the files of this branch; nil reads what is asked for and
 	// no more. The caller closes it after Close and before Backend.
@@ -156,6 +165,9 @@ func New(opts Options, branches []Branch) (*FS, error) {
 	f.closing, f.stop = context.WithCancel(context.Background())
 	var list []*branch
 	for _, b := range branches {
+		if b.Back != nil {
+			b.Backend = b.Back
+		}
 		x := &branch{Branch: b, prefix: b.Prefix, caps: b.Backend.Caps, meta: newMetaCache(b, f.now, f.detach, opts.metaMemory()/len(branches)),
 			fetches: map[string]*dirFetch{}}
 		x.ahead = newDirAheads(x, f.now, f.detach)
@@ -169,6 +181,11 @@ func New(opts Options, branches []Branch) (*FS, error) {
 	}
 	if f.stages, err = writeback.OpenStages(opts.StageDir); err != nil {
 		return nil, err
+	}
+	for _, b := range list {
+		if b.Back != nil {
+			b.Back.OnSettled(func(s writeback.Settled) { f.settled(b, s) })
+		}
 	}
 	return f, nil
 }
@@ -200,9 +217,9 @@ func (f *FS) tell(i Invalidation) {
 	fn(i)
 }
 
-// Close puts what is still open and changed to the servers, parks what cannot be
-// put before ctx ends, and waits for the goroutines. The kernel must not use the FS
-// any more. The error names every file that was parked.
+// Close puts what is still open and changed to the servers, or into the journal, parks
+// what cannot be put before ctx ends, and waits for the goroutines. The kernel must not
+// use the FS any more. The error names every file that was parked.
 func (f *FS) Close(ctx context.Context) error {
 	f.mu.Lock()
 	var open []*file
@@ -224,11 +241,14 @@ func fail(op, path string, kind remote.Kind, why error) error {
 	return &remote.Error{Op: op, Path: path, Kind: kind, Err: why}
 }
 
-// local translates an error of the local disk.
+// local translates an error of the local disk, unless it has a kind already.
 func local(op, path string, err error) error {
+	var known *remote.Error
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &known):
+		return err
 	case errors.Is(err, syscall.EFBIG):
 		return fail(op, path, remote.TooLarge, fmt.Errorf("staging: %w", err))
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):

@@ -73,7 +73,7 @@ func (h *Handle) Truncate(_ context.Context, size int64) error {
 }
 
 // Flush is called at each close(2): it puts what was written to the server and
-// returns the server's answer. It is not interruptible.
+// returns the server's answer, or puts it into the journal. It is not interruptible.
 func (h *Handle) Flush(ctx context.Context) error {
 	if !h.write {
 		return nil
@@ -81,20 +81,43 @@ func (h *Handle) Flush(ctx context.Context) error {
 	if err := h.x.upload(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}
+	if err := h.x.full(true); err != nil {
+		return err
+	}
 	return h.x.toTell()
 }
 
-// Fsync puts what was written to the server. If ctx ends first, its error is
-// returned and the upload goes on.
+// Fsync puts what was written to the server or, where there is a journal, on stable
+// storage of this node and, with Options.FsyncRemote, then waits for the server. If ctx
+// ends first, its error is returned and the work goes on.
 func (h *Handle) Fsync(ctx context.Context) error {
-	if !h.x.mustPut() {
+	if !h.x.mustPut() && !h.x.isPending() {
 		return h.x.toTell()
 	}
+	put := h.x.upload
+	if h.x.b.Back != nil {
+		put = h.x.syncBack
+	}
+	if err := h.inBackground(ctx, put); err != nil || h.x.b.Back == nil {
+		return err
+	}
+	if h.x.fs.opts.FsyncRemote && h.x.isPending() {
+		_, rel := h.x.where()
+		return h.x.b.Back.Sync(ctx, rel)
+	}
+	if err := h.x.full(true); err != nil {
+		return err
+	}
+	return h.x.toTell()
+}
+
+// inBackground calls put, which goes on when ctx ends.
+func (h *Handle) inBackground(ctx context.Context, put func(context.Context) error) error {
 	done := make(chan error, 1)
 	// The upload may outlive the handle.
 	x, release := h.x.fs.hold(h, 0, "")
 	x.fs.background.Go(func() {
-		err := x.upload(context.WithoutCancel(ctx))
+		err := put(context.WithoutCancel(ctx))
 		release()
 		done <- err
 	})

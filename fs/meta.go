@@ -123,9 +123,14 @@ func (m *metaCache) changingTree() {
 
 // changing must be called before and after a change of the name at rel.
 func (m *metaCache) changing(rel string) {
-	dir, _ := remote.Split(rel)
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.changingLocked(rel)
+}
+
+// changingLocked is guarded by mu.
+func (m *metaCache) changingLocked(rel string) {
+	dir, _ := remote.Split(rel)
 	*m.shard(dir)++
 	*m.shard(rel)++
 	m.b.Tree.Forget(dir)
@@ -328,6 +333,11 @@ func (m *metaCache) setEmpty(rel string) {
 func (m *metaCache) forget(rel string, t remote.Type) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.forgetLocked(rel, t)
+}
+
+// forgetLocked is guarded by mu.
+func (m *metaCache) forgetLocked(rel string, t remote.Type) {
 	dir, name := remote.Split(rel)
 	if l, ok := m.dirs.get(dir); ok && rel != "/" {
 		// Without this name the listing would claim that there is nothing.

@@ -257,6 +257,7 @@ func (m *model) compareHere(w *world, p string) {
 
 // compare compares the server with the model.
 func (m *model) compare(w *world) {
+	w.drain()
 	ctx := w.t.Context()
 	for p, o := range m.names {
 		rel := p[len("/a"):]

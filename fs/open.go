@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/meshmount/meshmount/cache/writeback"
 	"github.com/meshmount/meshmount/remote"
 )
 
@@ -131,7 +132,12 @@ func (f *FS) attach(ctx context.Context, h *Handle, b *branch, rel, path string,
 	if f.join(h, path) {
 		return nil
 	}
-	e, left, err := f.current(ctx, b, rel)
+	e, st, left, err := f.content(ctx, b, rel)
+	defer func() {
+		if st != nil { // nobody has taken it
+			st.Release()
+		}
+	}()
 	if err != nil {
 		if remote.KindOf(err) == remote.NotExist {
 			f.answered(path, seen, nil, 0)
@@ -161,6 +167,7 @@ func (f *FS) attach(ctx context.Context, h *Handle, b *branch, rel, path string,
 	x, lost := f.answeredLocked(path, seen, &e, left)
 	if x == nil {
 		x = f.newFile(b, path)
+		x.stage, st = st, nil
 		x.base, x.exists, x.size, x.mtime, x.fresh = e, true, e.Size, e.MTime, f.now().Add(left)
 		h.direct = len(f.byIno[x.ino]) > 0
 		x.keep = f.pages.opened(x.ino, e)
@@ -173,6 +180,20 @@ func (f *FS) attach(ctx context.Context, h *Handle, b *branch, rel, path string,
 		b.ahead.opened(ctx, e)
 	}
 	return nil
+}
+
+// content is current, with the staging file of what is pending.
+func (f *FS) content(ctx context.Context, b *branch, rel string) (e remote.Entry, st *writeback.Stage, left time.Duration, err error) {
+	for range 3 {
+		if e, left, err = f.current(ctx, b, rel); err != nil {
+			return e, nil, left, err
+		}
+		if st, err = b.stageOf(&e); err == nil {
+			break
+		}
+		b.meta.forget(rel, remote.File) // that was replaced or given up a moment ago
+	}
+	return e, st, left, err
 }
 
 // empty makes sure that a file whose version is no proof is an empty one. Nobody asks a

@@ -89,7 +89,7 @@ func (x *file) park(cause error) (string, error) {
 	}
 	defer dst.Close()
 	note := dst.Name() + ".json"
-	if err := errors.Join(x.stage.Sync(), writeNote(note, p), moveFile(x.stage.Name(), dst)); err != nil {
+	if err := errors.Join(x.stage.Sync(), writeNote(note, p), moveFile(x.stage.Name(), dst, x.isPending())); err != nil {
 		return "", errors.Join(err, os.Remove(dst.Name()), os.Remove(note))
 	}
 	x.setClean()
@@ -110,9 +110,13 @@ func writeNote(path string, p parked) error {
 	return os.WriteFile(path, append(text, '\n'), 0o600)
 }
 
-// moveFile renames a file over dst, or copies where that crosses file systems.
-func moveFile(from string, dst *os.File) error {
-	err := os.Rename(from, dst.Name())
+// moveFile renames a file over dst, or copies it where that crosses file systems, or
+// where the file has to stay.
+func moveFile(from string, dst *os.File, stay bool) error {
+	err := error(syscall.EXDEV)
+	if !stay {
+		err = os.Rename(from, dst.Name())
+	}
 	if !errors.Is(err, syscall.EXDEV) {
 		return err
 	}
@@ -145,6 +149,9 @@ func (x *file) giveUp() (kept string) {
 	x.setClean()
 	if x.stage == nil {
 		return ""
+	}
+	if x.isPending() {
+		return x.stage.Name() // the journal keeps it, for what was committed before
 	}
 	kept = filepath.Join(x.fs.opts.StageDir, "lost-"+filepath.Base(x.stage.Name()))
 	if err := os.Rename(x.stage.Name(), kept); err != nil {

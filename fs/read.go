@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 
+	"github.com/meshmount/meshmount/cache/writeback"
 	"github.com/meshmount/meshmount/prefetch"
 	"github.com/meshmount/meshmount/remote"
 )
@@ -27,7 +28,7 @@ var errMoved = errors.New("fs: the file has got another name or version here")
 func (r *baseReader) readAt(ctx context.Context, x *file, ref remote.Ref, p []byte, off int64) (int, error) {
 	// Without read-ahead go those of which nothing can tell that two requests were of
 	// one content, and those that one request fetches.
-	if x.b.Ahead == nil || ref.Version == "" || x.b.small(ref.Size) {
+	if x.b.Ahead == nil || ref.Version == "" || x.b.small(ref.Size) || writeback.IsLocal(ref.Version) {
 		return x.b.Backend.ReadAt(ctx, ref, p, off)
 	}
 	reader, err := r.of(x, ref)
@@ -124,7 +125,7 @@ func (b *branch) source() prefetch.Source {
 	if b.Blocks != nil {
 		return b.Blocks
 	}
-	return b.Backend
+	return b.server()
 }
 
 // small tells whether a file of that size comes with one request, and stays.

@@ -128,18 +128,18 @@ func (x *file) setLater(a remote.Attrs, named bool) bool {
 
 // setAttrs sets attributes on the server and keeps here what the server does not.
 func (f *FS) setAttrs(ctx context.Context, b *branch, e remote.Entry, a remote.Attrs) (remote.Entry, error) {
-	now := e
 	x := f.opened(b.abs(e.Path))
 	defer x.settingAttrs()()
+	if x != nil {
+		x.catchUp()
+	}
+	e = b.present(e)
 	b.meta.changing(e.Path)
-	if s, ok := remote.As[remote.AttrSetter](b.Backend); ok {
-		var err error
-		now, err = s.SetAttr(ctx, e.Path, a)
-		b.meta.changing(e.Path)
-		if err != nil {
-			b.meta.forget(e.Path, e.Type)
-			return e, err
-		}
+	now, err := b.setAttr(ctx, e, a)
+	b.meta.changing(e.Path)
+	if err != nil {
+		b.meta.forget(e.Path, e.Type)
+		return e, err
 	}
 	var keep remote.Attrs
 	if a.Mode != nil && !(now.ModeKnown && now.Mode == *a.Mode) {

@@ -146,7 +146,7 @@ func (x *file) stands(s sighting, e *remote.Entry, left time.Duration) bool {
 	case x.dirty || !x.exists || x.setting > 0 || x != s.x || x.puts != s.puts:
 		return true
 	case e == nil || !x.isBase(*e):
-		return false
+		return x.changing(e)
 	}
 	x.fresh = x.fs.now().Add(left)
 	return true

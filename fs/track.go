@@ -200,7 +200,7 @@ func (m *metaCache) bring(dir string) {
 	_, here := m.dirs.get(dir)
 	mark, told := m.markLocked(dir), m.tracked.done
 	m.mu.Unlock()
-	if here {
+	if here || !m.quiet(dir) {
 		return
 	}
 	kept, ok := m.b.Tree.Load(dir)

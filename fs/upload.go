@@ -3,8 +3,8 @@ package fs
 import (
 	"context"
 	"fmt"
-	"strings"
 
+	"github.com/meshmount/meshmount/cache/writeback"
 	"github.com/meshmount/meshmount/remote"
 )
 
@@ -37,8 +37,12 @@ type upShot struct {
 	setTime   bool
 }
 
-// put does the work of upload. The caller holds the lock on the path.
+// put does the work of upload. Where there is a journal, it puts the file there. The
+// caller holds the lock on the path.
 func (x *file) put(ctx context.Context) error {
+	if x.b.Back != nil {
+		return x.commit(ctx, false)
+	}
 	if !x.mustPut() {
 		return nil
 	}
@@ -102,7 +106,7 @@ func (x *file) shoot() (s upShot, must bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	s = upShot{path: x.path, rel: x.b.rel(x.path), src: x.stage.Source(), gen: x.gen, setTime: x.setTime}
-	s.opts.Cond = remote.Cond{NotExist: !x.exists, Version: x.base.Version, Provisional: x.base.Provisional}
+	s.opts.Cond = x.cond()
 	s.opts.Attrs.Mode = x.mode
 	if mtime := x.mtime; x.setTime || x.b.caps().StoresMTime {
 		s.opts.Attrs.MTime = &mtime
@@ -185,26 +189,16 @@ func (x *file) follow() {
 	x.mu.Lock()
 	st, ref := x.stage, x.ref()
 	x.mu.Unlock()
-	if st != nil {
+	// That of pending content is the business of the journal.
+	if st != nil && !writeback.IsLocal(ref.Version) {
 		st.Rebase(ref)
 	}
 }
 
 // conflict stores ours beside what somebody else put there, and reports it.
 func (x *file) conflict(ctx context.Context, s upShot, cause error) error {
-	dir, name := remote.Split(s.rel)
-	at := x.fs.now().UTC().Format("20060102T150405.000")
-	suffix := ".conflict-" + x.fs.opts.Hostname + "-" + at
-	// The copy's name must fit; the end of the name gives way, not the suffix.
-	longest := nameMax
-	if n := x.b.caps().MaxName; n > 0 {
-		longest = min(longest, n)
-	}
-	for len(name)+len(suffix) > longest && name != "" {
-		name = strings.ToValidUTF8(name[:len(name)-1], "")
-	}
 	beside := s
-	beside.rel = remote.Join(dir, name+suffix)
+	beside.rel = writeback.ConflictPath(s.rel, x.fs.opts.Hostname, x.fs.now(), x.b.caps().MaxName)
 	beside.opts.Cond = remote.Cond{NotExist: true}
 	e, err := x.putOnce(ctx, beside)
 	if err != nil {
@@ -224,5 +218,5 @@ func (x *file) conflict(ctx context.Context, s upShot, cause error) error {
 	if x.gen == s.gen {
 		x.dirty = false
 	}
-	return fail("put", s.path, remote.Conflict, fmt.Errorf("somebody else changed it; our content is in %s", copyPath))
+	return conflictError(s.path, copyPath)
 }

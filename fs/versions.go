@@ -80,6 +80,18 @@ func (v *versions) opened(ino uint64, e remote.Entry) (same bool) {
 	return v.swap(ino, e.Version)
 }
 
+// become records that the version was has become e on the server: its pages stay.
+func (v *versions) become(ino uint64, was string, e remote.Entry) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if last, ok := v.gen.get(ino); ok && last != "" && last == was {
+		if e.Provisional {
+			e.Version = ""
+		}
+		v.gen.put(ino, e.Version)
+	}
+}
+
 // swap records the version of which pages may be kept from now on and tells whether
 // those from before are of the same one.
 func (v *versions) swap(ino uint64, version string) (same bool) {

@@ -24,6 +24,7 @@ type world struct {
 	park     string
 	stage    string
 	finished bool
+	journal  journal
 }
 
 type text string
@@ -40,6 +41,9 @@ func newWorld(t *testing.T, opts memory.Options, change ...func(*[]Branch)) *wor
 	}
 	for _, c := range change {
 		c(&branches)
+	}
+	if withJournal(t) {
+		w.keepJournal(&branches[0])
 	}
 	var err error
 	w.FS, err = New(Options{UID: 7, GID: 8, Umask: 0o022, StageDir: w.stage, ParkDir: w.park, Hostname: "node1"}, branches)
@@ -61,6 +65,7 @@ func (w *world) finish() {
 	if err := w.Close(context.Background()); err != nil {
 		w.t.Error(err)
 	}
+	w.endJournal()
 	left, err := os.ReadDir(w.stage)
 	if err != nil || len(left) > 0 {
 		w.t.Errorf("staging directory: %v %v", left, err)
@@ -122,9 +127,10 @@ func (w *world) open(path string, flags int) *Handle {
 	return h
 }
 
-// server returns what is on the server.
+// server returns what is on the server, when it has everything.
 func (w *world) server(path string) string {
 	w.t.Helper()
+	w.drain()
 	e, err := w.a.Stat(w.t.Context(), path)
 	if err != nil {
 		return "<" + remote.KindOf(err).String() + ">"
@@ -136,8 +142,10 @@ func (w *world) server(path string) string {
 	return string(p)
 }
 
+// elsewhere has somebody else put a file, when the server has everything of ours.
 func (w *world) elsewhere(path, content string) {
 	w.t.Helper()
+	w.drain()
 	_, err := w.a.Put(w.t.Context(), path, text(content), remote.PutOptions{})
 	w.must(err)
 }
@@ -190,6 +198,9 @@ func newStrange(t *testing.T, opts memory.Options, change ...func(*Branch)) *str
 
 func (s *strange) start(b Branch) {
 	s.t.Helper()
+	if withJournal(s.t) {
+		s.keepJournal(&b)
+	}
 	var err error
 	s.FS, err = New(Options{Umask: 0o022, StageDir: s.stage, ParkDir: s.park, Hostname: "node1", Now: s.clock}, []Branch{b})
 	s.must(err)

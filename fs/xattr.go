@@ -2,6 +2,7 @@ package fs
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/meshmount/meshmount/cache/writeback"
 	"github.com/meshmount/meshmount/remote"
 )
 
@@ -119,6 +121,16 @@ func (f *FS) unborn(path string) bool {
 	return x != nil && !x.onServer()
 }
 
+// pending tells whether the server has yet to see the content of the file at path.
+func (f *FS) pending(path string) bool {
+	b, rel := f.ns.resolve(path)
+	if b == nil || b.Back == nil {
+		return false
+	}
+	k, ok := b.meta.recall(rel)
+	return ok && writeback.IsLocal(b.present(k.e).Version)
+}
+
 // kept returns the attributes that the server keeps at path, none if it has yet to
 // see the file.
 func (f *FS) kept(ctx context.Context, path string, k keeper) (map[string][]byte, error) {
@@ -224,11 +236,15 @@ func (f *FS) facts(ctx context.Context, path string) (map[string]string, Attr, e
 	state := "clean"
 	if x := f.opened(path); x != nil && x.local() {
 		state = "dirty"
+	} else if b.Back != nil {
+		state = cmp.Or(b.Back.State(rel), state)
 	}
 	put("state", state)
 	put("branch", b.prefix)
 	put("dialect", b.caps().Dialect)
-	put("version", a.Version)
+	if !writeback.IsLocal(a.Version) {
+		put("version", a.Version)
+	}
 	if l, ok := remote.As[remote.Locator](b.Backend); ok {
 		put("url", l.URL(rel))
 	}
@@ -255,7 +271,7 @@ func (b *branch) checksum(ctx context.Context, rel, version string) string {
 // replicator returns who tells the replicas of the file at path, nil if nobody does.
 func (f *FS) replicator(path string) remote.Replicator {
 	b, _ := f.ns.resolve(path)
-	if b == nil || f.unborn(path) {
+	if b == nil || f.unborn(path) || f.pending(path) {
 		return nil
 	}
 	r, ok := remote.As[remote.Replicator](b.Backend)

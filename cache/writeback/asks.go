@@ -38,6 +38,34 @@ func (b *Branch) Stable() error {
 	return nil
 }
 
+// Told waits until the function of OnSettled has been told of all that has settled. It
+// must not be called by that function.
+func (b *Branch) Told() { b.teller.told() }
+
+// attrKey is where contents keeps what a change of attributes alone has made of a version
+// of the server.
+func attrKey(path, version string) string { return "attributes:" + path + "\x00" + version }
+
+// reattributed notes that a change of attributes has made now of the version was. Guarded
+// by store.mu.
+func (b *Branch) reattributed(path, was string, now remote.Entry) {
+	if was != "" && now.Type == remote.File && now.Version != was {
+		b.remember(attrKey(path, was), now)
+	}
+}
+
+// Reattributed returns what a change of attributes alone, made here, has made of a
+// version of the file on the server: some give a file a new version for that.
+func (b *Branch) Reattributed(path, was string) (remote.Entry, bool) {
+	b.store.mu.Lock()
+	defer b.store.mu.Unlock()
+	c, ok := b.contents[attrKey(path, was)]
+	if !ok {
+		return remote.Entry{}, false
+	}
+	return *c.entry, true
+}
+
 // resolved returns e, or what the server has of it if that is a local version which it
 // has by now: who asks may not have been told yet. Guarded by store.mu.
 func (b *Branch) resolved(e remote.Entry) remote.Entry {

@@ -245,6 +245,7 @@ func (b *Branch) succeeded(c *change, j *job, r outcome) {
 	was := c.version
 	if c.kind == opSetAttr {
 		was = j.base.Version
+		b.reattributed(c.path, was, r.entry)
 	}
 	for _, d := range c.next {
 		if d.after != c {
@@ -252,9 +253,10 @@ func (b *Branch) succeeded(c *change, j *job, r outcome) {
 		}
 		d.after, d.base = nil, r.entry
 		if d.kind == opRename {
-			d.base = r.entry
+			// The program may have cut the file before it was sent, and not committed that.
+			d.base, d.size = r.entry, r.entry.Size
 			if r.copy.Type != 0 {
-				d.source = r.copy.Path
+				d.source, d.size = r.copy.Path, r.copy.Size
 			}
 		} else if r.copy.Type != 0 {
 			d.base = remote.Entry{} // ours is elsewhere: it will be a conflict again
@@ -311,8 +313,13 @@ func (b *Branch) stored(c *change, r outcome, moved bool) {
 	if moved {
 		return
 	}
-	b.contents[c.version] = &content{entry: &e}
-	b.settled = append(b.settled, c.version)
+	b.remember(c.version, e)
+}
+
+// remember notes what the server has of a version. Guarded by store.mu.
+func (b *Branch) remember(version string, e remote.Entry) {
+	b.contents[version] = &content{entry: &e}
+	b.settled = append(b.settled, version)
 	if len(b.settled) > maxSettled {
 		delete(b.contents, b.settled[0])
 		b.settled = b.settled[1:]
@@ -369,6 +376,16 @@ func (t *teller) run() {
 		case <-t.quit:
 			return
 		}
+	}
+}
+
+// told waits until all has been passed on that was told before.
+func (t *teller) told() {
+	done := make(chan struct{})
+	t.tell(func() { close(done) })
+	select {
+	case <-done:
+	case <-t.quit:
 	}
 }
 

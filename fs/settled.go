@@ -1,0 +1,103 @@
+package fs
+
+import (
+	"fmt"
+
+	"github.com/meshmount/meshmount/cache/writeback"
+	"github.com/meshmount/meshmount/remote"
+)
+
+// settled takes note of what has become of a change that was pending.
+func (f *FS) settled(b *branch, s writeback.Settled) {
+	path := b.abs(s.Path)
+	ino := f.inos.of(path)
+	f.xattrs.changed(ino) // a file that had to be made anew has lost them
+	f.replicas.changed(ino)
+	if s.Entry.Provisional && s.Entry.Type == remote.File {
+		b.forgetBlocks(s.Path, remote.File) // the content before may have had the same version
+	}
+	if s.Copy.Type != 0 {
+		f.aside(b, path, s)
+		return
+	}
+	if s.Entry.Type == remote.File {
+		b.meta.keep(s.Entry, s.Attrs, true)
+		f.pages.become(ino, s.Was, s.Entry)
+	}
+	b.meta.settle(s.Path, s.Was, s.Entry)
+	x := f.opened(path)
+	if x == nil || !x.isOf(s.Was) {
+		return
+	}
+	if _, stored := b.Back.Became(s.Was); !stored && writeback.IsLocal(s.Was) {
+		f.droppedBehind(x, path)
+		return
+	}
+	x.reached(s.Was, b.meta.dress(s.Entry))
+}
+
+// isOf tells whether the base of x is that version.
+func (x *file) isOf(version string) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.exists && x.b.sameContent(x.base.Version, version)
+}
+
+// droppedBehind separates an open file, whose pending content was given up by the user,
+// from its name. What its programs write from now on is a new file.
+func (f *FS) droppedBehind(x *file, path string) {
+	f.replaced(x, path)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.base, x.exists = remote.Entry{}, false
+	x.puts++
+}
+
+// aside takes note of a conflict: the name is theirs, our content has another one.
+func (f *FS) aside(b *branch, path string, s writeback.Settled) {
+	b.meta.settle(s.Path, s.Was, s.Entry)
+	b.meta.changing(s.Copy.Path)
+	b.meta.keep(s.Copy, s.Attrs, true)
+	b.meta.set(s.Copy)
+	b.touchParent(s.Path)
+	x := f.opened(path)
+	if x == nil || !x.isOf(s.Was) {
+		if x == nil {
+			ino := f.inos.of(path)
+			f.inos.gone(path)
+			f.tell(Invalidation{Path: path, Ino: ino, Content: true, Entry: true})
+		}
+		return
+	}
+	f.replaced(x, path)
+	defer x.follow()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.path = b.abs(s.Copy.Path)
+	x.rebase(b.meta.dress(s.Copy))
+	x.untold = conflictError(path, x.path)
+}
+
+// conflictError is what the programs are told whose content went aside.
+func conflictError(path, beside string) error {
+	return fail("put", path, remote.Conflict, fmt.Errorf("somebody else changed it; our content is in %s", beside))
+}
+
+// settle records what the server has at rel instead of the pending version was. What is
+// pending since then stays.
+func (m *metaCache) settle(rel, was string, now remote.Entry) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	k, _, ok := m.lookupLocked(rel)
+	m.changingLocked(rel)
+	gone := now.Type == 0
+	switch {
+	case !ok:
+	case !gone && !k.absent && k.e.Version == was && k.e.Type == now.Type:
+		m.storeLocked(rel, known{e: now, at: m.now()})
+	case gone && k.absent, !k.absent && writeback.IsLocal(k.e.Version), !gone && !k.absent && k.e.Version == now.Version:
+		m.storeLocked(rel, k)
+	default:
+		m.forgetLocked(rel, now.Type)
+	}
+}
