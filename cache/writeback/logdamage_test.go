@@ -334,3 +334,33 @@ func TestLogVoid(t *testing.T) {
 		logClose(t, j)
 	}
 }
+
+// FuzzLog opens a segment of any bytes: it does not panic, and what is appended is there
+// afterwards, behind what was found.
+func FuzzLog(f *testing.F) {
+	for _, name := range []string{"journal-00000003", "snapshot-00000002"} {
+		p, err := os.ReadFile(filepath.Join(logGolden, name))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(name, p)
+		f.Add(name, p[:len(p)/2])
+		f.Add(name, slices.Concat(p[:len(p)/3], p))
+	}
+	f.Add("journal-00000001", []byte{})
+	f.Fuzz(func(t *testing.T, name string, p []byte) {
+		disk := newSimDisk()
+		disk.names[name] = &simFile{disk: disk, name: name, view: p}
+		j, err := openLog("", logOptions{fs: disk, SegmentSize: 4096, Reserve: 1, BootID: "golden"})
+		if err != nil {
+			return // a newer version
+		}
+		found := logReplayAll(t, j)
+		logAppend(t, j, true, recSample())
+		logClose(t, j)
+		_, again := logOpen(t, "", logOptions{fs: disk, SegmentSize: 4096, Reserve: 1})
+		if !reflect.DeepEqual(again, append(found, recSample())) {
+			t.Errorf("found %d records, then %d", len(found), len(again))
+		}
+	})
+}

@@ -63,11 +63,9 @@ func (d logDir) rename(from, to string) error { return os.Rename(d.path(from), d
 func (d logDir) remove(name string) error     { return os.Remove(d.path(name)) }
 func (d logDir) syncDir() error               { return logSyncDir(string(d)) }
 
-// make makes the directory so that it is there after a loss of power.
+// make makes the directory, if it is not there, so that it is there after a loss of power.
 func (d logDir) make() error {
-	if err := os.Mkdir(string(d), 0o700); errors.Is(err, os.ErrExist) {
-		return nil
-	} else if err != nil {
+	if err := os.Mkdir(string(d), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
 	return logSyncDir(filepath.Dir(string(d)))
@@ -97,12 +95,16 @@ func (f logOSFile) sync() error {
 	return f.control("fdatasync", unix.Fdatasync)
 }
 
-// allocate writes zeros where the file system cannot allocate.
 func (f logOSFile) allocate(size int64) error {
 	err := f.control("fallocate", func(fd int) error { return unix.Fallocate(fd, 0, 0, size) })
-	if !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.ENOSYS) {
-		return err
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
+		return f.extend(size)
 	}
+	return err
+}
+
+// extend is allocate on a file system that cannot: it writes zeros.
+func (f logOSFile) extend(size int64) error {
 	now, err := f.size()
 	if err == nil {
 		err = logZero(f, now, size)

@@ -197,3 +197,29 @@ func TestLogFullFromTheStart(t *testing.T) {
 		t.Errorf("found %v", got)
 	}
 }
+
+// TestLogExtend takes space on a file system that cannot allocate.
+func TestLogExtend(t *testing.T) {
+	point := logTmpfs(t, 1<<20)
+	file, err := logDir(point).create("f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := file.(logOSFile)
+	defer f.Close()
+	if _, err := f.WriteAt([]byte("text"), 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []int64{1000, 500 << 10, 10} {
+		if err := f.extend(size); err != nil {
+			t.Errorf("to %d bytes: %v", size, err)
+		}
+	}
+	p, err := os.ReadFile(filepath.Join(point, "f"))
+	if err != nil || len(p) != 500<<10 || string(p[:6]) != "text\x00\x00" {
+		t.Errorf("it has %d bytes, %q (%v)", len(p), p[:min(6, len(p))], err)
+	}
+	if err := f.extend(2 << 20); !logNoSpace(err) {
+		t.Errorf("more than there is: %v", err)
+	}
+}
