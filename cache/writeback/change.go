@@ -138,6 +138,11 @@ func (c *change) record() record {
 	if c.attrs.Mode != nil {
 		r.Mode, r.HasMode = *c.attrs.Mode, true
 	}
+	if c.kind == opRemove {
+		for _, g := range c.ghosts {
+			r.Have = append(r.Have, Extent{Off: 0, End: g.size})
+		}
+	}
 	if c.stage != nil {
 		r.Stage = c.stage.name
 		r.Have, r.Limit, r.From = c.stage.layout()

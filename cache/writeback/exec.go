@@ -20,6 +20,7 @@ type job struct {
 	b      *Branch
 	c      *change // for pin and token, under store.mu
 	start  time.Time
+	since  time.Time // when the change was made
 	gen    uint64
 	kind   opKind
 	path   string

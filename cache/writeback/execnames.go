@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/meshmount/meshmount/remote"
 )
@@ -67,17 +68,24 @@ func (j *job) symlink(ctx context.Context) outcome {
 		return outcome{err: err}
 	case theirs.Type == remote.Symlink && theirs.Target == j.target:
 		return outcome{entry: theirs}
+	case j.redo && theirs.Type == remote.File && theirs.Size == 0 && !theirs.MTime.Before(j.since.Truncate(time.Second)):
+		// An attempt of ours was cut off between the object and what makes it a link.
+		return j.relink(ctx, s, theirs)
 	case j.base.Type == theirs.Type && j.base.Version == theirs.Version && theirs.Type != remote.Dir && j.base.Type != 0:
-		// The link is to replace what we have seen there.
-		if err := j.b.below.Remove(ctx, j.path, remote.RemoveOptions{Type: theirs.Type, Version: theirs.Version}); err != nil {
-			return outcome{err: err}
-		}
-		e, err := s.Symlink(ctx, j.path, j.target)
-		return outcome{entry: e, err: err}
+		return j.relink(ctx, s, theirs) // what we have seen there
 	}
 	path := ConflictPath(j.path, j.b.store.opts.Hostname, j.b.store.opts.Now(), j.b.Caps().MaxName)
 	ours, err := s.Symlink(ctx, path, j.target)
 	return outcome{entry: theirs, copy: ours, err: err}
+}
+
+// relink makes the link in the place of what is there.
+func (j *job) relink(ctx context.Context, s remote.Symlinker, there remote.Entry) outcome {
+	if err := j.b.below.Remove(ctx, j.path, remote.RemoveOptions{Type: there.Type, Version: there.Version}); err != nil {
+		return outcome{err: err}
+	}
+	e, err := s.Symlink(ctx, j.path, j.target)
+	return outcome{entry: e, err: err}
 }
 
 // setAttr sets attributes of what is there.

@@ -89,13 +89,12 @@ func (b *Branch) Unlink(_ context.Context, e remote.Entry) error {
 		if last.fresh() && last.untouched() {
 			return b.cancelOut(last)
 		}
-		c.base, c.after, c.ghosts, c.doubt = last.base, last.after, last.ghosts, !last.untouched()
-		if last.kind == opPut && last.replayed {
-			c.ghosts = append(c.ghosts, ghost{size: last.size}) // of an attempt of another process
-		}
+		c.base, c.after, c.doubt = last.base, last.after, !last.untouched()
+		c.ghosts = append(last.ghosts, ghost{size: last.size})
 		return b.submit(c, last)
 	case last.kind == opPut && last.state == running:
 		last.dropped = true
+		c.ghosts = append(slices.Clone(last.ghosts), ghost{size: last.size})
 		if last.cancel != nil {
 			last.cancel()
 		}
@@ -310,6 +309,9 @@ func (b *Branch) SetAttrs(ctx context.Context, e remote.Entry, a remote.Attrs) (
 		return b.fold(last, e, a)
 	}
 	c := &change{kind: opSetAttr, path: e.Path, attrs: a, base: e, after: last}
+	if a.MTime != nil {
+		c.mtime = *a.MTime
+	}
 	if last != nil {
 		c.base = remote.Entry{}
 	}

@@ -58,9 +58,11 @@ type record struct {
 
 	Path, To, Target string
 
-	Stage string     // name of the staging file in the staging directory
-	Size  int64      // of the content
-	Have  []Extent   // the bytes of the staging file that count
+	Stage string // name of the staging file in the staging directory
+	Size  int64  // of the content
+	// Have are the bytes of the staging file that count. Of a removal they are the sizes,
+	// from 0 on, of what withdrawn puts may have stored.
+	Have  []Extent
 	Limit int64      // bytes of From that still count, where they are not in Have
 	From  remote.Ref // the version of the server over which the staging file lies
 

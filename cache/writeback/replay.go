@@ -87,7 +87,10 @@ func (s *Store) adopt(b *Branch) {
 		}
 	}
 	slices.SortFunc(mine, func(x, y *orphan) int { return cmp.Compare(x.op.ID, y.op.ID) })
-	a := adopter{b: b, stages: map[string]*Stage{}, shown: map[string]string{}}
+	a := adopter{b: b, stages: map[string]*Stage{}, shown: map[string]string{}, latest: map[string]*record{}}
+	for _, o := range mine {
+		a.latest[o.op.Stage] = &o.op
+	}
 	for _, o := range mine {
 		b.enqueue(a.change(o))
 	}
@@ -99,8 +102,9 @@ func (s *Store) adopt(b *Branch) {
 // adopter makes changes of records.
 type adopter struct {
 	b      *Branch
-	stages map[string]*Stage // by name
-	shown  map[string]string // version that shows a stage, by its name
+	stages map[string]*Stage  // by name
+	shown  map[string]string  // version that shows a stage, by its name
+	latest map[string]*record // the last change of a stage, by its name: it says what it holds
 }
 
 func (a *adopter) change(o *orphan) *change {
@@ -122,6 +126,11 @@ func (a *adopter) change(o *orphan) *change {
 	}
 	if IsLocal(r.Base.Version) {
 		c.base, c.after = remote.Entry{}, a.b.queue.last(c.path)
+	}
+	if c.kind == opRemove && c.typ != remote.Dir {
+		for _, e := range r.Have {
+			c.doubt, c.ghosts = true, append(c.ghosts, ghost{size: e.End})
+		}
 	}
 	c.version = a.version(c, r.Stage)
 	if o.parked != nil {
@@ -160,7 +169,8 @@ func (a *adopter) stage(c *change, o *orphan) error {
 	r := &o.op
 	st := a.stages[r.Stage]
 	if st == nil {
-		st = a.b.store.stages.adopt(a.b.below, r.Stage, r.Size, r.Limit, r.Have, r.From)
+		l := a.latest[r.Stage]
+		st = a.b.store.stages.adopt(a.b.below, l.Stage, l.Size, l.Limit, l.Have, l.From)
 		st.loose = true
 		a.stages[r.Stage] = st
 	}

@@ -83,7 +83,7 @@ func (b *Branch) launch(c *change, now time.Time) {
 	b.active++
 	redo := c.tried || c.replayed
 	c.tried = true
-	j := job{b: b, c: c, start: now, kind: c.kind, path: c.path, to: c.to, target: c.target, typ: c.typ, stage: c.stage,
+	j := job{b: b, c: c, start: now, since: c.since, kind: c.kind, path: c.path, to: c.to, target: c.target, typ: c.typ, stage: c.stage,
 		base: c.base, attrs: c.attrs, size: c.size, redo: redo, hold: c.tears >= maxTears,
 		grow: c.grow, gen: c.gen, source: c.source, doubt: c.doubt, ghosts: slices.Clone(c.ghosts)}
 	if c.toBase != nil {
@@ -208,7 +208,7 @@ func (b *Branch) withdrawn(c *change, err error) {
 	for _, d := range c.next {
 		if d.after == c {
 			d.after, d.base, d.doubt = nil, c.base, true
-			d.ghosts = append(d.ghosts, append(c.ghosts, ghost{size: c.size})...)
+			d.ghosts = append(d.ghosts, c.ghosts...)
 		}
 	}
 	_ = err
