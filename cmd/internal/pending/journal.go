@@ -9,6 +9,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/meshmount/meshmount/cache/writeback"
 	"github.com/meshmount/meshmount/fs/control"
@@ -34,6 +35,11 @@ type Journal struct {
 	Names map[string]string
 	// Frame returns what a status has besides the changes.
 	Frame func() control.Status
+
+	mu    sync.Mutex
+	last  control.Progress // guarded by mu; what Progress told
+	asked time.Time        // guarded by mu; when
+	cost  time.Duration    // guarded by mu; how long that took
 }
 
 var _ control.Changes = (*Journal)(nil)
@@ -60,10 +66,23 @@ func (j *Journal) Status(_ context.Context, items int) (control.Status, error) {
 	return s, nil
 }
 
+// costly is how many times as long as an answer takes Progress repeats it: who waits for
+// very many changes must not keep the store from its work.
+const costly = 20
+
 // Progress implements control.Changes.
 func (j *Journal) Progress(context.Context) (control.Progress, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	began := time.Now()
+	if began.Sub(j.asked) < costly*j.cost {
+		return j.last, nil
+	}
 	now := j.Store.Status()
-	return progress(&now, j.places(&now)), nil
+	j.last = progress(&now, j.places(&now))
+	j.asked = time.Now()
+	j.cost = j.asked.Sub(began)
+	return j.last, nil
 }
 
 func progress(now *writeback.Status, places map[string]string) control.Progress {

@@ -22,6 +22,7 @@ type store struct {
 	now   writeback.Status
 	calls []string
 	fail  map[string]error // by call
+	slow  time.Duration    // of Status
 }
 
 func (s *store) note(call string) error {
@@ -32,6 +33,8 @@ func (s *store) note(call string) error {
 }
 
 func (s *store) Status() writeback.Status {
+	time.Sleep(s.slow)
+	_ = s.note("status")
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.now
@@ -65,7 +68,13 @@ func (s *store) Resume() { _ = s.note("resume") }
 func (s *store) asked() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Sorted(slices.Values(s.calls))
+	return slices.Sorted(func(yield func(string) bool) {
+		for _, call := range s.calls {
+			if call != "status" && !yield(call) {
+				return
+			}
+		}
+	})
 }
 
 func journalOf(s *store) *Journal {
@@ -153,6 +162,23 @@ func TestPausedIsProgressThatIsHeld(t *testing.T) {
 	p, err := journalOf(on).Progress(t.Context())
 	if err != nil || !slices.Equal(p.Held, []string{"/a: full", "uploads are paused"}) {
 		t.Errorf("%+v, %v", p, err)
+	}
+}
+
+// TestProgressIsNotAskedForAllTheTime when the answer takes long.
+func TestProgressIsNotAskedForAllTheTime(t *testing.T) {
+	on := someChanges()
+	on.slow = 300 * time.Millisecond // so that the next six seconds have the same answer
+	j := journalOf(on)
+	for range 100 {
+		if p, err := j.Progress(t.Context()); err != nil || p.Pending != 4 {
+			t.Errorf("%+v, %v", p, err)
+		}
+	}
+	on.mu.Lock()
+	defer on.mu.Unlock()
+	if n := len(on.calls); n > 10 {
+		t.Errorf("asked %d times", n)
 	}
 }
 

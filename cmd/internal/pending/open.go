@@ -67,7 +67,7 @@ func OpenEnded(cacheDir, point string) (*Ended, error) {
 	}
 	e := &Ended{store: store}
 	frame := control.Status{Mountpoint: point, CacheDir: cacheDir, State: control.StateEnded}
-	e.Journal = Journal{Store: store, Frame: func() control.Status { return frame }}
+	e.Store, e.Frame = store, func() control.Status { return frame }
 	if err := e.wrap(LoadNames(cacheDir)); err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
