@@ -15,15 +15,25 @@ import (
 	"github.com/meshmount/meshmount/remote/webdav"
 )
 
+// Rates are the bounds of bytes per second that all branches of a mount share.
+type Rates struct{ Up, Down *remote.Rate }
+
+// NewRates returns the bounds that the settings give.
+func NewRates(s *settings.Settings) Rates {
+	return Rates{Up: remote.NewRate(int64(s.UploadLimit)), Down: remote.NewRate(int64(s.DownloadLimit))}
+}
+
 // Stack puts the decorators around a branch's adapter, innermost first: the watchdog
-// judges single calls; the limit counts those on the way; what is observed is one
+// judges single calls, without their waits for the rates, which throttle has; the limit
+// counts those on the way; what is observed is one
 // attempt; the breaker sees every failure of the server; retry is outermost, so that
 // its back-off holds no connection, and it sees the breaker's refusals.
-func Stack(adapter remote.Backend, b *settings.Branch, log *slog.Logger) remote.Backend {
+func Stack(adapter remote.Backend, b *settings.Branch, rates Rates, log *slog.Logger) remote.Backend {
 	stack := adapter
 	if b.IOTimeout > 0 {
 		stack = remote.Watchdog(stack, b.IOTimeout)
 	}
+	stack = remote.Throttle(stack, rates.Up, rates.Down)
 	stack = remote.Limit(stack, b.Calls())
 	stack = remote.Observe(stack, log)
 	stack = remote.Breaker(stack, remote.BreakerOptions{

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -21,6 +22,7 @@ import (
 	"github.com/meshmount/meshmount/integration/efss"
 	"github.com/meshmount/meshmount/remote"
 	"github.com/meshmount/meshmount/remote/memory"
+	"github.com/meshmount/meshmount/remote/remotetest"
 )
 
 // faulty fails the first calls of Stat, or hangs in them.
@@ -57,7 +59,7 @@ func TestStackRetries(t *testing.T) {
 		f.fails.Store(2)
 		b := branch()
 		b.RetryTime = c.retry
-		stack := Stack(f, b, slog.New(slog.DiscardHandler))
+		stack := Stack(f, b, Rates{}, slog.New(slog.DiscardHandler))
 		_, err := stack.Stat(t.Context(), "/")
 		if (err != nil) != c.fails || f.calls.Load() != c.calls {
 			t.Errorf("retry time %v: %v after %d calls", c.retry, err, f.calls.Load())
@@ -73,7 +75,7 @@ func TestStackEndsWhatHangsAndTellsTheOutage(t *testing.T) {
 	b := branch()
 	b.IOTimeout, b.RetryTime = 50*time.Millisecond, 0
 	var log bytes.Buffer
-	stack := Stack(f, b, slog.New(slog.NewTextHandler(&log, nil)))
+	stack := Stack(f, b, Rates{}, slog.New(slog.NewTextHandler(&log, nil)))
 	if _, err := stack.Stat(t.Context(), "/"); !errors.Is(err, remote.Unavailable) {
 		t.Errorf("hanging call: %v", err)
 	}
@@ -87,6 +89,34 @@ func TestStackEndsWhatHangsAndTellsTheOutage(t *testing.T) {
 	}
 	if !strings.Contains(log.String(), "server not reachable, probing") {
 		t.Errorf("log: %s", log.String())
+	}
+}
+
+// TestStackKeepsToTheRates, which all branches share.
+func TestStackKeepsToTheRates(t *testing.T) {
+	const limit = 1 << 20
+	rates := NewRates(&settings.Settings{UploadLimit: limit, DownloadLimit: 2 * limit})
+	if rates.Up.BytesPerSecond() != limit || rates.Down.BytesPerSecond() != 2*limit {
+		t.Errorf("%d, %d", rates.Up.BytesPerSecond(), rates.Down.BytesPerSecond())
+	}
+	content := make([]byte, limit/4)
+	began := time.Now()
+	var putting sync.WaitGroup
+	for range 2 {
+		stack := Stack(memory.New(memory.Options{}), branch(), rates, slog.New(slog.DiscardHandler))
+		putting.Go(func() {
+			if _, err := stack.Put(t.Context(), "/f", remotetest.Bytes(content), remote.PutOptions{}); err != nil {
+				t.Error(err)
+			}
+			if err := stack.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	putting.Wait()
+	// A tenth of a second's worth goes at once.
+	if took := time.Since(began); took < 300*time.Millisecond {
+		t.Errorf("half a second's worth of bytes took %v", took)
 	}
 }
 

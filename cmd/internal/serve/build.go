@@ -42,12 +42,13 @@ func (r *Runner) core(ctx context.Context) (*fs.FS, error) {
 	if err != nil {
 		return nil, err
 	}
+	rates := assemble.NewRates(&config.Settings)
 	r.parts.budget = prefetch.NewBudget(r.Plan.Memory.Ahead)
 	for i := range config.Branches {
 		b := &config.Branches[i]
 		log := r.Log.With("branch", b.Name)
 		log.Info("connected", assemble.Describe(adapters[i])...)
-		if err := r.addBranch(b, assemble.Stack(adapters[i], b, log)); err != nil {
+		if err := r.addBranch(b, assemble.Stack(adapters[i], b, rates, log)); err != nil {
 			return nil, err
 		}
 	}
