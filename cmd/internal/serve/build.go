@@ -106,7 +106,7 @@ func (r *Runner) addBranch(b *settings.Branch, stack remote.Backend) error {
 		if err != nil {
 			return exit.New(exit.Failed, "", "%s: %w", b.Title(), err)
 		}
-		branch.Backend = back
+		branch.Backend, branch.Back = back, back
 	}
 	r.parts.branches = append(r.parts.branches, branch)
 	r.parts.stacks = append(r.parts.stacks, stack)
@@ -139,6 +139,7 @@ func (r *Runner) build() (*fs.FS, error) {
 		UID: uint32(config.UID), GID: uint32(config.GID), Umask: uint32(config.Umask),
 		StageDir: filepath.Join(r.Plan.CacheDir, "stage"), ParkDir: r.parkDir(),
 		Hostname: hostName(), Logger: r.Log, MetaMemory: r.Plan.Memory.Meta,
+		FsyncRemote: config.Fsync == settings.FsyncRemote,
 	}
 	for _, dir := range []string{opts.StageDir, opts.ParkDir} {
 		if err := state.Private(dir); err != nil {
