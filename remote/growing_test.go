@@ -310,6 +310,34 @@ func TestSettlePatch(t *testing.T) {
 	}
 }
 
+// TestSettleDeniedPut has a server that stores the file and says that it failed.
+func TestSettleDeniedPut(t *testing.T) {
+	for _, theirs := range []string{"", "else"} {
+		synctest.Test(t, func(t *testing.T) {
+			below, puts := memory.New(memory.Options{}), 0
+			b := remote.Retry(remote.Intercept(below, func(ctx context.Context, c *remote.Call, next remote.Next) error {
+				err := next(ctx)
+				if c.Op != remote.OpPut {
+					return err
+				}
+				if puts++; puts > 1 {
+					return err
+				}
+				if theirs != "" {
+					put(t, below, "/f", theirs)
+				}
+				return c.Fail(remote.Unavailable, errors.New("500"))
+			}), remote.RetryOptions{})
+			e, err := b.Put(t.Context(), "/f", remotetest.Bytes([]byte("mine")), exclusive)
+			if theirs != "" {
+				wantKind(t, err, remote.Exist)
+			} else if err != nil || e.Size != 4 || puts != 2 {
+				t.Errorf("%+v, %v after %d puts", e, err, puts)
+			}
+		})
+	}
+}
+
 // TestRetryPatchTorn cuts a patch off in the middle; Retry makes the file whole.
 func TestRetryPatchTorn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -32,6 +32,9 @@ import (
 //   - SetAttr and the other modes of SetXattr give the same result twice; nothing is
 //     to be settled.
 //
+// A Put that is refused with Redo set is looked at as well, though no attempt was Unsure: a
+// server may say 500 of a file that it has stored.
+//
 // What cannot be told is somebody else's simultaneous change to the same effect:
 // who makes the very directory that we tried to make, or removes the very file. And
 // who makes a new file at the source of a Rename that has happened, before the
@@ -46,7 +49,7 @@ func (a *attempts) once(ctx context.Context) error {
 			return err
 		}
 	}
-	before := a.unsure
+	before := a.unsure || a.call.Op == OpPut && a.call.Put.Redo
 	err := a.next(ctx)
 	a.learn(err)
 	if !before || err == nil || Retryable(err) || isContextErr(err) {
