@@ -152,6 +152,9 @@ func (x *file) fillHole(ctx context.Context, st *writeback.Stage, h writeback.Ex
 		ref := st.Base()
 		p := make([]byte, h.End-h.Off)
 		n, err := x.b.server().ReadAt(ctx, ref, p, h.Off)
+		if err != nil {
+			st.AwaitSent(ctx)
+		}
 		if x.movedSince(ctx, st.Base, ref, err) {
 			continue
 		}

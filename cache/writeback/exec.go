@@ -339,15 +339,22 @@ func (j *job) clash(ctx context.Context, p *pin, cause error) outcome {
 	return j.aside(ctx, p, theirs, cause)
 }
 
-// same tells whether a file of the server has the pinned bytes.
+// same tells whether a file of the server has the pinned bytes, as far as they are here:
+// the others are those of the version below, and a patch of ours has left them alone.
 func (j *job) same(ctx context.Context, e remote.Entry, p *pin) (bool, error) {
-	if err := j.fill(ctx, p.size); err != nil {
-		return false, nil // what cannot be completed is not the same
+	for _, r := range j.patch(p, j.stage.Missing(0, p.size)).Ranges {
+		if same, err := j.sameRange(ctx, e, p, r); !same || err != nil {
+			return false, err
+		}
 	}
+	return true, nil
+}
+
+func (j *job) sameRange(ctx context.Context, e remote.Entry, p *pin, r remote.ByteRange) (bool, error) {
 	mine, theirs := make([]byte, 1<<20), make([]byte, 1<<20)
 	ref := remote.Ref{Path: e.Path, Version: e.Version, Size: e.Size}
-	for off := int64(0); off < p.size; {
-		n := int(min(int64(len(mine)), p.size-off))
+	for off, end := r.Offset, r.Offset+r.Length; off < end; {
+		n := int(min(int64(len(mine)), end-off))
 		if _, err := p.ReadAt(mine[:n], off); err != nil && !errors.Is(err, io.EOF) {
 			return false, err
 		}
@@ -429,7 +436,7 @@ func (j *job) makeParents(ctx context.Context, path string) error {
 // found on the server later, it is nobody else's.
 func (j *job) haunt(err error, p *pin) {
 	var e *remote.Error
-	if !errors.As(err, &e) || !e.Unsure {
+	if !errors.As(err, &e) || !e.Unsure || len(j.stage.Missing(0, p.size)) > 0 {
 		return
 	}
 	h := sha256.New()
@@ -463,7 +470,8 @@ const maxPrime = 64 << 20
 
 // prime puts what was stored into the block cache.
 func (j *job) prime(e remote.Entry, p *pin) {
-	if f := j.b.policy.Prime; f != nil && e.Version != "" && !e.Provisional && p.size <= maxPrime && p.size > 0 {
+	whole := len(j.stage.Missing(0, p.size)) == 0 // holes are no zeros
+	if f := j.b.policy.Prime; f != nil && whole && e.Version != "" && !e.Provisional && p.size <= maxPrime && p.size > 0 {
 		_ = f(remote.Ref{Path: e.Path, Version: e.Version, Size: e.Size}, p, p.size) // it is only faster
 	}
 }

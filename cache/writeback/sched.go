@@ -94,11 +94,11 @@ func (b *Branch) launch(c *change, now time.Time) {
 	}
 	s.working.Go(func() {
 		defer cancel()
-		r := j.run(remote.WithoutRetry(ctx))
 		if j.stage != nil {
-			j.stage.Release()
+			defer j.stage.Release()
+			defer j.stage.send()()
 		}
-		b.finish(c, &j, r)
+		b.finish(c, &j, j.run(remote.WithoutRetry(ctx)))
 	})
 }
 
@@ -235,6 +235,10 @@ func (b *Branch) succeeded(c *change, j *job, r outcome) {
 	if r.copy.Type != 0 || r.kept != "" {
 		b.conflicted(c, r)
 	}
+	if c.stage != nil && r.copy.Type == 0 && len(c.stage.Missing(0, c.stage.Size())) > 0 {
+		// Bytes that are not here are those of what the server has now.
+		c.stage.Rebase(remote.Ref{Path: r.entry.Path, Version: r.entry.Version, Size: r.entry.Size})
+	}
 	if c.again && !c.dropped && r.copy.Type == 0 {
 		c.again, c.base, c.after, c.token, c.ghosts = false, r.entry, nil, "", nil
 		c.delay = s.opts.Now().Add(b.policy.Delay)
@@ -306,9 +310,6 @@ func (b *Branch) stored(c *change, r outcome, moved bool) {
 	e := r.entry
 	if r.copy.Type != 0 {
 		e = r.copy
-	}
-	if len(c.stage.Missing(0, c.stage.Size())) > 0 {
-		c.stage.Rebase(remote.Ref{Path: e.Path, Version: e.Version, Size: e.Size})
 	}
 	if moved {
 		return

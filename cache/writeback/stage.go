@@ -109,18 +109,19 @@ type Stage struct {
 	home *Stages
 	name string
 
-	mu    sync.RWMutex // exclusive for changes of the bytes, shared for reads of them
-	file  *os.File     // guarded by mu; nil while it is closed
-	have  extents      // guarded by mu; bytes that are here; the others up to limit come from base
-	limit int64        // guarded by mu; bytes of base that still count
-	size  int64        // guarded by mu
-	base  remote.Ref   // guarded by mu
-	below remote.Backend
-	pins  []*pin   // guarded by mu
-	grow  *growth  // guarded by mu; nil if nobody follows the content
-	loose bool     // guarded by mu; size and file have to be compared when it is opened
-	early *growing // guarded by mu; what follows it, until the commit
-	front int64    // guarded by mu; [0, front) was written in order and not changed since
+	mu      sync.RWMutex // exclusive for changes of the bytes, shared for reads of them
+	file    *os.File     // guarded by mu; nil while it is closed
+	have    extents      // guarded by mu; bytes that are here; the others up to limit come from base
+	limit   int64        // guarded by mu; bytes of base that still count
+	size    int64        // guarded by mu
+	base    remote.Ref   // guarded by mu
+	below   remote.Backend
+	pins    []*pin        // guarded by mu
+	grow    *growth       // guarded by mu; nil if nobody follows the content
+	loose   bool          // guarded by mu; size and file have to be compared when it is opened
+	sending chan struct{} // guarded by mu; closed at the end of the upload under way, nil without one
+	early   *growing      // guarded by mu; what follows it, until the commit
+	front   int64         // guarded by mu; [0, front) was written in order and not changed since
 
 	refMu   sync.Mutex
 	refs    int // guarded by refMu
@@ -326,6 +327,9 @@ func (st *Stage) readSome(ctx context.Context, p []byte, off int64) (int, *Exten
 	if n == len(p) {
 		err = nil
 	}
+	if err != nil {
+		st.AwaitSent(ctx)
+	}
 	if st.rebased(ref) {
 		return 0, m, nil // of a version that is no more: once again
 	}
@@ -336,6 +340,37 @@ func (st *Stage) readSome(ctx context.Context, p []byte, off int64) (int, *Exten
 		return 0, m, err
 	}
 	return n, m, nil
+}
+
+// AwaitSent waits for the end of an upload that is under way: who could not read bytes of
+// the base may find that it has just been replaced, by what this content was made of it.
+func (st *Stage) AwaitSent(ctx context.Context) {
+	st.mu.RLock()
+	sending := st.sending
+	st.mu.RUnlock()
+	if sending == nil {
+		return
+	}
+	select {
+	case <-sending:
+	case <-ctx.Done():
+	}
+}
+
+// send notes that an upload begins; the returned function that it is over.
+func (st *Stage) send() (over func()) {
+	sending := make(chan struct{})
+	st.mu.Lock()
+	st.sending = sending
+	st.mu.Unlock()
+	return func() {
+		st.mu.Lock()
+		if st.sending == sending {
+			st.sending = nil
+		}
+		st.mu.Unlock()
+		close(sending)
+	}
 }
 
 // rebased tells whether ref is not the base any more.

@@ -369,36 +369,6 @@ func TestTorn(t *testing.T) {
 	}
 }
 
-// TestSparse changes a few bytes of a large file: the rest is neither read nor sent.
-func TestSparse(t *testing.T) {
-	w := newSite(t, memory.Options{}, Policy{})
-	content := bytes.Repeat([]byte("0123456789abcdef"), 1<<18)
-	ctx := context.Background()
-	e, err := w.server.Put(ctx, "/f", remotetest.Bytes(content), remote.PutOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	// Neither is there to be had: only Patch is.
-	w.faulty.SetPlan(remotetest.Plan{Rules: []remotetest.Rule{{Ops: []remote.Op{remote.OpRead, remote.OpPut}, Fault: remotetest.FaultError}}})
-	st, err := w.b.NewStage(e.Size, e)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer st.Release()
-	if _, err := st.WriteAt([]byte("CHANGED"), 1<<20); err != nil {
-		t.Fatal(err)
-	}
-	copy(content[1<<20:], "CHANGED")
-	if _, err := w.b.Commit(ctx, "/f", st, Commit{Cond: remote.Cond{Version: e.Version}, Base: e}); err != nil {
-		t.Fatal(err)
-	}
-	w.s.Start()
-	w.flush()
-	w.faulty.SetPlan(remotetest.Plan{})
-	has(t, w.server, "/f", string(content))
-	has(t, w.b, "/f", string(content))
-}
-
 // TestHeld wants a full server to be told, and everything to arrive when there is room.
 func TestHeld(t *testing.T) {
 	w := newSite(t, memory.Options{}, Policy{})

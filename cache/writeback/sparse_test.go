@@ -1,0 +1,93 @@
+package writeback
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"testing"
+
+	"github.com/meshmount/meshmount/remote"
+	"github.com/meshmount/meshmount/remote/memory"
+	"github.com/meshmount/meshmount/remote/remotetest"
+)
+
+// TestSparse changes a few bytes of a large file: the rest is neither read nor sent.
+func TestSparse(t *testing.T) {
+	w := newSite(t, memory.Options{}, Policy{Prime: func(ref remote.Ref, _ io.ReaderAt, _ int64) error {
+		t.Errorf("%s, of which most is not here, is given to the cache", ref.Path)
+		return nil
+	}})
+	content := bytes.Repeat([]byte("0123456789abcdef"), 1<<18)
+	ctx := context.Background()
+	e, err := w.server.Put(ctx, "/f", remotetest.Bytes(content), remote.PutOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Neither is there to be had: only Patch is.
+	w.faulty.SetPlan(remotetest.Plan{Rules: []remotetest.Rule{{Ops: []remote.Op{remote.OpRead, remote.OpPut}, Fault: remotetest.FaultError}}})
+	st, err := w.b.NewStage(e.Size, e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Release()
+	if _, err := st.WriteAt([]byte("CHANGED"), 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	copy(content[1<<20:], "CHANGED")
+	if _, err := w.b.Commit(ctx, "/f", st, Commit{Cond: remote.Cond{Version: e.Version}, Base: e}); err != nil {
+		t.Fatal(err)
+	}
+	w.s.Start()
+	w.flush()
+	w.faulty.SetPlan(remotetest.Plan{})
+	has(t, w.server, "/f", string(content))
+	has(t, w.b, "/f", string(content))
+	if _, err := st.WriteAt([]byte("AGAIN"), 5); err != nil {
+		t.Fatal(err)
+	}
+	copy(content[5:], "AGAIN")
+	if e, err = w.b.Stat(ctx, "/f"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.b.Commit(ctx, "/f", st, Commit{Cond: remote.Cond{Version: e.Version}, Base: e}); err != nil {
+		t.Fatal(err)
+	}
+	has(t, w.b, "/f", string(content))
+	w.flush()
+	has(t, w.server, "/f", string(content))
+}
+
+// TestSparseLost has the answer to a patch lost, also over a restart.
+func TestSparseLost(t *testing.T) {
+	w := newSite(t, memory.Options{}, Policy{})
+	ctx := context.Background()
+	content := bytes.Repeat([]byte("0123456789abcdef"), 1<<10)
+	for i, restart := range []bool{false, true} {
+		path := fmt.Sprintf("/f%d", i)
+		e, err := w.server.Put(ctx, path, remotetest.Bytes(content), remote.PutOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := remote.Patch{Size: e.Size, Ranges: []remote.ByteRange{{Offset: 100, Length: 3}}, Bytes: bytes.NewReader(content[1:])}
+		if _, err := w.b.Patch(ctx, path, p, remote.PutOptions{Cond: remote.Cond{Version: e.Version}}); err != nil {
+			t.Fatal(err)
+		}
+		w.faulty.SetPlan(remotetest.Plan{Rules: []remotetest.Rule{{Ops: []remote.Op{remote.OpPatch}, Fault: remotetest.FaultLost, Count: 1},
+			{Ops: []remote.Op{remote.OpPatch, remote.OpStat}, Fault: remotetest.FaultError}}})
+		w.s.Start()
+		eventually(t, "the answer is lost", func() bool { i := w.s.Status().Items; return len(i) == 1 && i[0].Tries > 0 })
+		if restart {
+			w.reopen()
+			w.s.Start()
+		}
+		w.faulty.SetPlan(remotetest.Plan{})
+		w.flush()
+		want := bytes.Clone(content)
+		copy(want[100:], content[101:104])
+		has(t, w.server, path, string(want))
+		if c := w.s.Status().Branches[0].Conflicts; len(c) > 0 {
+			t.Errorf("conflicts: %+v", c)
+		}
+	}
+}
