@@ -3,17 +3,15 @@ package irods
 import (
 	"cmp"
 	"context"
-	"errors"
 	"math"
 
 	"github.com/meshmount/meshmount/remote"
 )
 
-var errInPlace = errors.New("an object that is there cannot be overwritten before the new content is complete")
-
-// PutGrowing implements remote.GrowingPutter, for new objects only: one that is there is
-// overwritten in place. Others see the object from its first piece on, empty, and cannot
-// open it before it is complete.
+// PutGrowing implements remote.GrowingPutter. Only a new object (Cond.NotExist) is sent
+// while its content grows: one that is there is overwritten in place, and that must not
+// begin before the content is complete. Others see the new object from its second piece
+// on, empty, and cannot open it before it is complete.
 //
 // An object stays open, and so locked, only as long as at least one connection has it
 // open: without one the server would take it for torn, or lock it for good. So content
@@ -26,18 +24,19 @@ func (b *Backend) PutGrowing(ctx context.Context, path string, src remote.Growin
 	if err := b.check(op, path); err != nil {
 		return e, err
 	}
-	switch {
-	case path == "/":
+	if path == "/" {
 		return e, &remote.Error{Op: op, Path: path, Kind: remote.IsDir}
-	case !opts.Cond.NotExist:
-		return e, &remote.Error{Op: op, Path: path, Kind: remote.Unsupported, Err: errInPlace}
 	}
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	defer context.AfterFunc(b.pool.ctx, func() {
 		end(&remote.Error{Op: op, Path: path, Kind: remote.BadHandle, Err: errClosed})
 	})()
-	size, whole, err := src.Wait(ctx, int64(b.piece))
+	first := int64(b.piece)
+	if !opts.Cond.NotExist {
+		first = math.MaxInt64 // until it is whole
+	}
+	size, whole, err := src.Wait(ctx, first)
 	if err == nil && !whole {
 		size, whole, err = b.growers.enter(ctx, src)
 	}

@@ -212,15 +212,28 @@ func TestGrowingFails(t *testing.T) {
 	}
 }
 
-// TestGrowingRefusals wants overwrites to be refused before anything is waited for, and
-// an object that is there to be left alone.
+// TestGrowingRefusals wants an object that is there to be left alone, and to be
+// overwritten when the content is whole.
 func TestGrowingRefusals(t *testing.T) {
 	z := startZone(t, zone.Options{})
 	b := dialSmall(t, options(z, z.Addr()))
 	old := mustPut(t, b, "/f", content(10, 1), fresh)
-	for _, opts := range []remote.PutOptions{{}, upon(old)} {
-		_, err := b.PutGrowing(t.Context(), "/f", &remotetest.Growth{}, opts)
-		wantKind(t, err, remote.Unsupported, "over %+v", opts)
+	for i, opts := range []remote.PutOptions{{}, upon(mustPut(t, b, "/h", content(10, 1), fresh))} {
+		src, data := &remotetest.Growth{}, content(3*testPiece, byte(i))
+		src.Grow(data)
+		done := make(chan error, 1)
+		go func() {
+			_, err := b.PutGrowing(t.Context(), "/h", src, opts)
+			done <- err
+		}()
+		eventually(t, "the wait for the end", func() bool { return src.Wanted() == math.MaxInt64 })
+		wantObject(t, b, "/h", content(10, 1))
+		src.End(remote.Attrs{})
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		wantObject(t, b, "/h", data)
+		mustPut(t, b, "/h", content(10, 1), remote.PutOptions{})
 	}
 	for _, size := range []int{10, 3 * testPiece} {
 		_, err := b.PutGrowing(t.Context(), "/f", remotetest.Grown(content(size, 2), remote.Attrs{}), fresh)
