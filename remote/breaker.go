@@ -86,8 +86,10 @@ type outage struct {
 // the time until the next probe) after it has found the server dead, asks the
 // server in the background with a Stat of "/", and lets calls through again when
 // any answer comes. Only Unavailable is a failure: every other error is an answer,
-// and an ended context or a failing Source says nothing. Calls that were on the way
-// when the breaker opened go on.
+// and an ended context or a failing Source says nothing. Neither does a change that
+// fails and is repeated by a plan of its caller's (WithoutRetry): what goes wrong with
+// uploads alone must not keep people from reading. Calls that were on the way when the
+// breaker opened go on.
 //
 // Close waits for the prober.
 func Breaker(b Backend, opts BreakerOptions) *CircuitBreaker {
@@ -137,7 +139,7 @@ func (g *CircuitBreaker) around(ctx context.Context, c *Call, next Next) error {
 		return next(ctx) // a stream goes on in an outage, uncounted
 	}
 	err = next(ctx)
-	if c.SourceErr() != nil {
+	if c.SourceErr() != nil || err != nil && c.Op.Mutates() && withoutRetry(ctx) {
 		done(errNoVerdict)
 	} else {
 		done(err)

@@ -328,3 +328,30 @@ func TestBreakerCloseWaits(t *testing.T) {
 		}
 	})
 }
+
+// TestBreakerIgnoresPlannedChanges wants uploads that fail and are repeated by a plan not
+// to keep anybody from reading.
+func TestBreakerIgnoresPlannedChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(t)
+		b := remote.Breaker(s, remote.BreakerOptions{})
+		defer b.Close()
+		s.faulty.SetPlan(remotetest.Plan{Rules: []remotetest.Rule{{Ops: []remote.Op{remote.OpPut}, Fault: remotetest.FaultError}}})
+		upload := func(ctx context.Context) error {
+			_, err := b.Put(ctx, "/g", remotetest.Bytes([]byte("x")), remote.PutOptions{})
+			return err
+		}
+		for range 10 {
+			if err := upload(remote.WithoutRetry(t.Context())); !errors.Is(err, remote.Unavailable) || isOpen(err) {
+				t.Fatalf("put: %v", err)
+			}
+		}
+		statKind(t, b, remote.Other)
+		for range 3 {
+			_ = upload(t.Context())
+		}
+		if err := statKind(t, b, remote.Unavailable); !isOpen(err) {
+			t.Errorf("changes that nobody repeats count: %v", err)
+		}
+	})
+}
