@@ -14,7 +14,9 @@ type GrowingPutter interface {
 	// an error, as far as the server answers. opts.Attrs is not used: the attributes are
 	// those that src has in the end.
 	//
-	// Errors: as Put; and the error of src.Wait as it is.
+	// Errors: as Put; the error of src.Wait as it is; and Unsupported, at once and with
+	// nothing done, if content of this kind must be whole before it is sent. A backend
+	// may take only files that are to be new (opts.Cond.NotExist) while they grow.
 	PutGrowing(ctx context.Context, path string, src Growing, opts PutOptions) (Entry, error)
 }
 
