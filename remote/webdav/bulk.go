@@ -2,6 +2,7 @@ package webdav
 
 import (
 	"errors"
+	"io"
 	"net"
 	"os"
 	"sync"
@@ -124,6 +125,38 @@ func (c *bulkConn) Read(p []byte) (int, error) {
 	}
 	c.pace.took(n, time.Since(start))
 	return n, err
+}
+
+// sendPiece is the number of bytes of a large body that are read and sent at once. Copied
+// by 32 KiB, as net/http does it, 1 GiB costs 0.4 to 0.6 s of CPU in place of 0.3 to 0.4.
+const sendPiece = 128 << 10
+
+// ReadFrom implements io.ReaderFrom: net/http hands the body of a request to it.
+func (c *bulkConn) ReadFrom(r io.Reader) (int64, error) {
+	if limited, ok := r.(*io.LimitedReader); ok && limited.N <= sendPiece/2 {
+		return c.TCPConn.ReadFrom(r)
+	}
+	return copyPieces(c.TCPConn, r)
+}
+
+// copyPieces is io.Copy in pieces of sendPiece bytes.
+func copyPieces(w io.Writer, r io.Reader) (total int64, err error) {
+	buf := make([]byte, sendPiece)
+	for {
+		n, rerr := r.Read(buf)
+		if n > 0 {
+			sent, werr := w.Write(buf[:n])
+			if total += int64(sent); werr != nil {
+				return total, werr
+			}
+		}
+		switch {
+		case rerr == io.EOF:
+			return total, nil
+		case rerr != nil:
+			return total, rerr
+		}
+	}
 }
 
 // lowWater sets SO_RCVLOWAT and tells whether it is set.

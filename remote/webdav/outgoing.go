@@ -215,6 +215,11 @@ func (r *outReader) Read(p []byte) (int, error) {
 	return n, r.o.wrong(err)
 }
 
+// WriteTo implements io.WriterTo, for bodies that are sent without a length.
+func (r *outReader) WriteTo(w io.Writer) (int64, error) {
+	return copyPieces(w, struct{ io.Reader }{r})
+}
+
 // wrong notes an error of the source.
 func (o *outgoing) wrong(err error) error {
 	if err != nil && err != io.EOF && err != errGone && o.err == nil {
