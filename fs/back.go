@@ -16,13 +16,20 @@ func (b *branch) server() remote.Backend {
 	return b.Backend
 }
 
-// present returns e, or what the server has of it if e is the local version of content
-// that has reached it meanwhile.
+// present returns e, or what the server has of it if that has another version meanwhile by
+// our own doing: content that was pending has reached it, or attributes have.
 func (b *branch) present(e remote.Entry) remote.Entry {
-	if b.Back == nil || !writeback.IsLocal(e.Version) {
+	if b.Back == nil || e.Version == "" {
 		return e
 	}
 	now, ok := b.Back.Became(e.Version)
+	if !ok {
+		now = e
+	}
+	now.Path = e.Path
+	if later, is := b.Back.Reattributed(now.Path, now.Version); is {
+		now, ok = later, true
+	}
 	if !ok {
 		return e
 	}
@@ -88,6 +95,7 @@ func (f *FS) newStage(b *branch, size int64, base remote.Entry) (*writeback.Stag
 func (x *file) catchUp() {
 	x.mu.Lock()
 	base := x.base
+	base.Path = x.b.rel(x.path)
 	x.mu.Unlock()
 	if now := x.b.present(base); now.Version != base.Version {
 		x.reached(base.Version, now)
@@ -106,6 +114,18 @@ func (x *file) reached(was string, now remote.Entry) bool {
 	now.Path = x.b.rel(x.path)
 	x.rebase(now)
 	return true
+}
+
+// overtaken waits, when reading a version on the server has failed, for what is pending
+// at the path: it can have made another version of it.
+func (x *file) overtaken(ctx context.Context, err error) {
+	if k := remote.KindOf(err); x.b.Back == nil || k != remote.Changed && k != remote.NotExist {
+		return
+	}
+	if _, rel := x.where(); x.b.Back.State(rel) != "" {
+		_ = x.b.Back.Sync(ctx, rel) // the reader has an error of its own
+	}
+	x.catchUp()
 }
 
 // commit puts the content into the journal, if it differs from what is there. With sync,

@@ -331,5 +331,6 @@ func (x *file) movedSince(ctx context.Context, now func() remote.Ref, ref remote
 		case <-moving:
 		}
 	}
+	x.overtaken(ctx, err)
 	return now() != ref
 }

@@ -46,11 +46,27 @@ func (b *Branch) Told() { b.teller.told() }
 // of the server.
 func attrKey(path, version string) string { return "attributes:" + path + "\x00" + version }
 
-// reattributed notes that a change of attributes has made now of the version was. Guarded
-// by store.mu.
-func (b *Branch) reattributed(path, was string, now remote.Entry) {
-	if was != "" && now.Type == remote.File && now.Version != was {
-		b.remember(attrKey(path, was), now)
+// reattributed notes that c has made now of the version was, by its attributes alone.
+// Guarded by store.mu.
+func (b *Branch) reattributed(c *change, was string, now remote.Entry) {
+	if was == "" || now.Type != remote.File || now.Version == was {
+		return
+	}
+	b.remember(attrKey(c.path, was), now)
+	for _, d := range b.queue.lines[c.path] {
+		b.rebase(d)
+	}
+}
+
+// rebase has the stage of c lie over what changes of attributes have made of its base.
+// Guarded by store.mu.
+func (b *Branch) rebase(c *change) {
+	if c.stage == nil {
+		return
+	}
+	was := c.stage.Base()
+	if now := b.resolved(remote.Entry{Path: was.Path, Version: was.Version}); now.Version != was.Version && was.Version != "" {
+		c.stage.Rebase(remote.Ref{Path: was.Path, Version: now.Version, Size: was.Size})
 	}
 }
 
@@ -59,20 +75,28 @@ func (b *Branch) reattributed(path, was string, now remote.Entry) {
 func (b *Branch) Reattributed(path, was string) (remote.Entry, bool) {
 	b.store.mu.Lock()
 	defer b.store.mu.Unlock()
-	c, ok := b.contents[attrKey(path, was)]
-	if !ok {
-		return remote.Entry{}, false
-	}
-	return *c.entry, true
+	now := b.resolved(remote.Entry{Path: path, Version: was})
+	return now, now.Version != was
 }
 
-// resolved returns e, or what the server has of it if that is a local version which it
-// has by now: who asks may not have been told yet. Guarded by store.mu.
+// resolved returns e, or what the server has of it by our doing, if that is another
+// version by now: who asks may not have been told yet. Guarded by store.mu.
 func (b *Branch) resolved(e remote.Entry) remote.Entry {
-	if c, ok := b.contents[e.Version]; ok && IsLocal(e.Version) && c.stage == nil {
+	for range maxSteps {
+		key := e.Version
+		if !IsLocal(key) {
+			key = attrKey(e.Path, key)
+		}
+		c, ok := b.contents[key]
+		if !ok || c.stage != nil {
+			break
+		}
 		path := e.Path
 		e = *c.entry
 		e.Path = path
 	}
 	return e
 }
+
+// maxSteps bounds the changes of attributes that are followed.
+const maxSteps = 100

@@ -80,6 +80,7 @@ func (b *Branch) launch(c *change, now time.Time) {
 	ctx, cancel := context.WithCancel(s.life)
 	c.state, c.cancel = running, cancel
 	c.cause = nil
+	b.rebase(c)
 	b.active++
 	redo := c.tried || c.replayed
 	c.tried = true
@@ -235,9 +236,8 @@ func (b *Branch) succeeded(c *change, j *job, r outcome) {
 	if r.copy.Type != 0 || r.kept != "" {
 		b.conflicted(c, r)
 	}
-	if c.stage != nil && r.copy.Type == 0 && len(c.stage.Missing(0, c.stage.Size())) > 0 {
-		// Bytes that are not here are those of what the server has now.
-		c.stage.Rebase(remote.Ref{Path: r.entry.Path, Version: r.entry.Version, Size: r.entry.Size})
+	if c.stage != nil {
+		c.layOver(r)
 	}
 	if c.again && !c.dropped && r.copy.Type == 0 {
 		c.again, c.base, c.after, c.token, c.ghosts = false, r.entry, nil, "", nil
@@ -249,7 +249,7 @@ func (b *Branch) succeeded(c *change, j *job, r outcome) {
 	was := c.version
 	if c.kind == opSetAttr {
 		was = j.base.Version
-		b.reattributed(c.path, was, r.entry)
+		b.reattributed(c, was, r.entry)
 	}
 	for _, d := range c.next {
 		if d.after != c {
@@ -302,17 +302,29 @@ func (b *Branch) movedOn(c *change) bool {
 	return false
 }
 
+// layOver has the bytes that the stage of c has not come from what the server has of it
+// now. Guarded by store.mu.
+func (c *change) layOver(r outcome) {
+	e := r.entry
+	if r.copy.Type != 0 {
+		e = r.copy
+	}
+	if e.Type == remote.File && len(c.stage.Missing(0, c.stage.Size())) > 0 {
+		c.stage.Rebase(remote.Ref{Path: e.Path, Version: e.Version, Size: e.Size})
+	}
+}
+
 // maxSettled is for how many contents is remembered what they became.
 const maxSettled = 16384
 
 // stored notes that the server has the content of c. Guarded by store.mu.
 func (b *Branch) stored(c *change, r outcome, moved bool) {
+	if moved {
+		return
+	}
 	e := r.entry
 	if r.copy.Type != 0 {
 		e = r.copy
-	}
-	if moved {
-		return
 	}
 	b.remember(c.version, e)
 }
