@@ -246,6 +246,7 @@ func TestBroken(t *testing.T) {
 func TestSuiteFindsMutants(t *testing.T) {
 	for name, m := range allMutants() {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // each has a process of its own, and some wait
 			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestBroken$/^"+m.check+"$", "-rapid.nofailfile")
 			cmd.Env = append(os.Environ(), brokenEnv+"="+name)
 			out, err := cmd.CombinedOutput()
