@@ -251,7 +251,7 @@ func TestInterruptedStart(t *testing.T) {
 func TestDataLeft(t *testing.T) {
 	s := site(t, efss.StartOptions{})
 	w := newWorld(t, "MESHMOUNT_PASSWORD=hunter2")
-	w.succeeds(w.run("mount", "--retry-time=0", "--drain-timeout=2s", "--io-timeout=1s", w.point, "="+address(s)))
+	w.succeeds(w.run("mount", "--write=through", "--retry-time=0", "--drain-timeout=2s", "--io-timeout=1s", w.point, "="+address(s)))
 	h := w.holder()
 	file, err := os.Create(filepath.Join(w.point, "precious"))
 	if err != nil {

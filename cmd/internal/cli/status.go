@@ -105,7 +105,7 @@ func (m *aMount) report(ctx context.Context, all bool) (r statusReport, err erro
 	if all {
 		items = 0
 	}
-	if r.Status, err = c.Status(ctx, items); err == nil && all {
+	if r.Status, err = lookTwice(ctx, c, items); err == nil && all {
 		r.LeftOut = 0
 		err = c.Items(ctx, func(i control.Item) error {
 			r.Items = append(r.Items, i)
@@ -113,6 +113,24 @@ func (m *aMount) report(ctx context.Context, all bool) (r statusReport, err erro
 		})
 	}
 	return r, m.fault(errors.Join(err, done()))
+}
+
+// secondLook is after how long uploads under way have a rate.
+const secondLook = 500 * time.Millisecond
+
+// lookTwice returns the status, a bit later if uploads have no rate yet: it takes two
+// looks to see how fast they go.
+func lookTwice(ctx context.Context, c changes, items int) (control.Status, error) {
+	s, err := c.Status(ctx, items)
+	if err != nil || s.Uploading == 0 || s.Rate > 0 {
+		return s, err
+	}
+	select {
+	case <-time.After(secondLook):
+	case <-ctx.Done():
+		return s, ctx.Err()
+	}
+	return c.Status(ctx, items)
 }
 
 // statusWriter prints statuses for people.
@@ -148,7 +166,7 @@ func (s *statusWriter) mount(ctx context.Context, m *aMount) error {
 	if s.all {
 		items = 0
 	}
-	status, err := c.Status(ctx, items)
+	status, err := lookTwice(ctx, c, items)
 	if err == nil {
 		s.status(&status)
 		err = s.items(ctx, c, &status)

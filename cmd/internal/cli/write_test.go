@@ -138,6 +138,56 @@ func TestFlushAndStatus(t *testing.T) {
 	}
 }
 
+// TestFsyncReachesTheServer if it is to, and tells what the server says.
+func TestFsyncReachesTheServer(t *testing.T) {
+	s := newMoodySite(t)
+	w := newWorld(t, "MESHMOUNT_PASSWORD_A=hunter2")
+	w.back(s, "--upload-delay=1h", "--fsync=remote")
+	file, err := os.Create(filepath.Join(w.point, "a/one"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = file.WriteString("text")
+	if err := errors.Join(err, file.Sync()); err != nil {
+		t.Errorf("%v\n%s", err, w.logs())
+	}
+	readBack(t, filepath.Join(s.Disk("me"), "one"), "text")
+	s.answer.Store(http.StatusForbidden)
+	_, err = file.WriteString(", more")
+	if syncErr := file.Sync(); err != nil || !errors.Is(syncErr, os.ErrPermission) {
+		t.Errorf("%v, %v", err, syncErr)
+	}
+	if err := file.Close(); err != nil && !errors.Is(err, os.ErrPermission) {
+		t.Error(err)
+	}
+	w.becomes(parkedOne)
+	s.answer.Store(0)
+	w.succeeds(w.run("retry", "--all"))
+	w.succeeds(w.run("unmount", w.point))
+	readBack(t, filepath.Join(s.Disk("me"), "one"), "text, more")
+	w.clean()
+}
+
+// TestUploadLimit tells how fast an upload goes and how long it will take.
+func TestUploadLimit(t *testing.T) {
+	s := newMoodySite(t)
+	w := newWorld(t, "MESHMOUNT_PASSWORD_A=hunter2")
+	w.back(s, "--upload-delay=0", "--upload-limit=256KiB")
+	content := strings.Repeat("0123456789abcdef", 1<<16)
+	w.store("one", content)
+	now := w.becomes(func(s *control.Status) bool { return s.Uploading == 1 && s.Sent > 0 && s.Rate > 0 })
+	if now.Bytes != int64(len(content)) || now.Sent >= now.Bytes || now.TimeLeft() <= 0 {
+		t.Errorf("%+v", now)
+	}
+	r := w.run("status")
+	if !strings.Contains(r.out, "uploading") || !strings.Contains(r.out, "/s") || !strings.Contains(r.out, " % sent") {
+		t.Errorf("%s", r.out)
+	}
+	w.succeeds(w.run("unmount", w.point))
+	readBack(t, filepath.Join(s.Disk("me"), "one"), content)
+	w.clean()
+}
+
 // TestUnmountUploads although it is not time yet.
 func TestUnmountUploads(t *testing.T) {
 	s := newMoodySite(t)

@@ -40,6 +40,20 @@ type Journal struct {
 	last  control.Progress // guarded by mu; what Progress told
 	asked time.Time        // guarded by mu; when
 	cost  time.Duration    // guarded by mu; how long that took
+	speed speeds           // guarded by mu
+}
+
+// look asks the store, with the rates of uploads under way.
+func (j *Journal) look() writeback.Status {
+	now := j.Store.Status()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.speed.look(&now, time.Now())
+	for i := range now.Branches {
+		b := &now.Branches[i]
+		b.Rate = j.speed.of(b)
+	}
+	return now
 }
 
 var _ control.Changes = (*Journal)(nil)
@@ -49,7 +63,7 @@ const mostConflicts = 100
 
 // Status implements control.Changes.
 func (j *Journal) Status(_ context.Context, items int) (control.Status, error) {
-	now := j.Store.Status()
+	now := j.look()
 	places := j.places(&now)
 	s := j.Frame()
 	s.Paused, s.Staged, s.Limit, s.Damage = now.Paused, now.Staged, now.Limit, now.Damage
@@ -72,17 +86,20 @@ const costly = 20
 
 // Progress implements control.Changes.
 func (j *Journal) Progress(context.Context) (control.Progress, error) {
+	began := time.Now()
+	j.mu.Lock()
+	last, again := j.last, began.Sub(j.asked) < costly*j.cost
+	j.mu.Unlock()
+	if again {
+		return last, nil
+	}
+	now := j.look()
+	p := progress(&now, j.places(&now))
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	began := time.Now()
-	if began.Sub(j.asked) < costly*j.cost {
-		return j.last, nil
-	}
-	now := j.Store.Status()
-	j.last = progress(&now, j.places(&now))
-	j.asked = time.Now()
+	j.last, j.asked = p, time.Now()
 	j.cost = j.asked.Sub(began)
-	return j.last, nil
+	return p, nil
 }
 
 func progress(now *writeback.Status, places map[string]string) control.Progress {
