@@ -161,6 +161,7 @@ func (x *file) ensureStage() (*writeback.Stage, error) {
 	x.mu.Lock()
 	x.stage = st
 	x.mu.Unlock()
+	x.follow() // the base may be another meanwhile
 	return st, nil
 }
 
