@@ -37,6 +37,7 @@ type Backend struct {
 	plain   atomic.Bool // the server has checksums of another kind than ours, and of no other
 
 	lessons lessons // of large transfers
+	vigil   vigil   // while the server computes a checksum: patientVigil, another in tests
 	piece   int     // bytes of a piece of those, and the most of what is small: pieceSize, less in tests
 	tree    int     // the most collections of a tree that is not large: mostColls, less in tests
 	seen    struct {
@@ -74,7 +75,7 @@ func Dial(ctx context.Context, opts Options) (*Backend, error) {
 	if err != nil {
 		return nil, remote.E("connect", "", remote.Invalid, err)
 	}
-	b := &Backend{opts: opts, zone: zoneOf(opts.Root), piece: pieceSize, tree: mostColls}
+	b := &Backend{opts: opts, zone: zoneOf(opts.Root), piece: pieceSize, tree: mostColls, vigil: patientVigil}
 	b.login.source, b.login.pause = opts.Password, askPause
 	if b.trust, err = trust(opts.CAFile, opts.CADir); err != nil {
 		return nil, remote.E("connect", "", remote.Invalid, err)

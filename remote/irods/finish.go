@@ -36,7 +36,9 @@ func (u *upload) finish(ctx context.Context, s *session, last []*wire.Call) (fou
 	for _, c := range cursors {
 		calls = append(calls, c.page())
 	}
+	end := u.b.vigil.watch(ctx, u.b.opts.address(), u.size())
 	results, err := s.conn.Pipeline(ctx, calls)
+	end()
 	if len(results) >= len(last) {
 		if refusal := refusal(results[:len(last)], last); refusal != nil {
 			return found{}, u.refused(ctx, s, refusal)

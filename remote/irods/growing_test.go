@@ -255,3 +255,47 @@ func TestGrowingRefusals(t *testing.T) {
 	}
 	wantKind(t, <-done, remote.BadHandle, "growing at the end of the branch")
 }
+
+// TestSlowChecksum has a server that takes long to close a large object: it is waited for
+// longer than for other calls, but not for ever, and not if the server is dead.
+func TestSlowChecksum(t *testing.T) {
+	t.Parallel()
+	z := startZone(t, zone.Options{})
+	proxy := remotetest.NewProxy(t, z.Addr())
+	b := dialSmall(t, options(z, proxy.Addr()))
+	size := 3 * testPiece
+	const patience = time.Second
+	put := func(path string) error {
+		_, err := remote.Watchdog(b, patience).Put(t.Context(), path, remotetest.Bytes(content(size, 1)), fresh)
+		return err
+	}
+	for i, c := range []struct {
+		most, delay time.Duration
+		stall, fine bool
+	}{
+		{time.Minute, 2 * patience, false, true},
+		{patience, time.Minute, false, false},
+		{time.Minute, time.Minute, true, false},
+	} {
+		path := "/f" + string(rune('0'+i))
+		b.vigil = vigil{pulse: patience / 10, rate: int64(float64(size) / c.most.Seconds())}
+		z.SetFaults(once(wire.APIDataObjClose, 1, func() *zone.Fault {
+			if c.stall {
+				proxy.Stall()
+			}
+			return &zone.Fault{Delay: c.delay}
+		}))
+		begin := time.Now()
+		err := put(path)
+		z.SetFaults(nil)
+		proxy.Resume()
+		switch {
+		case c.fine && err != nil:
+			t.Errorf("case %d: %v after %v", i, err, time.Since(begin))
+		case c.fine:
+			wantObject(t, b, path, content(size, 1))
+		default:
+			wantKind(t, err, remote.Unavailable, "case %d, after %v", i, time.Since(begin))
+		}
+	}
+}
