@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"io"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -132,7 +133,8 @@ func (b *bucket) pay(ctx context.Context, n int64) (bool, error) {
 // What is sent is counted as it is read from its source, before the backend has it. Of a
 // stream each piece is counted when it has arrived, and the server held back by not
 // reading on. A ReadAt begins when its first piece may go, and returns when all that came
-// may; in between its bytes come as fast as they do.
+// may; in between its bytes come as fast as they do. One of more than half a second's
+// bytes is made of several, if it is of a version and the backend has ranges.
 //
 // It stands outside the Watchdog, for which the waits of uploads are then the caller's
 // time and those of reads no part of the call, and inside Limit, which would otherwise
@@ -149,7 +151,7 @@ func Throttle(b Backend, up, down *Rate) Backend {
 		case OpStream:
 			return down.stream(ctx, c, next)
 		case OpRead:
-			return down.read(ctx, c, next)
+			return down.read(ctx, c, next, b.Caps().Ranges && c.Ref.Version != "")
 		}
 		return next(ctx)
 	})
@@ -164,9 +166,36 @@ func (r *Rate) stream(ctx context.Context, c *Call, next Next) error {
 	return r.take(ctx, int64(c.N))
 }
 
-// read counts a ReadAt. The time in which its bytes are on the way counts as well, or one
+// request returns the most that is to be asked for at once.
+func (r *Rate) request() int64 {
+	if b := r.bucket(); b != nil {
+		return max(b.bytes/2, mostPiece)
+	}
+	return math.MaxInt64
+}
+
+// read makes a ReadAt, of several ones if it may be split.
+func (r *Rate) read(ctx context.Context, c *Call, next Next, split bool) error {
+	buf, off := c.Buf, c.Off
+	defer func() { c.Buf, c.Off = buf, off }()
+	for n := 0; ; {
+		if c.Buf, c.Off = buf[n:], off+int64(n); split {
+			c.Buf = c.Buf[:min(int64(len(c.Buf)), r.request())]
+		}
+		err := r.part(ctx, c, next)
+		short := c.N < len(c.Buf)
+		n += c.N
+		c.N = n
+		if err != nil || c.EOF || short || n == len(buf) {
+			return err
+		}
+	}
+}
+
+// part makes a ReadAt and counts it. The time in which its bytes are on the way counts as well, or one
 // reader alone would never reach the bound.
-func (r *Rate) read(ctx context.Context, c *Call, next Next) error {
+func (r *Rate) part(ctx context.Context, c *Call, next Next) error {
+	c.N = 0
 	want := int64(len(c.Buf))
 	if c.Ref.Size >= 0 {
 		want = min(want, max(c.Ref.Size-c.Off, 0))

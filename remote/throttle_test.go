@@ -152,6 +152,44 @@ func TestThrottleOverlaps(t *testing.T) {
 	})
 }
 
+// TestThrottleSplits wants a large ReadAt made of requests of half a second, and of one
+// where the parts could be of two versions or would each begin at the start of the file.
+func TestThrottleSplits(t *testing.T) {
+	data := remotetest.Pattern(4*perSecond+5, 1)
+	for name, c := range map[string]struct {
+		opts    memory.Options
+		pinned  bool
+		rate    int64
+		want    int
+		missing int // bytes asked for beyond the end
+	}{
+		"pinned":       {pinned: true, rate: perSecond, want: 9},
+		"to the end":   {pinned: true, rate: perSecond, want: 9, missing: 1 << 20},
+		"any version":  {rate: perSecond, want: 1},
+		"no ranges":    {opts: memory.Options{NoRanges: true}, pinned: true, rate: perSecond, want: 1},
+		"a wide line":  {pinned: true, rate: 100 * perSecond, want: 1},
+		"without rate": {pinned: true, want: 1},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			below := memory.New(c.opts)
+			seen := remote.Observe(below, nil)
+			e := put(t, below, "/f", string(data))
+			ref := remote.Ref{Path: "/f", Size: e.Size}
+			if c.pinned {
+				ref.Version = e.Version
+			}
+			got := make([]byte, len(data)+c.missing)
+			n, err := remote.Throttle(seen, nil, remote.NewRate(c.rate)).ReadAt(t.Context(), ref, got, 0)
+			if n != len(data) || (c.missing > 0) != (err == io.EOF) || !bytes.Equal(got[:n], data) {
+				t.Errorf("%s: %d bytes, %v", name, n, err)
+			}
+			if calls := seen.Stats()[remote.OpRead].Calls; calls != int64(c.want) {
+				t.Errorf("%s: %d requests, want %d", name, calls, c.want)
+			}
+		})
+	}
+}
+
 // TestThrottleShares has transfers of all kinds over two backends share one rate: together
 // they take as long as they must, and each about as long as the others.
 func TestThrottleShares(t *testing.T) {
