@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"math/rand/v2"
 	"os"
@@ -125,7 +126,9 @@ func TestLogRot(t *testing.T) {
 			damaged = slices.Clone(p)
 			return p
 		})
-		j, all := logOpen(t, dir, logSmall)
+		opts := logSmall
+		opts.BootID = fmt.Sprint("boot-", round%2)
+		j, all := logOpen(t, dir, opts)
 		if got := logIDs(all); len(got) != n-1 || !slices.IsSorted(got) {
 			t.Fatalf("round %d: found %d of %d", round, len(got), n)
 		}

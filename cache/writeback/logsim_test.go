@@ -21,6 +21,7 @@ type simDisk struct {
 	space  int64  // bytes of all files; 0: no bound
 	before func() // called before each change, with mu held
 	part   func(n int) int
+	slow   func()                      // called in each sync, without mu
 	fail   func(op, name string) error // nil: never
 }
 
@@ -246,20 +247,25 @@ func (f *simFile) truncate(size int64) error {
 	return nil
 }
 
-// sync fails as that of the kernel does: what could not be written is forgotten, and
-// the next one succeeds.
+// sync brings to the disk what was written before it began. It fails as that of the
+// kernel does: what could not be written is forgotten, and the next one succeeds.
 func (f *simFile) sync() error {
 	f.disk.mu.Lock()
 	defer f.disk.mu.Unlock()
-	if err := f.disk.op("sync", f.name); err != nil {
-		f.pending = slices.DeleteFunc(f.pending, func(w simWrite) bool { return w.p != nil })
-		return err
+	n := len(f.pending)
+	if f.disk.slow != nil {
+		f.disk.mu.Unlock()
+		f.disk.slow()
+		f.disk.mu.Lock()
 	}
-	for _, w := range f.pending {
-		f.stable = w.apply(f.stable, nil)
+	err := f.disk.op("sync", f.name)
+	for _, w := range f.pending[:n] {
+		if err == nil || w.p == nil {
+			f.stable = w.apply(f.stable, nil)
+		}
 	}
-	f.pending = nil
-	return nil
+	f.pending = f.pending[n:]
+	return err
 }
 
 // killed returns the disk as it is when the process is killed. Called with mu held.

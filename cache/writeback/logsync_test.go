@@ -74,6 +74,7 @@ func TestLogConcurrentSick(t *testing.T) {
 			}
 			return nil
 		}
+		disk.slow = func() { time.Sleep(100 * time.Microsecond) } // others append meanwhile
 		var wg sync.WaitGroup
 		var mu sync.Mutex
 		synced := map[uint64]bool{}
