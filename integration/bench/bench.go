@@ -24,6 +24,7 @@ type bench struct {
 	missing map[string]string // clients that cannot be had, and why
 	begun   time.Time
 	load    string // when it began
+	targets int    // places to write to that were made
 }
 
 // rowData collects a row's samples.

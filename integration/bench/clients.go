@@ -50,6 +50,9 @@ func (w *world) setOurs(ctx context.Context, c *client, conf config, zone bool) 
 	}
 	c.start = func(context.Context) (*child, error) {
 		args := append([]string{"mount", "-f", c.at, "--no-prompt", "--cache-dir", c.cache}, ourFlags...)
+		if conf.write != "" {
+			args = append(args, "--write="+conf.write)
+		}
 		args = append(args, conf.flags...)
 		cmd := c.command(program, append(args, url)...)
 		cmd.Env = append(cmd.Env, env...)

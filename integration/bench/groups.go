@@ -17,6 +17,11 @@ type sizes struct {
 	grow                       []int
 	zoneBig                    int64
 	zoneSmall, zoneDirs, inDir int
+	write                      int64 // bytes of the large file that is written
+	writeSmall                 int
+	treeFiles, treeDirs        int
+	// writeCut bounds writing until all is on the server.
+	writeCut time.Duration
 	// cut bounds work at the pace of single files, which some clients never finish.
 	cut time.Duration
 }
@@ -26,7 +31,8 @@ var fullSizes = sizes{
 	small: 2000, smallSize: 16 << 10, dirs: 100, perDir: 100,
 	randomReads: 40_000, sparseReads: 200, readers: []int{1, 4, 16, 64}, grow: []int{1000, 10_000},
 	zoneBig: 512 << 20, zoneSmall: 400, zoneDirs: 10, inDir: 100,
-	cut: 15 * time.Second,
+	write: 1 << 30, writeSmall: 2000, treeFiles: 5014, treeDirs: 330,
+	cut: 15 * time.Second, writeCut: time.Minute,
 }
 
 var quickSizes = sizes{
@@ -34,7 +40,8 @@ var quickSizes = sizes{
 	small: 300, smallSize: 16 << 10, dirs: 20, perDir: 100,
 	randomReads: 5000, sparseReads: 40, readers: []int{1, 8}, grow: []int{300, 2000},
 	zoneBig: 48 << 20, zoneSmall: 60, zoneDirs: 4, inDir: 50,
-	cut: 3 * time.Second,
+	write: 64 << 20, writeSmall: 200, treeFiles: 400, treeDirs: 30,
+	cut: 3 * time.Second, writeCut: 20 * time.Second,
 }
 
 // group is a piece of work with several rows that build on each other.
@@ -49,13 +56,15 @@ type group struct {
 	work func(s *session)
 	// limit measures what is possible. Its session has no client.
 	limit func(s *session)
+	// writes is how many bytes a client writes; nil for none.
+	writes func(z sizes) int64
 	// peers says whether peers take part without -long.
 	peers bool
 }
 
 func allGroups() []group {
 	return []group{largeGroup(), parallelGroup(), sparseGroup(), treeGroup(), smallGroup(), readersGroup(), growGroup(),
-		zoneGroup(), zoneSmallGroup(), zoneTreeGroup()}
+		zoneGroup(), zoneSmallGroup(), zoneTreeGroup(), writeGroup(), writeSmallGroup(), writeTreeGroup(), zoneWriteGroup(), zoneWriteSmallGroup()}
 }
 
 func groupNames() (names []string) {

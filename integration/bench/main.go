@@ -1,7 +1,8 @@
 // Command bench measures meshmount beside other clients, on one machine and without a
 // network: rclone mount and davfs2 on Apache's mod_dav, irodsfs on the embedded zone.
 // All of them reach their server over the emulated wide-area path of package wan, do
-// the same work in turn, and have every byte that they read compared.
+// the same work in turn, and have every byte that they read or wrote compared. What they
+// write counts when it is on the server's own disk, or in the zone's catalog.
 //
 //	go run ./integration/bench [-quick] [-rows large,small] [-only ours,rclone] [-out DIR]
 //
@@ -61,6 +62,7 @@ type config struct {
 	quick, long bool
 	n           int
 	rows, only  []string
+	write       string // how our mount writes
 	out, binary string
 	flags       []string // more for our mount
 	limit       time.Duration
@@ -80,6 +82,7 @@ func parseFlags(args []string) (config, error) {
 	set.StringVar(&c.out, "out", "", "`directory` for result.md, result.json and result.svg")
 	set.StringVar(&c.binary, "binary", "", "the meshmount `program`; built if empty")
 	set.StringVar(&flags, "flags", "", "more `flags` for meshmount mount, separated by blanks")
+	set.StringVar(&c.write, "write", "", "how our mount writes, as its option --write `mode`; the program's default if empty")
 	set.DurationVar(&c.limit, "limit", 90*time.Second, "longest `time` for one piece of work; some have a shorter one")
 	set.BoolVar(&c.keep, "keep", false, "keep the clients' logs and say where they are")
 	set.BoolVar(&c.trace, "trace", false, "say on standard error, four times a second, what crosses the path and what has been read")

@@ -58,7 +58,7 @@ func drawSVG(rows []*row) string {
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" role="img">`+"\n", svgWidth, height, svgWidth, height)
 	b.WriteString("<title>meshmount beside other clients</title>\n" + svgStyle)
 	fmt.Fprintf(&b, `<rect class="bg" width="%d" height="%d"/>`+"\n", svgWidth, height)
-	b.WriteString(`<text class="head" x="12" y="26">Reads over a wide-area path: 50 ms, 1.2 Gbit/s</text>` + "\n")
+	b.WriteString(`<text class="head" x="12" y="26">Reads and writes over a wide-area path: 50 ms, 1.2 Gbit/s</text>` + "\n")
 	b.WriteString(`<text class="small" x="12" y="44">Speed as a part of what the path or the local disk allows, or of the best client. Logarithmic; longer is better.</text>` + "\n")
 	drawLegend(&b)
 	for d := range svgDecades + 1 {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/meshmount/meshmount/integration/bench/wan"
+	"github.com/meshmount/meshmount/remote/irods"
 )
 
 // The path to the servers: that of a published federation of computing centres.
@@ -44,6 +45,7 @@ type world struct {
 	path    *wan.Path
 	dav     side
 	zone    side
+	catalog *irods.Backend             // of the zone, not over the path
 	seeds   map[bool]map[string]uint64 // of files, by kind of server and path
 	closers []func() error             // last one first
 }
@@ -135,6 +137,9 @@ func (w *world) checkSpace(groups []group, conf config) error {
 		for _, f := range g.files(conf) {
 			size += f.size + 2*pageSize
 		}
+		if g.writes != nil { // on the server and in the client's cache
+			size += 2 * g.writes(conf.size)
+		}
 		need, most = need+size, max(most, size)
 	}
 	need += most
@@ -206,6 +211,10 @@ func (w *world) startZone(ctx context.Context, files []file) error {
 		return err
 	}
 	w.later(server.stop)
+	if w.catalog, err = dialZone(ctx, server.addr); err != nil {
+		return fmt.Errorf("zone: %w", err)
+	}
+	w.later(w.catalog.Close)
 	w.zone.addr, err = w.path.Listen(server.addr, zoneMark)
 	return err
 }

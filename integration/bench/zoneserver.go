@@ -111,12 +111,7 @@ func populateZone(ctx context.Context, dir, log string, p *pattern, collections 
 		return err
 	}
 	defer func() { err = errors.Join(err, z.stop()) }()
-	u, err := irods.ParseURL("irods://" + zoneUser + "@" + z.addr + zoneHome)
-	if err != nil {
-		return err
-	}
-	b, err := irods.Dial(ctx, irods.Options{Host: u.Host, Port: u.Port, User: u.User, Zone: irods.ZoneOf(u.Root), Root: u.Root,
-		Password: func(context.Context) (remote.Secret, error) { return remote.NewSecret(zoneSecret), nil }})
+	b, err := dialZone(ctx, z.addr)
 	if err != nil {
 		return err
 	}
@@ -127,6 +122,16 @@ func populateZone(ctx context.Context, dir, log string, p *pattern, collections 
 		}
 	}
 	return putAll(ctx, b, p, objects)
+}
+
+// dialZone connects to a zone as its user.
+func dialZone(ctx context.Context, addr string) (*irods.Backend, error) {
+	u, err := irods.ParseURL("irods://" + zoneUser + "@" + addr + zoneHome)
+	if err != nil {
+		return nil, err
+	}
+	return irods.Dial(ctx, irods.Options{Host: u.Host, Port: u.Port, User: u.User, Zone: irods.ZoneOf(u.Root), Root: u.Root,
+		Password: func(context.Context) (remote.Secret, error) { return remote.NewSecret(zoneSecret), nil }})
 }
 
 // putAll uploads some objects at a time.
