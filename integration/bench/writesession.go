@@ -51,8 +51,7 @@ func (s *session) timed(c *cell, do func() error) error {
 	begin := time.Now()
 	err := do()
 	if err == nil {
-		c.Seconds = time.Since(begin).Seconds()
-		c.Value = c.Seconds
+		c.Value = time.Since(begin).Seconds()
 	}
 	return err
 }
