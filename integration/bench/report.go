@@ -169,7 +169,7 @@ func (s *summary) failures() []string {
 
 // costs is the table of what the clients have used.
 func (s *summary) costs() [][]string {
-	table := [][]string{{"work", "client", "s", "CPU s", "peak RSS MiB", "requests", "MB down", "p50 ms", "p99 ms"}}
+	table := [][]string{{"work", "client", "s", "CPU s", "peak RSS MiB", "requests", "MB down", "MB up", "p50 ms", "p99 ms"}}
 	for _, r := range s.Rows {
 		for _, name := range clientNames {
 			if c := r.Cells[name]; c != nil && c.Seconds > 0 {
@@ -180,7 +180,7 @@ func (s *summary) costs() [][]string {
 					return number(v)
 				}
 				table = append(table, []string{r.Title, name, number(c.Seconds), fmt.Sprintf("%.2f", c.CPU), fmt.Sprint(c.RSS >> 20),
-					fmt.Sprint(c.Requests), fmt.Sprintf("%.1f", float64(c.Down)/1e6), lat(c.P50), lat(c.P99)})
+					fmt.Sprint(c.Requests), fmt.Sprintf("%.1f", float64(c.Down)/1e6), fmt.Sprintf("%.1f", float64(c.Up)/1e6), lat(c.P50), lat(c.P99)})
 			}
 		}
 	}
