@@ -316,7 +316,7 @@ func TestFindAgain(t *testing.T) {
 				l.put(fmt.Sprint("/dir005/new", round), "new")
 				want++
 				l.expire()
-				l.within(c.most+10, "changed", func() {
+				l.within(c.most+20, "changed", func() {
 					all := l.find("/a")
 					if len(all) != want || !slices.Contains(all, "/a/dir003/file001 22") || !slices.Contains(all, fmt.Sprint("/a/dir005/new", round, " 3")) {
 						t.Errorf("the changes are not seen; %d names, want %d", len(all), want)
