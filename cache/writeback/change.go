@@ -43,6 +43,7 @@ type change struct {
 	base     remote.Entry  // what the server has at path; zero if nothing
 	after    *change       // base is what this one leaves
 	toBase   *remote.Entry // rename: what the server has at to; nil if nothing
+	toAfter  *change       // rename: toBase is what this one leaves
 	source   string        // rename: where the content is on the server, if not at path
 	doubt    bool          // remove: there may be something else of ours, one of ghosts
 	ghosts   []ghost       // contents that an attempt may have stored, of which we heard no more
@@ -106,6 +107,12 @@ func (c *change) simple() bool { return (c.state == idle || c.state == parked) &
 // untouched tells whether the server cannot have heard of the change.
 func (c *change) untouched() bool { return c.simple() && !c.tried && !c.replayed }
 
+// revocable tells whether the change removes a file of which it is known what the server
+// has: something that takes its place then can do so on the server as well.
+func (c *change) revocable() bool {
+	return c.kind == opRemove && c.typ != remote.Dir && !c.doubt && (c.after == nil || !c.after.dropped)
+}
+
 // entry returns what the change makes of its path, or of to.
 func (c *change) entry(path string) remote.Entry {
 	e := remote.Entry{Path: path, Type: remote.File, Size: c.size, MTime: c.mtime, Version: c.version, ID: c.base.ID, Access: c.base.Access}
@@ -131,6 +138,9 @@ func (c *change) record() record {
 		SetMTime: c.attrs.MTime != nil, Type: c.typ, Synced: c.synced, Resume: c.token, Time: c.since}
 	if c.toBase != nil {
 		r.ToBase = *c.toBase
+	}
+	if c.toAfter != nil {
+		r.ToBase = remote.Entry{Type: remote.File, Version: localPrefix}
 	}
 	if c.after != nil {
 		r.Base = remote.Entry{Type: remote.File, Version: localPrefix}

@@ -124,10 +124,11 @@ func (b *Branch) commit(path string, st *Stage, o Commit, sum uint32, hasSum boo
 		case last.kind == opPut && last.stage == st:
 			return b.recommit(last, o, sum, hasSum)
 		case last.simple() && last.base.Type != remote.Symlink && last.base.Type != remote.Dir &&
-			(last.kind == opPut || last.kind == opSymlink && last.untouched() || last.kind == opRemove && last.typ != remote.Dir):
+			(last.kind == opPut || last.kind == opSymlink && last.untouched() || last.revocable()):
 			// What it was to do need not be done: this takes its place.
 			drop = last
 			c.base, c.after, c.ghosts = last.base, last.after, last.ghosts
+			c.tried, c.replayed = last.tried, last.replayed // the server may have heard of that
 			if last.after == nil && last.base.Type == remote.File && o.Base.Version == last.base.Version {
 				c.base = o.Base
 			}

@@ -93,15 +93,20 @@ func (b *Branch) Unlink(_ context.Context, e remote.Entry) error {
 		c.ghosts = append(last.ghosts, ghost{size: last.size})
 		return b.submit(c, last)
 	case last.kind == opPut && last.state == running:
-		last.dropped = true
 		c.ghosts = append(slices.Clone(last.ghosts), ghost{size: last.size})
-		if last.cancel != nil {
+		last.dropped = true
+		if last.size-last.sent.Load() > worthCutting && last.cancel != nil {
 			last.cancel()
 		}
 	}
 	c.base, c.after = remote.Entry{}, last
 	return b.submit(c)
 }
+
+// worthCutting is how much an upload of what is not wanted any more must have to send yet
+// to be cut off. A request that was cut off may be carried out later than the removal that
+// follows it: it is looked after again then.
+const worthCutting = 32 << 20
 
 // cancelOut ends a change of which the server will never hear. Guarded by store.mu.
 func (b *Branch) cancelOut(list ...*change) error {
@@ -206,37 +211,51 @@ func (b *Branch) moveHere(from remote.Entry, to string, target *remote.Entry) (b
 	if from.Type == remote.Dir {
 		return b.moveTree(from.Path, to, target)
 	}
-	there := b.queue.last(to)
-	if there != nil && (!there.untouched() || there.kind != opPut && there.kind != opRemove || there.typ == remote.Dir) {
+	if last.kind != opPut && !(last.kind == opRename && last.to == from.Path && last.stage != nil) {
 		return false, nil
 	}
-	base, after := remote.Entry{}, (*change)(nil)
-	var instead []*change
-	switch {
-	case there != nil:
-		base, after, instead = there.base, there.after, []*change{there}
-	case target != nil:
-		base = b.resolved(*target)
-	}
-	if base.Type == remote.Dir || base.Type == remote.Symlink {
+	there, ok := b.placeFor(to, target)
+	if !ok {
 		return false, nil
 	}
-	switch {
-	case last.kind != opPut && !(last.kind == opRename && last.to == from.Path && last.stage != nil):
-		return false, nil
-	case last.kind == opPut && last.untouched() && last.fresh() && last.grow == nil:
+	if last.kind == opPut && last.untouched() && last.fresh() && last.grow == nil {
 		c := last.relabelled(to)
-		c.base, c.after = base, after
-		return true, b.submit(c, append(instead, last)...)
-	case after != nil:
-		return false, nil
+		c.base, c.after = there.base, there.after
+		return true, b.submit(c, append(there.instead, last)...)
 	}
 	c := &change{kind: opRename, path: from.Path, to: to, stage: last.stage, size: last.size, mtime: last.mtime, attrs: last.attrs,
-		version: last.version, after: last, synced: last.synced, sum: last.sum, hasSum: last.hasSum}
-	if base.Type != 0 {
-		c.toBase = &base
+		version: last.version, after: last, toAfter: there.after, synced: last.synced, sum: last.sum, hasSum: last.hasSum}
+	if there.base.Type != 0 {
+		c.toBase = &there.base
 	}
-	return true, b.submit(c, instead...)
+	return true, b.submit(c, there.instead...)
+}
+
+// place is where a file is to go.
+type place struct {
+	base    remote.Entry // what the server has there
+	after   *change      // or what this one leaves there
+	instead []*change    // what need not be done any more
+}
+
+// placeFor returns how a file can take the place of what is at path, where the caller has
+// seen target; false if only the server can tell. Guarded by store.mu.
+func (b *Branch) placeFor(path string, target *remote.Entry) (p place, ok bool) {
+	there := b.queue.last(path)
+	switch {
+	case there == nil && target != nil:
+		p.base = b.resolved(*target)
+	case there == nil:
+	case there.kind == opRemove && there.typ == remote.Dir:
+		return p, false
+	case there.untouched() && (there.kind == opPut || there.revocable()):
+		p = place{there.base, there.after, []*change{there}}
+	case there.kind == opPut || there.kind == opRemove || there.kind == opRename && (there.stage != nil || there.path == path):
+		p.after = there
+	default:
+		return p, false
+	}
+	return p, p.base.Type != remote.Dir && p.base.Type != remote.Symlink
 }
 
 // relabelled returns a copy of a change that has not begun, with another path.

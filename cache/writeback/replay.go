@@ -112,7 +112,9 @@ func (a *adopter) change(o *orphan) *change {
 	c := &change{b: a.b, id: r.ID, gen: r.Gen, kind: r.Op, path: r.Path, to: r.To, target: r.Target, typ: r.Type, size: r.Size,
 		base: r.Base, since: r.Time, synced: r.Synced, replayed: true, token: r.Resume, sum: r.Sum, hasSum: r.HasSum,
 		deep: r.Op == opRemove && r.Type == remote.Dir}
-	if r.ToBase.Type != 0 {
+	if IsLocal(r.ToBase.Version) {
+		c.toAfter = a.b.queue.last(c.to)
+	} else if r.ToBase.Type != 0 {
 		c.toBase = &r.ToBase
 	}
 	if r.HasMTime {

@@ -145,7 +145,7 @@ func (b *Branch) finish(c *change, j *job, r outcome) {
 	case s.closed && r.err != nil:
 		c.state = idle // it stays in the journal
 	case c.dropped && r.err != nil:
-		b.withdrawn(c, r.err)
+		b.withdrawn(c, j)
 	case r.err != nil:
 		b.failed(c, j, r.err, now)
 	default:
@@ -205,16 +205,43 @@ func (b *Branch) park(c *change) {
 
 // withdrawn ends a change that was withdrawn while it was carried out, and did not come
 // to its end. Guarded by store.mu.
-func (b *Branch) withdrawn(c *change, err error) {
+func (b *Branch) withdrawn(c *change, j *job) {
 	for _, d := range c.next {
+		if d.toAfter == c {
+			d.toAfter, d.toBase = nil, c.below()
+		}
 		if d.after == c {
 			d.after, d.base, d.doubt = nil, c.base, true
-			d.ghosts = append(d.ghosts, c.ghosts...)
+			d.retry = b.store.opts.Now().Add(lateRequests)
+			b.queue.heap.fix(d)
+			d.ghosts = append(append(d.ghosts, c.ghosts...), ghost{size: j.size})
+			if j.ghost != nil {
+				d.ghosts = append(d.ghosts, *j.ghost)
+			}
 		}
 	}
-	_ = err
 	b.store.note(b.rebased(c, doneRecord(c))...)
 	b.withdraw(c)
+}
+
+// lateRequests is how long a request that was cut off may take to reach its server.
+const lateRequests = 5 * time.Second
+
+// below returns what the server had before c, nil for nothing.
+func (c *change) below() *remote.Entry {
+	if c.base.Type == 0 {
+		return nil
+	}
+	e := c.base
+	return &e
+}
+
+// leaves returns what the server has at path by the end of c, nil for nothing.
+func (c *change) leaves(path string, r outcome) *remote.Entry {
+	if c.kind == opRename && c.path == path || r.entry.Type == 0 {
+		return nil
+	}
+	return &r.entry
 }
 
 // rebased adds the records of the changes whose base was what c leaves. Guarded by
@@ -252,6 +279,9 @@ func (b *Branch) succeeded(c *change, j *job, r outcome) {
 		b.reattributed(c, was, r.entry)
 	}
 	for _, d := range c.next {
+		if d.toAfter == c {
+			d.toAfter, d.toBase = nil, c.leaves(d.to, r)
+		}
 		if d.after != c {
 			continue
 		}

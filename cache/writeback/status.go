@@ -300,6 +300,9 @@ func (b *Branch) giveUp(c *change) error {
 		if d.after == c {
 			d.after, d.base = c.after, c.base
 		}
+		if d.toAfter == c {
+			d.toAfter, d.toBase = nil, c.below()
+		}
 	}
 	if err := b.store.write(b.rebased(c, doneRecord(c))...); err != nil {
 		return err
