@@ -22,7 +22,6 @@ type changes struct {
 	list   []Item
 	calls  []string
 	err    error
-	held   bool
 	flushy chan error // Flush waits for it, if it is not nil
 }
 

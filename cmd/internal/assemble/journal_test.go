@@ -68,7 +68,7 @@ func TestJournalIsOpened(t *testing.T) {
 	if exit.CodeOf(err) != exit.CacheBusy || !strings.Contains(err.Error(), "in use by another process") {
 		t.Errorf("%v", err)
 	}
-	for _, c := range []*settings.Config{two(t, different, "read-only=true"), resolve(t)} {
+	for _, c := range []*settings.Config{two(t, different, "read-only=true"), resolve(t, "write=through")} {
 		if WritesBack(c) {
 			t.Errorf("%+v", c)
 		}

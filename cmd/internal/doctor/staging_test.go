@@ -15,7 +15,7 @@ import (
 
 func TestStaging(t *testing.T) {
 	dir := t.TempDir()
-	d := Doctor{Config: config(t), CacheDir: filepath.Join(dir, "a/b")}
+	d := Doctor{Config: config(t, "write", "through"), CacheDir: filepath.Join(dir, "a/b")}
 	only(t, d.staging(), OK, "none: close returns when the server has the file")
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=8m,mode=700"); err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/meshmount/meshmount/cache/writeback"
+	"github.com/meshmount/meshmount/cmd/internal/exit"
 	"github.com/meshmount/meshmount/fs/control"
 	"github.com/meshmount/meshmount/remote"
 )
@@ -170,7 +171,7 @@ func inMount(branch, path string) string {
 func item(i writeback.Item, places map[string]string) control.Item {
 	at := place(i.Branch, places)
 	c := control.Item{ID: i.ID, Op: i.Op, Path: inMount(at, i.Path), To: i.To, State: i.State, Size: i.Size, Sent: i.Sent,
-		Since: i.Since, Tries: i.Tries, NextTry: i.NextTry, Cause: i.Cause, File: i.Staged}
+		Since: i.Since, Tries: i.Tries, NextTry: i.NextTry, Cause: exit.OneLine(i.Cause), File: i.Staged}
 	if i.Op != "symlink" {
 		c.To = inMount(at, i.To)
 	}
