@@ -149,6 +149,7 @@ func (b *Branch) commit(path string, st *Stage, o Commit, sum uint32, hasSum boo
 		b.withdraw(drop)
 	}
 	b.enqueue(c)
+	s.tidy()
 	return c.entry(path), nil
 }
 
@@ -194,6 +195,7 @@ func (b *Branch) recommit(c *change, o Commit, sum uint32, hasSum bool) (remote.
 	default:
 		b.queue.heap.fix(c)
 	}
+	s.tidy()
 	return c.entry(c.path), nil
 }
 

@@ -19,10 +19,12 @@ type orphan struct {
 
 // records returns what the journal has to keep of it.
 func (o *orphan) records() []record {
+	op := o.op
+	op.Doubt = !o.trusted
 	if o.parked == nil {
-		return []record{o.op}
+		return []record{op}
 	}
-	return []record{o.op, *o.parked}
+	return []record{op, *o.parked}
 }
 
 // conflictNote tells where somebody else's change met ours.
@@ -45,7 +47,7 @@ func (s *Store) replay() error {
 		o := s.orphans[r.ID]
 		switch {
 		case r.Kind == recOp:
-			s.orphans[r.ID] = &orphan{op: *r, trusted: sameBoot || r.Synced}
+			s.orphans[r.ID] = &orphan{op: *r, trusted: r.Synced || sameBoot && !r.Doubt}
 		case r.Kind == recConflict:
 			s.remember(conflictNote{r.Branch, r.Path, r.To, r.Time})
 		case o == nil:

@@ -201,21 +201,28 @@ func (s *Store) nextVersion() string {
 
 // write appends records to the journal. Guarded by mu.
 func (s *Store) write(group ...record) error {
+	err := s.journal.append(pointers(group), false)
+	if remote.KindOf(err) == remote.NoSpace && err != nil {
+		s.tidy() // what is over may give way
+		err = s.journal.append(pointers(group), false)
+	}
+	s.dirty = s.dirty || err == nil
+	return err
+}
+
+func pointers(group []record) []*record {
 	list := make([]*record, len(group))
 	for i := range group {
 		list[i] = &group[i]
 	}
-	if err := s.journal.append(list, false); err != nil {
-		return err
-	}
-	s.dirty = true
-	return nil
+	return list
 }
 
 // note is write for what must not fail the caller: the fact is repeated, or found again,
 // by a replay. Guarded by mu.
 func (s *Store) note(group ...record) {
-	if err := s.write(group...); err != nil {
+	s.dirty = true
+	if err := s.journal.appendReserved(pointers(group), false); err != nil {
 		s.log.Error("the journal of written data cannot be written; what is done may be done again after a restart", "err", err)
 	}
 }
