@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -36,10 +37,10 @@ func (p *Program) unmountCommand() *cobra.Command {
 		},
 	}
 	lazy := c.Flags().BoolP("lazy", "l", false, "detach a mount that is in use: it goes when nobody uses it any more")
-	timeout := c.Flags().String("timeout", "10m", "how long to wait for the process; 0 = for ever")
+	timeout := c.Flags().String("timeout", "", "how long to wait for the process; 0 = for ever; unless given, as long as it takes, which --drain-timeout bounds, and with --lazy 10m")
 	asJSON := c.Flags().Bool("json", false, "print what is left as JSON")
 	c.RunE = coded(func(c *cobra.Command, args []string) error {
-		patience, err := settings.ParseDuration(*timeout)
+		patience, err := unmountTime(*timeout, *lazy)
 		if err != nil {
 			return exit.New(exit.Usage, "", "command line --timeout: %w", err)
 		}
@@ -54,6 +55,20 @@ func (p *Program) unmountCommand() *cobra.Command {
 		return unmount.Unmount(ctx, settings.Absolute(args[0], p.Dir), opts)
 	})
 	return c
+}
+
+// lazyTime is how long the process of a mount is waited for that others may still use.
+const lazyTime = 10 * time.Minute
+
+// unmountTime is how long the process is waited for. It bounds what it does itself.
+func unmountTime(given string, lazy bool) (time.Duration, error) {
+	switch {
+	case given != "":
+		return settings.ParseDuration(given)
+	case lazy:
+		return lazyTime, nil
+	}
+	return 0, nil
 }
 
 func (p *Program) doctorCommand() *cobra.Command {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -108,4 +109,18 @@ func TestProgressOnATerminal(t *testing.T) {
 		}
 	}
 	w.clean()
+}
+
+func TestTimeOfAnUnmount(t *testing.T) {
+	for _, c := range []struct {
+		given string
+		lazy  bool
+		want  time.Duration
+	}{{"", false, 0}, {"", true, 10 * time.Minute}, {"5", true, 5 * time.Second}, {"0", true, 0}} {
+		if got, err := unmountTime(c.given, c.lazy); err != nil || got != c.want {
+			t.Errorf("%+v: %v, %v", c, got, err)
+		}
+	}
+	w := newWorld(t)
+	w.fails(w.run("unmount", "--timeout=soon", w.point), exit.Usage, `command line --timeout: "soon" is not a duration`)
 }
