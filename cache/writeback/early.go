@@ -74,7 +74,7 @@ func (x *growing) run(ctx context.Context, p remote.GrowingPutter, st *Stage) {
 	case x.err == nil:
 		x.b.pace.wentWell()
 	case !errors.Is(x.err, errTorn) && ctx.Err() == nil:
-		x.b.pace.failed(x.err, start, now)
+		x.b.pace.failed(x.err, start, now, 0)
 	}
 	if x.clean != 0 && ctx.Err() == nil {
 		s.note(record{Kind: recDone, ID: x.clean})

@@ -1,6 +1,7 @@
 package writeback
 
 import (
+	"errors"
 	"math/rand/v2"
 	"time"
 
@@ -48,14 +49,18 @@ func (p *pace) wentWell() {
 	p.limit = min(p.most, p.limit+1/max(p.limit, 1))
 }
 
-// failed notes that what began at start failed with err, which may pass.
-func (p *pace) failed(err error, start, now time.Time) {
+// failed notes that what began at start failed with err, which may pass; asked is how long the server
+// asked to wait.
+func (p *pace) failed(err error, start, now time.Time, asked time.Duration) {
 	switch remote.KindOf(err) {
 	case remote.Auth:
 		p.hold(err, now, authWait)
 	case remote.NoSpace:
 		p.hold(err, now, fullWait)
 	case remote.Unavailable:
+		if asked > 0 && p.until.Before(now.Add(asked)) {
+			p.until = now.Add(asked) // it was not one change that the server has too much of
+		}
 		if start.After(p.halved) {
 			p.limit, p.halved = max(1, p.limit/2), now
 		}
@@ -92,10 +97,15 @@ func permanent(err error) bool {
 	return err != nil
 }
 
-// final tells whether an error is parked.
+// final tells whether an error is parked. One of which nothing is known may be that of a
+// network on the way, and goes on being tried.
 func final(err error) bool {
+	var e *remote.Error
+	if errors.As(err, &e) && e.Op == "connect" {
+		return false // the server has not heard of it
+	}
 	switch remote.KindOf(err) {
-	case remote.Unavailable, remote.Locked, remote.Corrupt, remote.Auth, remote.NoSpace, remote.BadHandle:
+	case remote.Unavailable, remote.Locked, remote.Corrupt, remote.Auth, remote.NoSpace, remote.BadHandle, remote.Other:
 		return false
 	}
 	return true

@@ -172,16 +172,16 @@ func (b *Branch) failed(c *change, j *job, err error, now time.Time) {
 	}
 	if c.again {
 		c.again, c.tries = false, 0 // with new content it may be another matter
-	} else if final(err) && (remote.KindOf(err) != remote.Other || c.tries >= otherTries) {
+	} else if final(err) {
 		b.park(c)
 		return
 	}
-	b.pace.failed(err, j.start, now)
 	var e *remote.Error
 	var asked time.Duration
 	if errors.As(err, &e) {
 		asked = min(e.RetryAfter, mostAsked)
 	}
+	b.pace.failed(err, j.start, now, asked)
 	c.retry = now.Add(b.pace.backOff(c.tries, asked))
 	if c.tries == 1 || c.tries&(c.tries-1) == 0 {
 		b.store.log.Warn("a change could not be brought to the server yet; it will be tried again",
@@ -190,10 +190,8 @@ func (b *Branch) failed(c *change, j *job, err error, now time.Time) {
 	b.queue.again(c)
 }
 
-const (
-	otherTries = 4                // for errors that say nothing
-	mostAsked  = 10 * time.Minute // a server may ask to wait that long
-)
+// mostAsked is how long a server may ask to wait.
+const mostAsked = 10 * time.Minute
 
 // park keeps a change for the user. Guarded by store.mu.
 func (b *Branch) park(c *change) {
