@@ -38,9 +38,11 @@ type Backend struct {
 	noDigest    atomic.Bool // Want-Digest is of no use
 	sawHashTag  atomic.Bool // entity tags are hashes of the content
 
-	noStreams atomic.Bool // bodies of unknown length are refused or spoilt
+	noStreams   atomic.Bool // bodies of unknown length are refused or spoilt
+	noPutRanges atomic.Bool // the same for parts of a file
 
 	waits   patienceWith
+	ranges  rangePlan
 	streams chan struct{} // one for each body under way whose end is not known
 	left    leftovers
 
@@ -80,7 +82,7 @@ func newBackend(o Options) (*Backend, error) {
 	b := &Backend{
 		opts: o, http: newClient(o, roots, true), roots: roots, origin: origin(o.URL),
 		auth: newAuthorizer(o), noAuth: &authorizer{}, making: make(chan struct{}, 1),
-		waits: usualPatience, left: leftovers{pause: sweepPause}, streams: make(chan struct{}, o.MaxConns/2),
+		waits: usualPatience, ranges: usualRanges, left: leftovers{pause: sweepPause}, streams: make(chan struct{}, o.MaxConns/2),
 	}
 	b.life, b.end = context.WithCancelCause(context.Background())
 	b.cleaning, b.stop = context.WithCancel(context.Background())

@@ -27,26 +27,15 @@ const chunkStep = 1000
 // of returns the bytes of chunk n, counted from 0, if it is not the last.
 func (s chunkSizes) of(n int) int64 { return min(s.most, s.first<<min(n/chunkStep, 16)) }
 
-// count returns the number of chunks of size bytes; more than maxChunks if they do not
-// fit.
-func (s chunkSizes) count(size int64) int {
-	n := 0
-	for ; size > 0 && n <= maxChunks; n++ {
-		size -= s.of(n)
-	}
-	return n
-}
-
 // chunkUpload is one chunked upload v2: a folder of chunks that the final MOVE puts
 // together. The target is untouched until then, and keeps its id and its versions.
 type chunkUpload struct {
 	u      *upload
 	folder string // URL
 	target string // URL
-	sizes  chunkSizes
+	cut    chunkSizes
+	parts  parts
 	there  map[string]int64 // bytes of the chunks that an earlier upload left, by their names
-	count  int              // chunks that were sent or found
-	size   int64            // bytes as far as they are known; all of them in the end
 	// unknown: the assembly was asked for and it is not known what came of it. The
 	// server may be at work, reading chunk after chunk into the file: they must stay. It
 	// removes old folders by itself, after a day.
@@ -76,7 +65,10 @@ func (k *chunkUpload) run(ctx context.Context) (stored, error) {
 		return stored{}, err
 	}
 	began := time.Now()
-	if err := k.sendAll(ctx); err != nil {
+	switch err := k.parts.sendAll(ctx); {
+	case err == errParts:
+		return stored{}, k.tooMany()
+	case err != nil:
 		return stored{}, err
 	}
 	if k.u.grow != nil {
@@ -111,17 +103,18 @@ func (k *chunkUpload) keeps(ctx context.Context, err error) bool {
 
 func (u *upload) newChunkUpload() (*chunkUpload, error) {
 	plan := u.c.b.chunks
-	k := &chunkUpload{u: u, target: u.c.b.fileURL(u.path), sizes: chunkSizes{plan.usual, plan.max}}
+	k := &chunkUpload{u: u, target: u.c.b.fileURL(u.path), cut: chunkSizes{plan.usual, plan.max}}
 	if u.grow == nil {
-		k.size = u.src.Size()
+		size := u.src.Size()
 		if u.opts.Resume == "" {
-			size := min(max(plan.usual, (k.size+maxChunks-1)/maxChunks), plan.max)
-			k.sizes = chunkSizes{size, size}
+			one := min(max(plan.usual, (size+maxChunks-1)/maxChunks), plan.max)
+			k.cut = chunkSizes{one, one}
 		}
-		if k.sizes.count(k.size) > maxChunks {
+		if countParts(k.cut.of, size, maxChunks) > maxChunks {
 			return nil, k.tooMany()
 		}
 	}
+	k.parts = parts{u: u, sizes: k.cut.of, most: maxChunks, lanes: plan.parallel, has: k.has, send: k.sendChunk}
 	k.folder = plan.base + "/" + k.name()
 	return k, nil
 }
@@ -140,7 +133,7 @@ func (k *chunkUpload) name() string {
 		return "meshmount-" + rand.Text()
 	}
 	place := sha256.Sum256([]byte(k.u.path))
-	return fmt.Sprintf("meshmount-%x-%x-%x-%s-%s", chunkStep, k.sizes.first, k.sizes.most, hex.EncodeToString(place[:8]), token)
+	return fmt.Sprintf("meshmount-%x-%x-%x-%s-%s", chunkStep, k.cut.first, k.cut.most, hex.EncodeToString(place[:8]), token)
 }
 
 // open makes the folder, or finds the one that is to be gone on with.
@@ -195,7 +188,7 @@ func (k *chunkUpload) has(n int, size int64, last bool) bool {
 // dropSurplus deletes what is there beyond the last chunk.
 func (k *chunkUpload) dropSurplus(ctx context.Context) error {
 	for name := range k.there {
-		if number, err := strconv.Atoi(name); err == nil && number <= k.count {
+		if number, err := strconv.Atoi(name); err == nil && number <= k.parts.count {
 			continue
 		}
 		resp, err := k.u.c.expect(ctx, &request{method: http.MethodDelete, url: k.folder + "/" + name},
@@ -222,4 +215,14 @@ func (k *chunkUpload) uploadError(err error) error {
 		return k.u.c.fail(remote.Corrupt, errors.Unwrap(err))
 	}
 	return err
+}
+
+// sendChunk puts one chunk. It tells as many bytes as are known of the file: the server
+// refuses what it has no space for.
+func (k *chunkUpload) sendChunk(ctx context.Context, p outPart, body *outgoing) error {
+	err := k.u.c.putPart(ctx, &request{
+		method: http.MethodPut, url: k.folder + "/" + chunkName(p.n), body: body,
+		header: map[string]string{"Destination": k.target, "OC-Total-Length": strconv.FormatInt(p.total, 10)},
+	})
+	return k.uploadError(err)
 }

@@ -30,7 +30,7 @@ var usualPatience = patienceWith{locks: 30 * time.Second, assembly: 10 * time.Se
 // condition with what is there.
 func (k *chunkUpload) assemble(ctx context.Context) (stored, error) {
 	u := k.u
-	header := map[string]string{"Destination": k.target, "OC-Total-Length": strconv.FormatInt(k.size, 10), "Overwrite": "T"}
+	header := map[string]string{"Destination": k.target, "OC-Total-Length": strconv.FormatInt(k.parts.size, 10), "Overwrite": "T"}
 	if u.exclusive {
 		header["Overwrite"] = "F"
 	}
@@ -64,7 +64,7 @@ func (k *chunkUpload) assemble(ctx context.Context) (stored, error) {
 
 // work is how long the server may need to put the chunks together.
 func (k *chunkUpload) work() time.Duration {
-	return time.Duration(k.size/assemblySpeed) * time.Second
+	return time.Duration(k.parts.size/assemblySpeed) * time.Second
 }
 
 // move sends the final MOVE. While somebody holds a lock on the target it is sent
@@ -100,7 +100,7 @@ func (k *chunkUpload) settle(ctx context.Context, began time.Time, cause error) 
 		remote.Progress(ctx)
 	}
 	if k.u.opts.Resume == "" {
-		k.u.c.b.left.add(k.folder, began.Add(time.Duration(k.size/slowAssembly)*time.Second+waits.abandon))
+		k.u.c.b.left.add(k.folder, began.Add(time.Duration(k.parts.size/slowAssembly)*time.Second+waits.abandon))
 	}
 	return stored{}, cause
 }
@@ -120,7 +120,7 @@ func (k *chunkUpload) compare(ctx context.Context, began time.Time, cause error)
 	u := k.u
 	f, err := u.c.lookAt(ctx, u.path)
 	switch {
-	case err != nil, f.Type != remote.File && f.Type != remote.Symlink, f.Size != k.size:
+	case err != nil, f.Type != remote.File && f.Type != remote.Symlink, f.Size != k.parts.size:
 		return stored{}, cause
 	case u.old != nil && f.tag == u.old.tag, u.match != "" && f.tag == u.match:
 		return stored{}, cause

@@ -81,6 +81,7 @@ type traits struct {
 	wantDigest  bool // HEAD answers Want-Digest: adler32
 	expect      bool // Expect: 100-continue is understood
 	stream      streamRule
+	putRanges   bool // PUT with Content-Range writes a part of a file
 
 	create, overwrite, remove remote.Guard
 
@@ -145,7 +146,7 @@ var table = [...]traits{
 		tags: tagsTrusted, deadProps: true,
 		ranges: true,
 		fresh:  wayPut, over: wayPut, atomicPut: true,
-		noneMatch: true, otherMatch: true, dirMatch: true, honoursF: true, expect: true, stream: streamPut,
+		noneMatch: true, otherMatch: true, dirMatch: true, honoursF: true, expect: true, stream: streamPut, putRanges: true,
 		create: remote.GuardLook, overwrite: remote.GuardLook, remove: remote.GuardLook,
 		maxName: 255, control: true, bytes: true, names: []string{".htaccess", ".dav"}, starts: []string{".davfs.tmp"},
 	},

@@ -13,5 +13,7 @@ func (b *Backend) SetPatience(work, abandon time.Duration) {
 // Grows tells whether files can be sent while they are written.
 func (b *Backend) Grows() bool { return b.grows() }
 
-// SetChunk makes the chunks and tus pieces of b smaller than servers like them.
-func (b *Backend) SetChunk(size int64) { b.chunks.usual, b.tus.piece = size, size }
+// SetChunk makes the chunks, tus pieces and ranges of b smaller than servers like them.
+func (b *Backend) SetChunk(size int64) {
+	b.chunks.usual, b.tus.piece, b.ranges.piece = size, size, size
+}

@@ -25,8 +25,9 @@ const (
 //
 //   - Nextcloud: by chunked upload v2, each chunk as soon as it is complete, read straight
 //     from src.
-//   - mod_dav: by one PUT without a length, which replaces nothing if it is cut. The look
-//     that the condition needs is repeated before the end of the body is sent.
+//   - mod_dav: a new file in ranges, to a temporary name, and MOVE; a file that is there by
+//     one PUT without a length, which replaces nothing if it is cut. The look that the
+//     condition needs is repeated before the end of the body is sent.
 //   - rclone, others: by a PUT without a length to a temporary name, and MOVE.
 //   - oCIS, OpenCloud and Reva: by tus, if the server offers the extension
 //     creation-defer-length.
@@ -113,6 +114,8 @@ func (u *upload) storeGrowing(ctx context.Context) (stored, error) {
 		return u.storeChunked(ctx)
 	case u.way == wayTus && !u.exclusive:
 		return u.storeTus(ctx, u.path, u.match)
+	case u.inRanges():
+		return u.storeRanges(ctx)
 	case u.way == wayPut && t.stream == streamPut:
 		return u.storePut(ctx)
 	}

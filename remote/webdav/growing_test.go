@@ -231,49 +231,104 @@ func TestGrowingServerGone(t *testing.T) {
 			opts.CAFile = server.CAFile
 			b := dial(t, opts)
 			defer b.Close()
-			for _, old := range []string{"", "old"} {
-				file := filepath.Join(server.Dir, "f"+old)
-				if old != "" {
-					if err := os.WriteFile(file, []byte(old), 0o666); err != nil {
-						t.Fatal(err)
-					}
-				}
-				g := beginGrowing(t.Context(), b, "/f"+old, remote.PutOptions{})
-				up := proxy.Stats().Up
-				g.Grow(remotetest.Pattern(3<<20, 1))
-				eventually(t, "the body is on its way", func() bool { return proxy.Stats().Up-up > 2<<20 && g.Wanted() == 3<<20 })
-				proxy.Reset()
-				wantKind(t, g.result(t), remote.Unavailable)
-				eventually(t, "Apache drops what it got", func() bool { return apacheHas(t, server.Dir, old) })
+			if err := os.WriteFile(filepath.Join(server.Dir, "f"), []byte("old"), 0o666); err != nil {
+				t.Fatal(err)
 			}
+			g := beginGrowing(t.Context(), b, "/f", remote.PutOptions{})
+			up := proxy.Stats().Up
+			g.Grow(remotetest.Pattern(3<<20, 1))
+			eventually(t, "the body is on its way", func() bool { return proxy.Stats().Up-up > 2<<20 && g.Wanted() == 3<<20 })
+			proxy.Reset()
+			wantKind(t, g.result(t), remote.Unavailable)
+			eventually(t, "Apache drops what it got", func() bool { return apacheHas(t, server.Dir, "old") })
 		})
 	}
 }
 
-// apacheHas tells whether the directory holds the file with the old content, or is empty.
-func apacheHas(t *testing.T, dir, old string) bool {
+// TestGrowingRanges: a new file goes to Apache in ranges while it grows, also over
+// connections that break.
+func TestGrowingRanges(t *testing.T) {
+	server := httpd.Run(t, httpd.Start, httpd.Options{User: user, Password: password})
+	proxy, through := behind(t, server.URL)
+	b := dial(t, options(t, through))
+	defer b.Close()
+	b.SetChunk(1 << 20)
+	data := remotetest.Pattern(5<<20+17, 6)
+	g := beginGrowing(t.Context(), b, "/f", remote.PutOptions{Cond: remote.Cond{NotExist: true}})
+	up := proxy.Stats().Up
+	g.Grow(data[:3<<20])
+	eventually(t, "pieces are on their way", func() bool { return proxy.Stats().Up-up > 2<<20 })
+	proxy.Reset()
+	g.Grow(data[3<<20:])
+	eventually(t, "the last piece is waited for", func() bool { return g.Wanted() >= 5<<20 })
+	if _, err := os.Stat(filepath.Join(server.Dir, "f")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the file is there before it is whole: %v", err)
+	}
+	g.End(remote.Attrs{})
+	if err := g.result(t); err != nil {
+		t.Fatal(err)
+	}
+	if !apacheHas(t, server.Dir, string(data)) {
+		t.Error("the file is not there, or something else is")
+	}
+}
+
+// TestRangesRefused: a server in front that refuses ranges, or does not know them and
+// replaces the file with each, is found out, and the file gets there all the same.
+func TestRangesRefused(t *testing.T) {
+	for _, status := range []int{0, http.StatusBadRequest, http.StatusNotImplemented} {
+		s := newSite(t, efss.ModDAV)
+		var ranges atomic.Int64
+		front, _ := guard(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Content-Range") != "" {
+				ranges.Add(1)
+				if r.Header.Del("Content-Range"); status != 0 {
+					w.WriteHeader(status)
+					return
+				}
+			}
+			s.ServeHTTP(w, r)
+		}))
+		b := dial(t, options(t, front.URL+"/"))
+		defer b.Close()
+		b.SetChunk(100_000)
+		data := remotetest.Pattern(350_000, 2)
+		for i := range 2 {
+			ranges.Store(0)
+			name := fmt.Sprintf("f%d", i)
+			if _, err := b.Put(t.Context(), "/"+name, remotetest.Bytes(data), remote.PutOptions{Cond: remote.Cond{NotExist: true}}); err != nil {
+				t.Fatalf("%d: %v", status, err)
+			}
+			if got := s.onDisk(t, name); !bytes.Equal(got, data) || ranges.Load() > 0 != (i == 0) {
+				t.Errorf("%d: %d bytes there, %d ranges", status, len(got), ranges.Load())
+			}
+		}
+		s.noLeftovers(t)
+	}
+}
+
+// apacheHas tells whether the directory holds the file /f with that content, and nothing
+// else.
+func apacheHas(t *testing.T, dir, content string) bool {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := ""
 	for _, e := range entries {
-		if e.Name() != ".DAV" {
-			names += e.Name() + " "
+		if e.Name() != ".DAV" && e.Name() != "f" {
+			return false
 		}
 	}
-	if old == "" {
-		return names == ""
-	}
-	got, err := os.ReadFile(filepath.Join(dir, "f"+old))
-	return names == "f"+old+" " && err == nil && string(got) == old
+	got, err := os.ReadFile(filepath.Join(dir, "f"))
+	return err == nil && string(got) == content
 }
 
 // TestGrowingRefusedMidway: an answer that comes before the end of the body ends the put,
 // although the program has not written the rest.
 func TestGrowingRefusedMidway(t *testing.T) {
 	s := newSite(t, efss.ModDAV)
+	s.put(t, "/f", "old", remote.PutOptions{})
 	var got atomic.Int64
 	s.SetFaults(func(r *http.Request) *efss.Fault {
 		if r.Method == "PUT" {

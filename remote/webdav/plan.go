@@ -144,6 +144,8 @@ func (b *Backend) describeUploads() string {
 		return "PUT for new files, " + move + " for existing ones (they get a new id and lose their versions)"
 	case t.over == wayTemp:
 		return move
+	case t.putRanges:
+		return "PUT; large new files in ranges, several at once, and MOVE"
 	}
 	return "PUT"
 }

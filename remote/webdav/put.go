@@ -67,6 +67,7 @@ type upload struct {
 	match     string // entity tag that must be at path, "" for none
 	old       *found // what is there, if it was looked at
 	made      bool   // the content has arrived
+	ranged    bool   // it goes to its temporary name in ranges
 }
 
 // stored is what an upload left on the server, as far as the answers told.
@@ -205,6 +206,8 @@ func (u *upload) store(ctx context.Context) (stored, error) {
 	switch {
 	case u.way == wayChunked, u.way == wayPut && big:
 		return u.storeChunked(ctx)
+	case u.inRanges():
+		return u.storeRanges(ctx)
 	case u.way == wayPut:
 		return u.storePut(ctx)
 	case u.way == wayTus && !u.exclusive:

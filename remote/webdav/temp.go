@@ -26,9 +26,12 @@ func (u *upload) storeTemp(ctx context.Context) (s stored, err error) {
 		}
 	}()
 	began := time.Now()
-	if u.way == wayTus {
+	switch {
+	case u.way == wayTus:
 		s, err = u.storeTus(ctx, temp, "")
-	} else {
+	case u.ranged:
+		s, err = u.putRanges(ctx, temp)
+	default:
 		s, err = u.put(ctx, temp, map[string]string{}, false)
 	}
 	if err != nil {
@@ -36,6 +39,7 @@ func (u *upload) storeTemp(ctx context.Context) (s stored, err error) {
 	}
 	f, err := u.checkTemp(ctx, temp, s)
 	if err != nil {
+		u.blame(err)
 		return s, err
 	}
 	if u.grow != nil || time.Since(began) > longUpload {
@@ -52,6 +56,18 @@ func (u *upload) storeTemp(ctx context.Context) (s stored, err error) {
 		s.look = &f // MOVE keeps tag and mtime
 	}
 	return s, nil
+}
+
+// blame takes note of a server that did not keep what it had taken: it is not sent such
+// bodies again.
+func (u *upload) blame(err error) {
+	switch {
+	case remote.KindOf(err) != remote.Corrupt:
+	case u.ranged:
+		u.c.b.noPutRanges.Store(true)
+	case u.grow != nil:
+		u.c.b.noStreams.Store(true)
+	}
 }
 
 // checkTemp looks at what arrived, before it replaces anything.

@@ -107,16 +107,18 @@ func writePoints() []writePoint {
 			writePoint{dialect: efss.Nextcloud, grows: grows, method: "MOVE", decides: true, fates: found},
 			writePoint{dialect: efss.OpenCloud, defers: true, grows: grows, over: true, method: "POST"},
 			writePoint{dialect: efss.OpenCloud, defers: true, grows: grows, over: true, method: "PATCH", decides: true, fates: found},
+			writePoint{dialect: efss.ModDAV, grows: grows, method: "MOVE", decides: true},
 			writePoint{dialect: efss.Generic, grows: grows, over: true, method: "PUT"},
 			writePoint{dialect: efss.Generic, grows: grows, over: true, method: "MOVE", decides: true},
 		)
 	}
-	for _, over := range []bool{false, true} {
-		all = append(all,
-			writePoint{dialect: efss.ModDAV, over: over, method: "PUT", decides: true},
-			writePoint{dialect: efss.ModDAV, over: over, grows: true, method: "PUT", decides: true, fates: early})
-	}
-	return append(all, writePoint{dialect: efss.Nextcloud, method: "PUT", decides: true}) // a small new file
+	return append(all,
+		writePoint{dialect: efss.Nextcloud, method: "PUT", decides: true}, // a small new file
+		writePoint{dialect: efss.ModDAV, method: "PUT", decides: true},
+		writePoint{dialect: efss.ModDAV, over: true, method: "PUT", decides: true},
+		writePoint{dialect: efss.ModDAV, over: true, grows: true, method: "PUT", decides: true, fates: early},
+		writePoint{dialect: efss.ModDAV, grows: true, method: "PUT"},
+	)
 }
 
 // want returns what is to come of f at p.
@@ -213,7 +215,7 @@ func TestWriteFaults(t *testing.T) {
 				f := &faulted{T: t, site: s, point: &point, fault: &fault, data: remotetest.Pattern(200_000, 3)}
 				if point.decides && (point.method == "PATCH" || point.method == "PUT" && !point.grows) {
 					f.data = f.data[:1000] // it is on its way before the server can do anything
-				} else if point.dialect == efss.Nextcloud {
+				} else if point.dialect == efss.Nextcloud || point.dialect == efss.ModDAV {
 					s.b.SetChunk(70_000)
 				}
 				if _, err := s.b.Mkdir(t.Context(), "/d"); err != nil {
