@@ -1,6 +1,7 @@
 package writeback
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -18,6 +19,8 @@ type Policy struct {
 	Tree string
 	// Workers is how many uploads at most are under way, 0 for 8.
 	Workers int
+	// Mode is what the permission bits of a new file are if nothing is said, 0 for 0644.
+	Mode uint32
 	// Delay is how long a closed file waits for being written again.
 	Delay time.Duration
 	// Early is from which size on a new file is sent while it is written, 0 for never.
@@ -83,6 +86,7 @@ func (s *Store) Wrap(below remote.Backend, p Policy) (*Branch, error) {
 	if p.Workers <= 0 {
 		p.Workers = 8
 	}
+	p.Mode = cmp.Or(p.Mode, 0o644)
 	b := &Branch{store: s, below: below, policy: p, queue: newQueue(), all: map[uint64]*change{},
 		contents: map[string]*content{}, reads: map[uint64]int{}, pace: newPace(p.Workers, s.opts.RetryWait)}
 	b.teller.start()

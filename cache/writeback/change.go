@@ -82,9 +82,28 @@ const localPrefix = "local:"
 
 // ghost is content of which it is not known whether the server has it.
 type ghost struct {
-	size int64
-	sum  [sha256.Size]byte
+	size   int64
+	sum    [sha256.Size]byte // zero if not known
+	crc    uint32            // CRC-32C, if hasCRC
+	hasCRC bool
 }
+
+// is tells whether content of that size is this.
+func (g ghost) is(size int64, sum [sha256.Size]byte, crc uint32) bool {
+	return g.size == size && (g.sum == sum || g.hasCRC && g.crc == crc)
+}
+
+// maxGhosts bounds the contents that are remembered of one change; the oldest go.
+const maxGhosts = 16
+
+// haunted adds what an attempt may have stored.
+func haunted(list []ghost, more ...ghost) []ghost {
+	list = append(slices.Clone(list), more...)
+	return list[max(0, len(list)-maxGhosts):]
+}
+
+// own returns the content of a put as it is in the journal.
+func (c *change) own() ghost { return ghost{size: c.size, crc: c.sum, hasCRC: c.hasSum} }
 
 // IsLocal tells whether a version is one of a pending change: of content that is on this
 // node. Such versions are never shown to a server.
@@ -148,10 +167,8 @@ func (c *change) record() record {
 	if c.attrs.Mode != nil {
 		r.Mode, r.HasMode = *c.attrs.Mode, true
 	}
-	if c.kind == opRemove {
-		for _, g := range c.ghosts {
-			r.Have = append(r.Have, Extent{Off: 0, End: g.size})
-		}
+	for _, g := range c.ghosts {
+		r.Ghosts = append(r.Ghosts, recGhost{Size: g.size, Sum: g.crc, HasSum: g.hasCRC})
 	}
 	if c.stage != nil {
 		r.Stage = c.stage.name

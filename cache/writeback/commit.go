@@ -5,6 +5,7 @@ import (
 	"errors"
 	"hash/crc32"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/meshmount/meshmount/remote"
@@ -129,6 +130,9 @@ func (b *Branch) commit(path string, st *Stage, o Commit, sum uint32, hasSum boo
 			drop = last
 			c.base, c.after, c.ghosts = last.base, last.after, last.ghosts
 			c.tried, c.replayed = last.tried, last.replayed // the server may have heard of that
+			if last.kind == opPut && !last.untouched() {
+				c.ghosts = haunted(last.ghosts, last.own())
+			}
 			if last.after == nil && last.base.Type == remote.File && o.Base.Version == last.base.Version {
 				c.base = o.Base
 			}
@@ -176,8 +180,15 @@ func (b *Branch) recommit(c *change, o Commit, sum uint32, hasSum bool) (remote.
 	if o.Attrs.Mode == nil {
 		next.attrs.Mode = c.attrs.Mode
 	}
+	next.ghosts = c.ghosts
+	if c.tried || c.replayed {
+		next.ghosts = haunted(c.ghosts, c.own())
+	}
 	if err := s.write(next.record()); err != nil {
 		return remote.Entry{}, err
+	}
+	if c.tried || c.replayed {
+		c.ghosts = next.ghosts
 	}
 	delete(b.contents, c.version)
 	c.gen, c.size, c.attrs, c.mtime, c.version = next.gen, next.size, next.attrs, next.mtime, next.version
@@ -205,6 +216,7 @@ func (b *Branch) enqueue(c *change) {
 	b.all[c.id] = c
 	if c.stage != nil {
 		c.stage.hold()
+		b.uses(c)
 		b.contents[c.version] = &content{stage: c.stage}
 	}
 	if !c.synced {
@@ -215,6 +227,39 @@ func (b *Branch) enqueue(c *change) {
 	}
 	b.queue.add(c)
 	b.store.poke()
+}
+
+// uses notes that c needs its staging file. Guarded by store.mu.
+func (b *Branch) uses(c *change) {
+	st := c.stage
+	st.users = append(st.users, c)
+	st.refMu.Lock()
+	defer st.refMu.Unlock()
+	if st.onCut == nil {
+		st.onCut = func(size int64) { b.cut(st, size) }
+	}
+}
+
+// cut notes that a staging file was cut, which a program may do long before it commits
+// again: the journal must not speak of bytes that are no more.
+func (b *Branch) cut(st *Stage, size int64) {
+	s := b.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.opts.Now()
+	for _, c := range st.users {
+		if c.size <= size {
+			continue
+		}
+		if c.kind == opPut && (c.tried || c.replayed) {
+			c.ghosts = haunted(c.ghosts, c.own())
+		}
+		c.size, c.hasSum, c.synced = size, false, false
+		s.unsynced[c] = struct{}{}
+		c.delay = now.Add(b.policy.Delay)
+		b.queue.heap.fix(c)
+		s.note(c.record())
+	}
 }
 
 // withdraw takes a change that has not begun out of the queue, with its content. Guarded
@@ -234,6 +279,7 @@ func (b *Branch) leave(c *change) {
 		c.pin = nil
 	}
 	if c.stage != nil {
+		c.stage.users = slices.DeleteFunc(c.stage.users, func(d *change) bool { return d == c })
 		c.stage.drop()
 	}
 	b.store.wake.Broadcast()

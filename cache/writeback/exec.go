@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"math/rand/v2"
 	"slices"
@@ -450,7 +451,7 @@ func (j *job) isGhost(ctx context.Context, e remote.Entry) (bool, error) {
 	if e.Type != remote.File || !slices.ContainsFunc(j.ghosts, func(g ghost) bool { return g.size == e.Size }) {
 		return false, nil
 	}
-	h := sha256.New()
+	h, crc := sha256.New(), crc32.New(castagnoli)
 	buf := make([]byte, 1<<20)
 	ref := remote.Ref{Path: e.Path, Version: e.Version, Size: e.Size}
 	for off := int64(0); off < e.Size; {
@@ -459,10 +460,11 @@ func (j *job) isGhost(ctx context.Context, e remote.Entry) (bool, error) {
 			return false, err
 		}
 		h.Write(buf[:n])
+		crc.Write(buf[:n])
 		off += int64(n)
 	}
 	sum := [sha256.Size]byte(h.Sum(nil))
-	return slices.ContainsFunc(j.ghosts, func(g ghost) bool { return g.size == e.Size && g.sum == sum }), nil
+	return slices.ContainsFunc(j.ghosts, func(g ghost) bool { return g.is(e.Size, sum, crc.Sum32()) }), nil
 }
 
 // maxPrime is up to which size stored content goes into the block cache.

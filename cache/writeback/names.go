@@ -79,6 +79,9 @@ func (b *Branch) Unlink(_ context.Context, e remote.Entry) error {
 	defer s.mu.Unlock()
 	e = b.resolved(e)
 	c := &change{kind: opRemove, path: e.Path, typ: e.Type, base: e}
+	if IsLocal(e.Version) { // of a change of which nothing is known any more
+		c.base, c.doubt, c.ghosts = remote.Entry{}, true, []ghost{{size: e.Size}}
+	}
 	last := b.queue.last(e.Path)
 	switch {
 	case last == nil:
@@ -90,10 +93,10 @@ func (b *Branch) Unlink(_ context.Context, e remote.Entry) error {
 			return b.cancelOut(last)
 		}
 		c.base, c.after, c.doubt = last.base, last.after, !last.untouched()
-		c.ghosts = append(last.ghosts, ghost{size: last.size})
+		c.ghosts = haunted(last.ghosts, last.own())
 		return b.submit(c, last)
 	case last.kind == opPut && last.state == running:
-		c.ghosts = append(slices.Clone(last.ghosts), ghost{size: last.size})
+		c.ghosts = haunted(last.ghosts, last.own())
 		last.dropped = true
 		if last.size-last.sent.Load() > worthCutting && last.cancel != nil {
 			last.cancel()
@@ -220,7 +223,11 @@ func (b *Branch) moveHere(from remote.Entry, to string, target *remote.Entry) (b
 	}
 	if last.kind == opPut && last.untouched() && last.fresh() && last.grow == nil {
 		c := last.relabelled(to)
-		c.base, c.after = there.base, there.after
+		c.base, c.after, c.ghosts = there.base, there.after, there.ghosts
+		if mode := b.policy.Mode; c.attrs.Mode == nil && there.base.ModeKnown && there.base.Mode != mode {
+			// Not that of what it takes the place of.
+			c.attrs.Mode = &mode
+		}
 		return true, b.submit(c, append(there.instead, last)...)
 	}
 	c := &change{kind: opRename, path: from.Path, to: to, stage: last.stage, size: last.size, mtime: last.mtime, attrs: last.attrs,
@@ -236,6 +243,7 @@ type place struct {
 	base    remote.Entry // what the server has there
 	after   *change      // or what this one leaves there
 	instead []*change    // what need not be done any more
+	ghosts  []ghost      // what may be there of it all the same
 }
 
 // placeFor returns how a file can take the place of what is at path, where the caller has
@@ -249,7 +257,7 @@ func (b *Branch) placeFor(path string, target *remote.Entry) (p place, ok bool) 
 	case there.kind == opRemove && there.typ == remote.Dir:
 		return p, false
 	case there.untouched() && (there.kind == opPut || there.revocable()):
-		p = place{there.base, there.after, []*change{there}}
+		p = place{there.base, there.after, []*change{there}, there.ghosts}
 	case there.kind == opPut || there.kind == opRemove || there.kind == opRename && (there.stage != nil || there.path == path):
 		p.after = there
 	default:

@@ -186,3 +186,30 @@ func recGetHave(v string, r *record) bool {
 	}
 	return true
 }
+
+// recPutGhosts writes each as its size, and its sum above a bit that tells whether there
+// is one.
+func recPutGhosts(p []byte, r *record) []byte {
+	for _, g := range r.Ghosts {
+		p = binary.AppendUvarint(p, uint64(g.Size))
+		sum := uint64(g.Sum) << 1
+		if g.HasSum {
+			sum |= 1
+		}
+		p = binary.AppendUvarint(p, sum)
+	}
+	return p
+}
+
+func recGetGhosts(v string, r *record) bool {
+	for v != "" {
+		size, rest, ok := recUvarint(v)
+		sum, rest, ok2 := recUvarint(rest)
+		if !ok || !ok2 || sum>>33 != 0 || int64(size) < 0 {
+			return false
+		}
+		r.Ghosts = append(r.Ghosts, recGhost{Size: int64(size), Sum: uint32(sum >> 1), HasSum: sum&1 != 0})
+		v = rest
+	}
+	return true
+}

@@ -60,8 +60,7 @@ type record struct {
 
 	Stage string // name of the staging file in the staging directory
 	Size  int64  // of the content
-	// Have are the bytes of the staging file that count. Of a removal they are the sizes,
-	// from 0 on, of what withdrawn puts may have stored.
+	// Have are the bytes of the staging file that count.
 	Have  []Extent
 	Limit int64      // bytes of From that still count, where they are not in Have
 	From  remote.Ref // the version of the server over which the staging file lies
@@ -83,9 +82,19 @@ type record struct {
 	Doubt  bool   // written again for a change of an earlier boot of which that is not proven
 	Resume string // token of an upload under way
 
+	// Ghosts are contents that earlier attempts at this path may have stored.
+	Ghosts []recGhost
+
 	Cause   string // parked: for people
 	ErrKind remote.Kind
 	Time    time.Time // parked, conflict: when
+}
+
+// recGhost is content of which it is not known whether the server has it.
+type recGhost struct {
+	Size   int64
+	Sum    uint32 // CRC-32C, if HasSum
+	HasSum bool
 }
 
 // errRecord is the error of bytes that are no record.
@@ -130,6 +139,7 @@ var recFields = [...]recField[record]{
 	30: recText(func(r *record) *string { return &r.From.Version }),
 	31: recNumber(func(r *record) *int64 { return &r.From.Size }),
 	32: recFlag(func(r *record) *bool { return &r.Doubt }),
+	33: {recPutGhosts, recGetGhosts},
 }
 
 var recEntryFields = [...]recField[remote.Entry]{

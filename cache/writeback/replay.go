@@ -131,10 +131,14 @@ func (a *adopter) change(o *orphan) *change {
 	if IsLocal(r.Base.Version) {
 		c.base, c.after = remote.Entry{}, a.b.queue.last(c.path)
 	}
-	if c.kind == opRemove && c.typ != remote.Dir {
-		for _, e := range r.Have {
-			c.doubt, c.ghosts = true, append(c.ghosts, ghost{size: e.End})
-		}
+	for _, g := range r.Ghosts {
+		c.ghosts = append(c.ghosts, ghost{size: g.Size, crc: g.Sum, hasCRC: g.HasSum})
+	}
+	switch c.kind {
+	case opRemove:
+		c.doubt = len(c.ghosts) > 0
+	case opPut: // the staging file may have been written since
+		c.ghosts = haunted(c.ghosts, c.own())
 	}
 	c.version = a.version(c, r.Stage)
 	if o.parked != nil {

@@ -141,6 +141,9 @@ func (b *Branch) finish(c *change, j *job, r outcome) {
 	if j.pin != nil {
 		j.pin.release()
 	}
+	if c.pin != nil && c.pin.hold {
+		b.unhold(c)
+	}
 	switch {
 	case s.closed && r.err != nil:
 		c.state = idle // it stays in the journal
@@ -157,6 +160,15 @@ func (b *Branch) finish(c *change, j *job, r outcome) {
 	s.poke()
 }
 
+// unhold lets writers go on who were held up, at the end of an attempt. Guarded by
+// store.mu.
+func (b *Branch) unhold(c *change) {
+	c.token = "" // what the server has of it may not be what is here
+	b.store.note(c.record())
+	c.pin.release()
+	c.pin = nil
+}
+
 // failed decides how a change goes on after an error. Guarded by store.mu.
 func (b *Branch) failed(c *change, j *job, err error, now time.Time) {
 	if errors.Is(err, errTorn) {
@@ -168,7 +180,7 @@ func (b *Branch) failed(c *change, j *job, err error, now time.Time) {
 	c.tries++
 	c.cause = err
 	if j.ghost != nil {
-		c.ghosts = append(c.ghosts, *j.ghost)
+		c.ghosts = haunted(c.ghosts, *j.ghost)
 	}
 	if c.again {
 		c.again, c.tries = false, 0 // with new content it may be another matter
@@ -212,9 +224,9 @@ func (b *Branch) withdrawn(c *change, j *job) {
 			d.after, d.base, d.doubt = nil, c.base, true
 			d.retry = b.store.opts.Now().Add(lateRequests)
 			b.queue.heap.fix(d)
-			d.ghosts = append(append(d.ghosts, c.ghosts...), ghost{size: j.size})
+			d.ghosts = haunted(haunted(d.ghosts, c.ghosts...), ghost{size: j.size})
 			if j.ghost != nil {
-				d.ghosts = append(d.ghosts, *j.ghost)
+				d.ghosts = haunted(d.ghosts, *j.ghost)
 			}
 		}
 	}

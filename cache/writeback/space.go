@@ -14,6 +14,7 @@ type space struct {
 	limit    int64         // 0: no bound
 	reserve  int64         // bytes of the file system that are left free
 	patience time.Duration // how long a writer waits while nothing moves
+	stuck    func() bool   // tells whether nothing will be given back soon; nil if that is not known
 
 	mu     sync.Mutex
 	used   int64         // guarded by mu
@@ -45,6 +46,9 @@ func (s *space) take(n int64) error {
 		}
 		moved := s.moved
 		s.mu.Unlock()
+		if s.stuck != nil && s.stuck() {
+			return unix.ENOSPC
+		}
 		select {
 		case <-moved:
 		case <-time.After(s.patience):

@@ -124,8 +124,10 @@ type Stage struct {
 	front   int64         // guarded by mu; [0, front) was written in order and not changed since
 
 	refMu   sync.Mutex
-	refs    int // guarded by refMu
-	holders int // guarded by refMu; changes in the journal that need the file
+	refs    int              // guarded by refMu
+	holders int              // guarded by refMu; changes in the journal that need the file
+	onCut   func(size int64) // guarded by refMu; nil while no change needs the file
+	users   []*change        // guarded by Store.mu; those changes
 }
 
 // Name returns the name of the file, with its directory.
@@ -223,24 +225,36 @@ func (st *Stage) wrote(off, end int64) {
 	}
 }
 
-// Truncate sets the size.
+// Truncate sets the size. What it cuts off is gone from the last commit as well.
 func (st *Stage) Truncate(size int64) error {
+	cut, err := st.truncate(size)
+	st.refMu.Lock()
+	tell := st.onCut
+	st.refMu.Unlock()
+	if cut && tell != nil {
+		tell(size)
+	}
+	return err
+}
+
+func (st *Stage) truncate(size int64) (cut bool, err error) {
 	st.lockFor(size)
 	defer st.mu.Unlock()
 	f, err := st.open()
 	if err != nil {
-		return err
+		return false, err
 	}
 	if err := f.Truncate(size); err != nil {
-		return err
+		return false, err
 	}
+	cut = size < st.size
 	st.limit, st.size = min(st.limit, size), size
 	st.home.space.give(st.have.cut(size))
 	if size < st.front {
 		st.front = size
 		st.spoil()
 	}
-	return nil
+	return cut, nil
 }
 
 // Missing returns the parts of [off, end) that have to come from the base version.

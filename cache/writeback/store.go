@@ -114,6 +114,7 @@ func Open(dir string, opts Options) (*Store, error) {
 		}
 	}
 	s.space = newSpace(staging, opts.Size, opts.Reserve, opts.Patience)
+	s.space.stuck = s.stuck
 	s.stages = &Stages{dir: staging, space: s.space}
 	var err error
 	if s.journal, err = openLog(logs, logOptions{BootID: opts.BootID, Logger: opts.Logger}); err == nil {
@@ -177,6 +178,22 @@ func (s *Store) Close() error {
 		b.letGo()
 	}
 	return errors.Join(err, s.journal.close(), s.lock.Close())
+}
+
+// stuck tells whether no upload will end soon: all are paused, held or parked, or there
+// are none.
+func (s *Store) stuck() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.paused || !s.started || s.closed {
+		return true
+	}
+	for _, b := range s.branches {
+		if b.active > 0 || b.pace.why == nil && b.queue.heap.top() != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // poke has the scheduler look.
