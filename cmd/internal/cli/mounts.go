@@ -101,7 +101,7 @@ func (p *Program) mountAt(ctx context.Context, path string) (*aMount, error) {
 		path = m.Point
 	}
 	if code := exit.CodeOf(err); code == exit.NotMounted || code == exit.DeadMount {
-		if found := p.gone(ctx, path); found != nil {
+		if found := p.gone(path); found != nil {
 			return found, nil
 		}
 	}
@@ -110,7 +110,7 @@ func (p *Program) mountAt(ctx context.Context, path string) (*aMount, error) {
 
 // gone finds a mount that path lay in and that is not mounted any more: the one whose
 // process is at work, or else one that has left changes. nil if there is none.
-func (p *Program) gone(ctx context.Context, path string) *aMount {
+func (p *Program) gone(path string) *aMount {
 	if real, err := state.RealPoint(path); err == nil {
 		path = real
 	}
@@ -130,7 +130,7 @@ func (p *Program) gone(ctx context.Context, path string) *aMount {
 				continue
 			}
 			if !working {
-				if n, err := pending.Count(ctx, c.Dir); err == nil && n == 0 {
+				if n, err := pending.Count(c.Dir); err == nil && n == 0 {
 					continue
 				}
 			}
@@ -141,7 +141,7 @@ func (p *Program) gone(ctx context.Context, path string) *aMount {
 }
 
 // everyMount returns all mounts of this user, and those that have ended and left changes.
-func (p *Program) everyMount(ctx context.Context) ([]*aMount, error) {
+func (p *Program) everyMount() ([]*aMount, error) {
 	root, err := state.CacheRoot()
 	if err != nil {
 		return nil, err
@@ -153,7 +153,7 @@ func (p *Program) everyMount(ctx context.Context) ([]*aMount, error) {
 	var list []*aMount
 	for _, c := range all {
 		if c.PID == 0 {
-			if n, err := pending.Count(ctx, c.Dir); err == nil && n == 0 {
+			if n, err := pending.Count(c.Dir); err == nil && n == 0 {
 				continue
 			}
 		}
@@ -185,7 +185,7 @@ func (f mountFlags) one(ctx context.Context) (*aMount, error) {
 	case *f.point != "":
 		return f.p.mountAt(ctx, *f.point)
 	}
-	all, err := f.p.everyMount(ctx)
+	all, err := f.p.everyMount()
 	switch {
 	case err != nil:
 		return nil, err

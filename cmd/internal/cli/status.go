@@ -67,7 +67,7 @@ func (p *Program) meant(ctx context.Context, args []string, dir string) ([]*aMou
 	case dir != "":
 		m, err = p.mountIn(dir)
 	default:
-		return p.everyMount(ctx)
+		return p.everyMount()
 	}
 	if err != nil {
 		return nil, err

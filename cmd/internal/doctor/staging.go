@@ -1,7 +1,6 @@
 package doctor
 
 import (
-	"context"
 	"fmt"
 	"path/filepath"
 
@@ -15,7 +14,7 @@ import (
 func (d *Doctor) pending() (sum int) {
 	dirs, _ := filepath.Glob(filepath.Join(d.CacheDir, "*"))
 	for _, dir := range append(dirs, d.CacheDir) {
-		if n, err := pending.Count(context.Background(), dir); err == nil {
+		if n, err := pending.Count(dir); err == nil {
 			sum += n
 		}
 	}

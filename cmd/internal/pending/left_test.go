@@ -134,21 +134,21 @@ func TestEndedJournal(t *testing.T) {
 	if _, err := OpenEnded(dir, "/mnt"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%v", err)
 	}
-	if n, err := Count(t.Context(), dir); n != 0 || err != nil {
+	if n, err := Count(dir); n != 0 || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}
 	leave(t, dir, "tree/x")
 	if err := SaveNames(dir, map[string]string{"tree/x": "/a"}); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := Count(t.Context(), dir); n != 1 || err != nil {
+	if n, err := Count(dir); n != 1 || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}
 	e, err := OpenEnded(dir, "/mnt")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Count(t.Context(), dir); err == nil {
+	if _, err := Count(dir); err == nil {
 		t.Error("a journal in use was opened")
 	}
 	s, err := e.Status(t.Context(), 10)
@@ -168,7 +168,7 @@ func TestEndedJournal(t *testing.T) {
 	if err := errors.Join(e.Drop(t.Context(), s.Items[0].ID), e.Close()); err != nil {
 		t.Error(err)
 	}
-	if n, err := Count(t.Context(), dir); n != 0 || err != nil {
+	if n, err := Count(dir); n != 0 || err != nil {
 		t.Errorf("after the drop: %d, %v", n, err)
 	}
 }

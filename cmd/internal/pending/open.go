@@ -55,13 +55,19 @@ type Ended struct {
 	store *writeback.Store
 }
 
-// OpenEnded opens the journal that a mount at point has left in a cache directory. The
-// error is os.ErrNotExist if there is none, and a *writeback.LockedError if a mount has it.
-func OpenEnded(cacheDir, point string) (*Ended, error) {
+// open opens the journal of a cache directory. The error is os.ErrNotExist if there is none,
+// and a *writeback.LockedError if a mount has it.
+func open(cacheDir string) (*writeback.Store, error) {
 	if _, err := os.Stat(Dir(cacheDir)); err != nil {
 		return nil, err
 	}
-	store, err := writeback.Open(Dir(cacheDir), writeback.Options{})
+	return writeback.Open(Dir(cacheDir), writeback.Options{})
+}
+
+// OpenEnded opens the journal that a mount at point has left in a cache directory. The
+// error is os.ErrNotExist if there is none, and a *writeback.LockedError if a mount has it.
+func OpenEnded(cacheDir, point string) (*Ended, error) {
+	store, err := open(cacheDir)
 	if err != nil {
 		return nil, err
 	}
@@ -101,14 +107,16 @@ func (e *Ended) Status(ctx context.Context, items int) (control.Status, error) {
 func (e *Ended) Close() error { return e.store.Close() }
 
 // Count returns how many changes a mount has left in a cache directory that no mount uses.
-func Count(ctx context.Context, cacheDir string) (int, error) {
-	e, err := OpenEnded(cacheDir, "")
+func Count(cacheDir string) (n int, err error) {
+	store, err := open(cacheDir)
 	if errors.Is(err, os.ErrNotExist) {
 		return 0, nil
 	}
 	if err != nil {
 		return 0, err
 	}
-	p, err := e.Progress(ctx)
-	return p.Pending + p.Parked, errors.Join(err, e.Close())
+	for _, b := range store.Status().Branches {
+		n += b.Pending + b.Parked
+	}
+	return n, store.Close()
 }

@@ -53,7 +53,7 @@ func (r *Runner) warnOthers() {
 
 // warnLeft tells of changes that wait in a cache directory.
 func (r *Runner) warnLeft(cacheDir, remedy string) {
-	n, err := pending.Count(context.Background(), cacheDir)
+	n, err := pending.Count(cacheDir)
 	switch {
 	case err != nil:
 		r.warn(exit.New(exit.CacheBad, "", "it is not known whether changes of an earlier mount wait in %s: %w", cacheDir, err))
