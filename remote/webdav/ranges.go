@@ -52,6 +52,12 @@ func (u *upload) storeRanges(ctx context.Context) (stored, error) {
 // putRanges sends the content to path.
 func (u *upload) putRanges(ctx context.Context, path string) (stored, error) {
 	plan := u.c.b.ranges
+	if u.opts.Resume != "" {
+		// What an earlier process left may be longer.
+		if err := u.c.discard(ctx, u.c.b.fileURL(path)); err != nil {
+			return stored{}, err
+		}
+	}
 	s := parts{
 		u: u, sizes: func(int) int64 { return plan.piece }, most: math.MaxInt32, lanes: min(plan.lanes, u.c.b.opts.MaxConns),
 		send: func(ctx context.Context, p outPart, body *outgoing) error {

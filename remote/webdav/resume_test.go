@@ -278,3 +278,24 @@ func TestLeftoversLater(t *testing.T) {
 		})
 	}
 }
+
+// TestTempAgain: where an upload cannot go on, what a killed process left of it is used
+// again, and gone in the end.
+func TestTempAgain(t *testing.T) {
+	opts, data := resumable()
+	for _, d := range []efss.Dialect{efss.OpenCloud, efss.ModDAV, efss.Rclone, efss.XRootD, efss.Generic} {
+		s := newSite(t, d)
+		b := s.again(t)
+		temp := ".meshmount-" + opts.Resume + ".tmp"
+		s.foreign(t, "PUT", "/"+temp, strings.Repeat("left by a process that was killed", 30_000), nil)
+		if _, err := b.Put(t.Context(), "/f", remotetest.Bytes(data), opts); err != nil {
+			t.Fatalf("%v: %v", d, err)
+		}
+		if got := s.onDisk(t, "f"); !bytes.Equal(got, data) || s.onDisk(t, temp) != nil {
+			t.Errorf("%v: %d bytes there, %q", d, len(got), s.leftovers(t))
+		}
+		if puts := strings.Count(s.did(), "PUT"); d == efss.ModDAV && puts != 7 {
+			t.Errorf("%d PUTs, want that of the test and 6 ranges", puts)
+		}
+	}
+}

@@ -18,7 +18,7 @@ const longUpload = time.Second
 func (u *upload) storeTemp(ctx context.Context) (s stored, err error) {
 	c := u.c
 	dir, _ := remote.Split(u.path)
-	temp := remote.Join(dir, tempName())
+	temp := remote.Join(dir, u.tempName())
 	moved := false
 	defer func() {
 		if !moved {
@@ -56,6 +56,15 @@ func (u *upload) storeTemp(ctx context.Context) (s stored, err error) {
 		s.look = &f // MOVE keeps tag and mtime
 	}
 	return s, nil
+}
+
+// tempName returns the name under which the content is stored first. With a name for the
+// content it is the same again after a crash, so that nothing is left behind by that.
+func (u *upload) tempName() string {
+	if u.opts.Resume != "" {
+		return tempPrefix + u.opts.Resume + tempSuffix
+	}
+	return tempName()
 }
 
 // blame takes note of a server that did not keep what it had taken: it is not sent such
