@@ -192,6 +192,7 @@ var patchCalls = []int{wire.APIGenQuery, wire.APIDataObjOpen, wire.APIGetFileDes
 // TestPatchCuts ends patches in each way at each of their calls, as if this process died.
 // Nobody gets a mixture, and another process makes the object whole.
 func TestPatchCuts(t *testing.T) {
+	t.Parallel()
 	z := startZone(t, zone.Options{})
 	other := dialSmall(t, options(z, z.Addr()))
 	seed := uint64(time.Now().UnixNano())
