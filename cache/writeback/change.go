@@ -203,7 +203,7 @@ func (q *queue) add(c *change) {
 	c.slot = -1
 	for _, p := range c.paths() {
 		for a := p; ; a, _ = remote.Split(a) {
-			if l := q.last(a); l != nil {
+			if l := q.barrier(a, a == p); l != nil {
 				c.follow(l)
 			}
 			if a == "/" {
@@ -219,6 +219,17 @@ func (q *queue) add(c *change) {
 		q.index(p)
 	}
 	q.release(c)
+}
+
+// barrier returns the latest change of path that one at it (own) or below it must not
+// overtake: attributes of a directory do not concern what is in it.
+func (q *queue) barrier(path string, own bool) *change {
+	for _, c := range slices.Backward(q.lines[path]) {
+		if own || c.kind != opSetAttr {
+			return c
+		}
+	}
+	return nil
 }
 
 // follow makes c wait for d.
@@ -310,6 +321,19 @@ func (q *queue) remove(c *change) {
 		q.release(n)
 	}
 	c.prev, c.next = nil, nil
+}
+
+// excuse lets the attributes of directories go that wait for c below them: it may never
+// be over.
+func (q *queue) excuse(c *change) {
+	for _, n := range slices.Clone(c.next) {
+		if n.kind != opSetAttr || n.path == c.path || n.path == c.to {
+			continue
+		}
+		c.next = slices.DeleteFunc(c.next, func(d *change) bool { return d == n })
+		n.prev = slices.DeleteFunc(n.prev, func(d *change) bool { return d == c })
+		q.release(n)
+	}
 }
 
 // again puts a change that was running back among the idle ones.

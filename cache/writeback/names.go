@@ -332,10 +332,14 @@ func (b *Branch) SetAttrs(ctx context.Context, e remote.Entry, a remote.Attrs) (
 		return e, nil
 	}
 	last := b.queue.last(e.Path)
-	if last != nil && last.simple() && (last.kind == opPut || last.kind == opMkdir || last.kind == opSetAttr) {
+	dirTime := e.Type == remote.Dir && a.MTime != nil // what is done below it would change it again
+	if last != nil && last.simple() && (last.kind == opPut || last.kind == opMkdir && !dirTime || last.kind == opSetAttr && !dirTime) {
 		return b.fold(last, e, a)
 	}
-	c := &change{kind: opSetAttr, path: e.Path, attrs: a, base: e, after: last}
+	c := &change{kind: opSetAttr, path: e.Path, attrs: a, base: e, after: last, deep: dirTime}
+	if dirTime {
+		c.typ = remote.Dir
+	}
 	if a.MTime != nil {
 		c.mtime = *a.MTime
 	}

@@ -113,7 +113,7 @@ func (a *adopter) change(o *orphan) *change {
 	r := &o.op
 	c := &change{b: a.b, id: r.ID, gen: r.Gen, kind: r.Op, path: r.Path, to: r.To, target: r.Target, typ: r.Type, size: r.Size,
 		base: r.Base, since: r.Time, synced: r.Synced, replayed: true, token: r.Resume, sum: r.Sum, hasSum: r.HasSum,
-		deep: r.Op == opRemove && r.Type == remote.Dir}
+		deep: r.Op == opRemove && r.Type == remote.Dir || r.Op == opSetAttr && r.Type == remote.Dir}
 	if IsLocal(r.ToBase.Version) {
 		c.toAfter = a.b.queue.last(c.to)
 	} else if r.ToBase.Type != 0 {

@@ -95,11 +95,16 @@ func (b *Branch) launch(c *change, now time.Time) {
 	}
 	s.working.Go(func() {
 		defer cancel()
+		over := func() {}
 		if j.stage != nil {
-			defer j.stage.Release()
-			defer j.stage.send()()
+			over = j.stage.send()
 		}
-		b.finish(c, &j, j.run(remote.WithoutRetry(ctx)))
+		r := j.run(remote.WithoutRetry(ctx))
+		if j.stage != nil {
+			j.stage.Release() // before the change lets go of it: who waits for space looks then
+		}
+		b.finish(c, &j, r)
+		over()
 	})
 }
 
@@ -208,6 +213,7 @@ const mostAsked = 10 * time.Minute
 // park keeps a change for the user. Guarded by store.mu.
 func (b *Branch) park(c *change) {
 	c.state = parked
+	b.queue.excuse(c)
 	b.store.note(c.parkedRecord())
 	b.store.log.Error("a change cannot be brought to the server; it is kept on this node: see meshmount status",
 		"branch", b.policy.Name, "op", c.kind.String(), "path", c.path, "id", c.id, "err", c.cause)

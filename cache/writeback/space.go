@@ -38,15 +38,15 @@ func (s *space) take(n int64) error {
 	}
 	for {
 		s.mu.Lock()
-		if s.fits(n) {
-			s.used += n
-			s.free -= n
-			s.mu.Unlock()
-			return nil
-		}
 		moved := s.moved
 		s.mu.Unlock()
+		if s.tryTake(n) {
+			return nil
+		}
 		if s.stuck != nil && s.stuck() {
+			if s.tryTake(n) { // given back a moment ago
+				return nil
+			}
 			return unix.ENOSPC
 		}
 		select {
@@ -55,6 +55,18 @@ func (s *space) take(n int64) error {
 			return unix.ENOSPC
 		}
 	}
+}
+
+// tryTake takes room for n bytes, if there is any.
+func (s *space) tryTake(n int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.fits(n) {
+		return false
+	}
+	s.used += n
+	s.free -= n
+	return true
 }
 
 // fits tells whether n more bytes have room. Guarded by mu.
