@@ -46,6 +46,8 @@ type Backend struct {
 	streams chan struct{} // one for each body under way whose end is not known
 	left    leftovers
 
+	buffered atomic.Int64 // bytes of buffers that uploads hold
+
 	proofs  proofs
 	refused atomic.Int64  // names left out of listings
 	making  chan struct{} // held by the one Mkdir at a time, where that is needed

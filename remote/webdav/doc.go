@@ -52,5 +52,15 @@
 //
 // See put.go for how each dialect stores a file, and the table for what that is
 // worth. Temporary names are ".meshmount-<random>.tmp"; they are never listed and
-// cannot be used by callers.
+// cannot be used by callers. Files that are still being written are sent by growing.go.
+//
+// Large bodies leave in pieces of 128 KiB (bulk.go): 0.3 to 0.4 s of CPU for 1 GiB. One
+// connection carries a window in a round trip, so chunks (chunked.go) and ranges
+// (ranges.go) go over several. What a failed upload leaves is deleted, if need be when
+// the server answers again (leftovers.go).
+//
+// A Put or PutGrowing with PutOptions.Resume goes on where the server can hold parts and
+// show them: chunks of a Nextcloud. Elsewhere the name only keeps temporary files from
+// piling up. tus cannot go on in another process: the address of an upload is known to
+// who began it. Redo changes nothing: no way of storing leaves a torn file of ours.
 package webdav

@@ -85,7 +85,8 @@ func (s *parts) each(ctx context.Context, give func(p outPart, last bool) bool) 
 func (s *parts) sendRead(ctx context.Context) error {
 	s.size = s.u.src.Size()
 	s.count = countParts(s.sizes, s.size, s.most)
-	lanes := int(max(1, min(int64(s.lanes), int64(s.count), chunkMemory/s.sizes(s.count))))
+	lanes, release := s.buffers(s.sizes(s.count))
+	defer release()
 	buffers := make(chan []byte, lanes)
 	for range lanes {
 		buffers <- nil
@@ -115,6 +116,17 @@ func (s *parts) sendRead(ctx context.Context) error {
 		},
 	}))
 	return team.wait(ctx)
+}
+
+// buffers returns how many buffers of size bytes may be used: one at least, and not many
+// while other uploads have theirs.
+func (s *parts) buffers(size int64) (lanes int, release func()) {
+	held := &s.u.c.b.buffered
+	most := min(chunkMemory, allBuffers-held.Load())
+	lanes = int(max(1, min(int64(s.lanes), int64(s.count), most/size)))
+	bytes := int64(lanes) * size
+	held.Add(bytes)
+	return lanes, func() { held.Add(-bytes) }
 }
 
 // countParts returns the number of parts of size bytes; more than most if they do not fit.

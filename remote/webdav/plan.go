@@ -28,7 +28,8 @@ type tusPlan struct {
 const (
 	minChunk     = 5 << 20 // Nextcloud's lower bound, but for the last
 	usualChunk   = 10 << 20
-	chunkMemory  = 40 << 20
+	chunkMemory  = 40 << 20 // of one upload
+	allBuffers   = 64 << 20 // of all, from which on another gets a single one
 	maxChunks    = 10000
 	defaultPiece = 10 << 20
 )

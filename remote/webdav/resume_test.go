@@ -61,7 +61,7 @@ func broken(t *testing.T, opts remote.PutOptions, data []byte) *site {
 	s.breakAt(5, http.StatusServiceUnavailable)
 	g := beginGrowing(t.Context(), b, "/f", opts)
 	g.Grow(data[:4*resumeChunk])
-	eventually(t, "four chunks are there", func() bool { return len(s.chunks(t)) == 4 })
+	eventually(t, "four chunks are there", func() bool { return len(s.chunks(t)) == 4 && s.Count("PUT") == 4 })
 	g.Grow(data[4*resumeChunk:])
 	wantKind(t, g.result(t), remote.Unavailable)
 	s.SetFaults(nil)
