@@ -72,7 +72,7 @@ func TestZoneNames(t *testing.T) {
 	dir := filepath.Join(m.Dir, "a")
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	names := append(oddNames(), randomNames(rand.New(rand.NewPCG(seed, 3)), 25)...)
+	names := append(oddNames(), randomNames(rand.New(rand.NewPCG(seed, 3)), 10)...)
 	slices.Sort(names)
 	names = slices.Compact(names)
 	for i, name := range names {

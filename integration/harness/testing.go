@@ -145,7 +145,7 @@ func MountingProgram(tb testing.TB, program string, env []string, args ...string
 // underTest is the environment of a program that may have the race detector. Its memory
 // says nothing then, so that its garbage need not be collected as often.
 func underTest(program string) []string {
-	env := []string{"GORACE=halt_on_error=1 exitcode=66"}
+	env := []string{"GORACE=halt_on_error=1 exitcode=66 atexit_sleep_ms=0"}
 	if filepath.Base(program) != staticName {
 		env = append(env, "GOGC=400")
 	}

@@ -51,7 +51,7 @@ func newWorld(t *testing.T, env ...string) *world {
 		t.Fatal(err)
 	}
 	w.env = append([]string{asProgram + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + dir,
-		"XDG_CACHE_HOME=" + filepath.Join(dir, "cache"), "GORACE=exitcode=66"}, env...)
+		"XDG_CACHE_HOME=" + filepath.Join(dir, "cache"), "GORACE=exitcode=66 atexit_sleep_ms=0"}, env...)
 	t.Cleanup(w.cleanUp)
 	return w
 }
