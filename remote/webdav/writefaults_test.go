@@ -198,10 +198,7 @@ func (f *faulted) check(err error) {
 	if strings.HasPrefix(f.fault.name, "401") {
 		return // this login will not be used again, to clean up either
 	}
-	eventually(f.T, "nothing is left behind", func() bool {
-		_, err := f.b.Stat(f.Context(), "/d")
-		return err == nil && f.leftovers(f.T) == nil
-	})
+	f.cleanSoon(f.T)
 }
 
 // TestWriteFaults has every fault hit every request of every way of uploading.
@@ -249,10 +246,7 @@ func TestParentGone(t *testing.T) {
 			s.foreign(t, "DELETE", "/d", "", nil)
 			g.End(remote.Attrs{})
 			wantKind(t, g.result(t), remote.NotExist)
-			eventually(t, "nothing is left behind", func() bool {
-				_, err := s.b.Stat(t.Context(), "/")
-				return err == nil && s.leftovers(t) == nil
-			})
+			s.cleanSoon(t)
 		})
 	}
 }
