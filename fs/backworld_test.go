@@ -49,6 +49,15 @@ func (w *world) drain() {
 	}
 }
 
+// settle waits until the server has everything and the file system knows.
+func (w *world) settle() {
+	w.t.Helper()
+	w.drain()
+	if w.journal.store != nil {
+		w.journal.branch.Told()
+	}
+}
+
 // endJournal closes the journal, in which nothing may be left.
 func (w *world) endJournal() {
 	w.t.Helper()
