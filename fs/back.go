@@ -64,6 +64,25 @@ func (x *file) changing(e *remote.Entry) bool {
 	return ok && e != nil && now.Version == e.Version
 }
 
+// reach waits until the server has what is pending at rel, on which x is open if it is not
+// nil. The error is Conflict if the name has been lost to somebody else by that.
+func (b *branch) reach(ctx context.Context, rel string, x *file, path string) error {
+	if b.Back == nil || b.Back.State(rel) == "" {
+		return nil
+	}
+	if err := b.Back.Reach(ctx, rel); err != nil {
+		return err
+	}
+	b.Back.Told()
+	if x == nil {
+		return nil
+	}
+	if now, _ := x.where(); now != path {
+		return conflictError(path, now)
+	}
+	return nil
+}
+
 // stageOf returns the staging file of an entry that is pending, nil if the server has its
 // content: then e is made what that shows. The error is Changed if the content is no more.
 func (b *branch) stageOf(e *remote.Entry) (*writeback.Stage, error) {
@@ -123,7 +142,7 @@ func (x *file) overtaken(ctx context.Context, err error) {
 		return
 	}
 	if _, rel := x.where(); x.b.Back.State(rel) != "" {
-		_ = x.b.Back.Sync(ctx, rel) // the reader has an error of its own
+		_ = x.b.Back.Reach(ctx, rel) // the reader has an error of its own
 	}
 	x.catchUp()
 }

@@ -136,6 +136,7 @@ func (f *FS) mayMove(ctx context.Context, e remote.Entry, m renameOf, target *re
 func (b *branch) setAttr(ctx context.Context, e remote.Entry, a remote.Attrs) (remote.Entry, error) {
 	if b.Back != nil {
 		now, err := b.Back.SetAttrs(ctx, e, a)
+		b.Back.Told() // of attributes that were not kept before: these come after them
 		return now, local("setattr", b.abs(e.Path), err)
 	}
 	if s, ok := remote.As[remote.AttrSetter](b.Backend); ok {

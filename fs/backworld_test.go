@@ -28,7 +28,7 @@ func (w *world) keepJournal(b *Branch) {
 		w.journal.dir = w.t.TempDir()
 	}
 	var err error
-	w.journal.store, err = writeback.Open(w.journal.dir, writeback.Options{Hostname: "node1"})
+	w.journal.store, err = writeback.Open(w.journal.dir, writeback.Options{Hostname: "node1", Patience: time.Second})
 	w.must(err)
 	w.journal.branch, err = w.journal.store.Wrap(b.Backend, writeback.Policy{Name: "a", Tree: "a"})
 	w.must(err)
@@ -46,6 +46,15 @@ func (w *world) drain() {
 	defer cancel()
 	if err := w.journal.store.Drain(ctx); err != nil {
 		w.t.Errorf("drain: %v: %+v", err, w.journal.store.Status().Items)
+	}
+}
+
+// settle waits until the server has everything and the file system knows.
+func (w *world) settle() {
+	w.t.Helper()
+	w.drain()
+	if w.journal.store != nil {
+		w.journal.branch.Told()
 	}
 }
 

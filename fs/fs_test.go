@@ -274,6 +274,7 @@ func TestTimesAndModesReachTheServer(t *testing.T) {
 	w.must(err)
 	w.must(h.Flush(t.Context()))
 	h.Release()
+	w.drain()
 	e, err := w.a.Stat(t.Context(), "/f")
 	if err != nil || !e.MTime.Equal(when) || e.Mode != 0o755 {
 		t.Errorf("%+v %v", e, err)
@@ -281,6 +282,7 @@ func TestTimesAndModesReachTheServer(t *testing.T) {
 	mode = 0o400
 	later := when.Add(time.Hour)
 	a, err := w.Setattr(t.Context(), "/a/f", nil, 0, SetAttr{MTime: &later, Mode: &mode})
+	w.drain()
 	if e, _ := w.a.Stat(t.Context(), "/f"); err != nil || a.Mode != 0o400 || e.Mode != 0o400 || !e.MTime.Equal(later) {
 		t.Errorf("%+v %+v %v", a, e, err)
 	}

@@ -188,7 +188,11 @@ func (f *FS) content(ctx context.Context, b *branch, rel string) (e remote.Entry
 		if e, left, err = f.current(ctx, b, rel); err != nil {
 			return e, nil, left, err
 		}
+		was := e.Version
 		if st, err = b.stageOf(&e); err == nil {
+			if e.Version != was {
+				f.pages.become(f.inos.of(b.abs(rel)), was, e)
+			}
 			break
 		}
 		b.meta.forget(rel, remote.File) // that was replaced or given up a moment ago

@@ -164,6 +164,9 @@ func (f *FS) SetXattr(ctx context.Context, path, name string, value []byte, mode
 				x.tellLater(err)
 				return err
 			}
+			if err := k.b.reach(ctx, k.rel, x, path); err != nil {
+				return err
+			}
 		}
 		return k.SetXattr(ctx, k.rel, name, value, mode)
 	})
@@ -199,6 +202,9 @@ func (f *FS) changeXattr(ctx context.Context, op, path, name string, do func(con
 	// The last reference may have something to put, which needs the lock.
 	defer func() { unlock(); release() }()
 	k.ino = f.inos.of(path)
+	if err := k.b.reach(ctx, k.rel, x, path); err != nil {
+		return err
+	}
 	err := do(context.WithoutCancel(ctx), k, x)
 	f.xattrs.changed(k.ino)
 	k.absentIf(err)

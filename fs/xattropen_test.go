@@ -109,6 +109,7 @@ func TestXattrConflict(t *testing.T) {
 func TestXattrKeepsVersion(t *testing.T) {
 	s := newStrange(t, memory.Options{})
 	s.write("/a/f", "hello")
+	s.settle()
 	h := s.open("/a/f", syscall.O_RDWR)
 	before, err := s.Stat(t.Context(), "/a/f")
 	s.must(err)
@@ -141,6 +142,7 @@ func TestXattrGoneElsewhere(t *testing.T) {
 		"get":    func() error { _, err := s.GetXattr(ctx, "/a/f", kept+"x"); return err },
 	} {
 		s.write("/a/f", "hello")
+		s.drain()
 		s.must(s.a.Remove(ctx, "/f", remote.RemoveOptions{Type: remote.File}))
 		if _, err := s.Stat(ctx, "/a/f"); err != nil {
 			t.Errorf("%s: what is known is not used: %v", name, err)

@@ -1,6 +1,10 @@
 package writeback
 
-import "github.com/meshmount/meshmount/remote"
+import (
+	"context"
+
+	"github.com/meshmount/meshmount/remote"
+)
 
 // Quiet tells whether no pending change concerns a directory or a name in it: its listing
 // is what the server shows.
@@ -36,6 +40,12 @@ func (b *Branch) Stable() error {
 		return remote.E("sync", "/", kindOfDisk(err), err)
 	}
 	return nil
+}
+
+// Reach waits until the server has what is pending at path. Unlike Sync, it fails as soon
+// as an attempt has failed.
+func (b *Branch) Reach(ctx context.Context, path string) error {
+	return b.alone(ctx, []string{path}, false, func() error { return nil })
 }
 
 // Told waits until the function of OnSettled has been told of all that has settled. It

@@ -265,7 +265,8 @@ func (b *Branch) Xattrs(ctx context.Context, path string) (m map[string][]byte, 
 	b.store.mu.Lock()
 	s := b.sees(path)
 	line := b.queue.lines[path]
-	fresh := len(line) == 1 && line[0].fresh() && line[0].kind != opRename
+	last := b.queue.last(path)
+	fresh := last != nil && last.kind != opRename && last.base.Type == 0 && (last.after == nil || last.after.kind == opRemove)
 	closed := b.store.closed
 	b.store.mu.Unlock()
 	switch {

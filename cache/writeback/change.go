@@ -127,9 +127,11 @@ func (c *change) simple() bool { return (c.state == idle || c.state == parked) &
 func (c *change) untouched() bool { return c.simple() && !c.tried && !c.replayed }
 
 // revocable tells whether the change removes a file of which it is known what the server
-// has: something that takes its place then can do so on the server as well.
+// has: something that takes its place then can do so on the server as well, unless it
+// would inherit there what is not its own.
 func (c *change) revocable() bool {
-	return c.kind == opRemove && c.typ != remote.Dir && !c.doubt && (c.after == nil || !c.after.dropped)
+	_, heirs := remote.As[remote.Xattrer](c.b.below)
+	return c.kind == opRemove && !heirs && c.typ != remote.Dir && !c.doubt && (c.after == nil || !c.after.dropped)
 }
 
 // entry returns what the change makes of its path, or of to.

@@ -91,8 +91,12 @@ func (j *job) relink(ctx context.Context, s remote.Symlinker, there remote.Entry
 // setAttr sets attributes of what is there.
 func (j *job) setAttr(ctx context.Context) outcome {
 	s, ok := remote.As[remote.AttrSetter](j.b.below)
-	if !ok {
-		return outcome{err: &remote.Error{Op: "setattr", Path: j.path, Kind: remote.Unsupported}}
+	if !ok { // they were set on what was pending, which shows all
+		e, err := j.b.below.Stat(ctx, j.path)
+		if remote.KindOf(err) == remote.NotExist && err != nil {
+			err = nil
+		}
+		return outcome{entry: e, wish: j.attrs, err: err}
 	}
 	e, err := s.SetAttr(ctx, j.path, j.attrs)
 	if remote.KindOf(err) == remote.NotExist && err != nil {
