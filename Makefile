@@ -26,6 +26,9 @@ TEST_PARALLEL ?= 4
 # every process for a second, which shows nothing more here.
 TEST = GOGC=400 GORACE=atexit_sleep_ms=0 CGO_ENABLED=1 $(GO) test -race -timeout $(TEST_TIMEOUT) -p $(TEST_P) -parallel $(TEST_PARALLEL)
 
+# All packages, that which takes longest first.
+TESTED := ./integration ./...
+
 # For example BENCH_FLAGS='-quick -rows large,small -only ours,rclone'; see the
 # program's -help. Without flags the results are written to integration/bench.
 BENCH_FLAGS ?=
@@ -48,12 +51,12 @@ demo: deps-demo bin/meshmount bin/meshdemo ## mount two local EFSS sites and two
 	bin/meshdemo --binary bin/meshmount
 
 test: deps lint ## lint, then all tests under the race detector
-	$(TEST) ./...
+	$(TEST) $(TESTED)
 
 # Without results of former runs, as what is random differs.
 test-long: TEST_TIMEOUT = 14400s
 test-long: deps lint ## the same with the full numbers of kills, operations and servers, which takes hours
-	MESHMOUNT_LONG=1 $(TEST) -count=1 ./...
+	MESHMOUNT_LONG=1 $(TEST) -count=1 $(TESTED)
 
 bench: deps-bench bin/meshmount ## measure beside rclone, davfs2 and irodsfs over an emulated WAN (as root; BENCH_FLAGS)
 	$(GO) run ./integration/bench -binary bin/meshmount $(or $(BENCH_FLAGS),-out integration/bench)
