@@ -18,8 +18,11 @@ type journal struct {
 	branch *writeback.Branch
 }
 
-// withJournal tells whether a test that makes a world is run by TestWriteBack.
-func withJournal(t *testing.T) bool { return strings.HasPrefix(t.Name(), "TestWriteBack/") }
+// withJournal tells whether a test that makes a world is run by TestWriteBack, or is about
+// the journal.
+func withJournal(t *testing.T) bool {
+	return strings.HasPrefix(t.Name(), "TestWriteBack/") || strings.HasPrefix(t.Name(), "TestBack")
+}
 
 // keepJournal puts a journal over the branch.
 func (w *world) keepJournal(b *Branch) {

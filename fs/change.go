@@ -381,12 +381,11 @@ func (f *FS) moved(b *branch, e remote.Entry, from, to string) {
 	b.forgetBlocks(b.rel(to), e.Type)
 	b.meta.renamed(b.rel(from), b.rel(to))
 	b.meta.gone(b.rel(from), e.Type)
-	b.meta.forget(b.rel(to), e.Type)
 	e.Path = b.rel(to)
 	if e.Type == remote.Dir {
 		e.Version = ""
 	}
-	b.meta.set(e)
+	b.meta.came(e)
 	b.touchParent(b.rel(from))
 	b.touchParent(b.rel(to))
 }

@@ -287,11 +287,34 @@ func (m *metaCache) touch(dir string) {
 
 // gone records that nothing is at rel, and forgets what was below it.
 func (m *metaCache) gone(rel string, t remote.Type) {
-	m.forget(rel, t)
-	m.store(rel, known{absent: true, at: m.now()})
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.leaveLocked(rel, t)
+	m.storeLocked(rel, known{absent: true, at: m.now()})
 	delete(m.kept, rel)
+}
+
+// came records that e has come from elsewhere, and forgets what was below what it has
+// replaced.
+func (m *metaCache) came(e remote.Entry) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.leaveLocked(e.Path, e.Type)
+	m.storeLocked(e.Path, known{e: e, at: m.now()})
+}
+
+// leaveLocked forgets what was at rel and below it. Where there is a journal, what else is
+// known of its directory stays: the server may be out of reach, and learns of the change
+// later. Guarded by mu.
+func (m *metaCache) leaveLocked(rel string, t remote.Type) {
+	if m.b.Back == nil {
+		m.forgetLocked(rel, t)
+		return
+	}
+	m.single.remove(rel)
+	if t == remote.Dir {
+		m.forgetBelow(rel)
+	}
 }
 
 func (m *metaCache) store(rel string, k known) {

@@ -34,6 +34,9 @@ type openPair struct {
 // answer agrees at once, and when all handles are closed the server agrees too.
 func TestRandomOperations(t *testing.T) {
 	seeds, ops := 60, 400
+	if withJournal(t) {
+		seeds = 20
+	}
 	if os.Getenv("MESHMOUNT_LONG") != "" {
 		seeds = 3000
 	}
