@@ -31,7 +31,7 @@ func (b *Branch) State(path string) string {
 	if c == nil || c.kind == opForeign {
 		return ""
 	}
-	return b.item(c).State
+	return b.item(c, b.anyParked()).State
 }
 
 // Stable brings all that was committed to stable storage.

@@ -44,6 +44,7 @@ type Branch struct {
 	// guarded by store.mu
 	queue     queue
 	all       map[uint64]*change
+	parked    map[*change]struct{}
 	contents  map[string]*content // by local version
 	settled   []string            // local versions whose contents are on the server, oldest first
 	recent    []recent
@@ -87,7 +88,7 @@ func (s *Store) Wrap(below remote.Backend, p Policy) (*Branch, error) {
 		p.Workers = 8
 	}
 	p.Mode = cmp.Or(p.Mode, 0o644)
-	b := &Branch{store: s, below: below, policy: p, queue: newQueue(), all: map[uint64]*change{},
+	b := &Branch{store: s, below: below, policy: p, queue: newQueue(), all: map[uint64]*change{}, parked: map[*change]struct{}{},
 		contents: map[string]*content{}, reads: map[uint64]int{}, pace: newPace(p.Workers, s.opts.RetryWait)}
 	b.teller.start()
 	s.mu.Lock()

@@ -202,6 +202,7 @@ func (b *Branch) recommit(c *change, o Commit, sum uint32, hasSum bool) (remote.
 		c.again = true
 	case parked:
 		c.state, c.cause, c.retry = idle, nil, time.Time{}
+		delete(b.parked, c)
 		b.queue.release(c)
 	default:
 		b.queue.heap.fix(c)
@@ -214,6 +215,9 @@ func (b *Branch) recommit(c *change, o Commit, sum uint32, hasSum bool) (remote.
 // store.mu.
 func (b *Branch) enqueue(c *change) {
 	b.all[c.id] = c
+	if c.state == parked {
+		b.parked[c] = struct{}{}
+	}
 	if c.stage != nil {
 		c.stage.hold()
 		b.uses(c)
@@ -273,6 +277,7 @@ func (b *Branch) withdraw(c *change) {
 func (b *Branch) leave(c *change) {
 	b.queue.remove(c)
 	delete(b.all, c.id)
+	delete(b.parked, c)
 	delete(b.store.unsynced, c)
 	if c.pin != nil {
 		c.pin.release()

@@ -3,6 +3,7 @@ package writeback
 import (
 	"context"
 	"errors"
+	"io"
 
 	"github.com/meshmount/meshmount/remote"
 )
@@ -135,12 +136,15 @@ func (st *Stage) grown(path string, cond remote.Cond, attrs remote.Attrs) *growi
 
 // clean removes what an upload of ours has left torn.
 func (j *job) clean(ctx context.Context) outcome {
-	_, err := j.b.below.Stat(ctx, j.path)
-	switch remote.KindOf(err) {
-	case remote.Corrupt, remote.Locked:
-		return outcome{err: j.b.below.Remove(ctx, j.path, remote.RemoveOptions{Type: remote.File})}
-	case remote.NotExist:
+	e, err := j.b.below.Stat(ctx, j.path)
+	if err == nil && e.Type == remote.File { // some servers tell of a torn file only who reads it
+		_, err = j.b.below.ReadAt(ctx, remote.Ref{Path: j.path, Version: e.Version, Size: -1}, make([]byte, 1), 0)
+	}
+	switch {
+	case err == nil, errors.Is(err, io.EOF), remote.KindOf(err) == remote.NotExist, remote.KindOf(err) == remote.Changed:
 		return outcome{}
+	case remote.KindOf(err) == remote.Corrupt:
+		err = j.b.below.Remove(ctx, j.path, remote.RemoveOptions{Type: remote.File})
 	}
 	return outcome{err: err}
 }

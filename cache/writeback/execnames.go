@@ -68,8 +68,7 @@ func (j *job) symlink(ctx context.Context) outcome {
 		return outcome{err: err}
 	case theirs.Type == remote.Symlink && theirs.Target == j.target:
 		return outcome{entry: theirs}
-	case j.redo && theirs.Type == remote.File && theirs.Size == 0 && !theirs.MTime.Before(j.since.Truncate(time.Second)):
-		// An attempt of ours was cut off between the object and what makes it a link.
+	case j.redo && j.halfLink(ctx, theirs):
 		return j.relink(ctx, s, theirs)
 	case j.base.Type == theirs.Type && j.base.Version == theirs.Version && theirs.Type != remote.Dir && j.base.Type != 0:
 		return j.relink(ctx, s, theirs) // what we have seen there
@@ -78,6 +77,27 @@ func (j *job) symlink(ctx context.Context) outcome {
 	ours, err := s.Symlink(ctx, path, j.target)
 	return outcome{entry: theirs, copy: ours, err: err}
 }
+
+// halfLink tells whether a file is what an attempt of ours has left that was cut off before
+// it made a link of it: empty and younger than the change (zones), or with the target as
+// its text (WebDAV).
+func (j *job) halfLink(ctx context.Context, e remote.Entry) bool {
+	if e.Type != remote.File {
+		return false
+	}
+	if e.Size == 0 {
+		return !e.MTime.Before(j.since.Add(-clocksDiffer))
+	}
+	text := make([]byte, len(j.target))
+	if e.Size != int64(len(text)) {
+		return false
+	}
+	n, _ := j.b.below.ReadAt(ctx, remote.Ref{Path: e.Path, Version: e.Version, Size: e.Size}, text, 0)
+	return string(text[:n]) == j.target
+}
+
+// clocksDiffer is how much a server's clock may be behind.
+const clocksDiffer = time.Minute
 
 // relink makes the link in the place of what is there.
 func (j *job) relink(ctx context.Context, s remote.Symlinker, there remote.Entry) outcome {

@@ -32,6 +32,9 @@ func (b *Branch) submit(c *change, instead ...*change) error {
 	}
 	for _, d := range instead {
 		b.withdraw(d)
+		if d.path != c.path {
+			b.ends(d.path, remote.Entry{}) // it has another name now, or its place is taken
+		}
 	}
 	b.enqueue(c)
 	return nil
@@ -122,6 +125,7 @@ func (b *Branch) cancelOut(list ...*change) error {
 	}
 	for _, c := range list {
 		b.withdraw(c)
+		b.ends(c.path, remote.Entry{})
 	}
 	b.store.poke()
 	return nil
@@ -310,6 +314,7 @@ func (b *Branch) relabelTree(all []*change, from, to string) error {
 			n.stage.hold() // for as long as the old one is taken out
 		}
 		b.withdraw(all[i])
+		b.ends(all[i].path, remote.Entry{})
 		b.enqueue(n)
 		if n.stage != nil {
 			n.stage.drop()

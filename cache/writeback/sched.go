@@ -213,6 +213,7 @@ const mostAsked = 10 * time.Minute
 // park keeps a change for the user. Guarded by store.mu.
 func (b *Branch) park(c *change) {
 	c.state = parked
+	b.parked[c] = struct{}{}
 	b.queue.excuse(c)
 	b.store.note(c.parkedRecord())
 	b.store.log.Error("a change cannot be brought to the server; it is kept on this node: see meshmount status",

@@ -79,6 +79,11 @@ func (s *Store) Status() Status {
 	defer s.mu.Unlock()
 	st := Status{Paused: s.paused, Damage: s.journal.damage()}
 	st.Staged, st.Limit = s.space.staged()
+	n := len(s.orphans)
+	for _, b := range s.branches {
+		n += len(b.all)
+	}
+	st.Items = make([]Item, 0, n)
 	for _, b := range s.branches {
 		st.Branches = append(st.Branches, b.status(&st))
 	}
@@ -94,8 +99,9 @@ func (b *Branch) status(st *Status) BranchStatus {
 	if b.pace.why != nil {
 		sum.Held = b.pace.why.Error()
 	}
+	held := b.anyParked()
 	for _, c := range b.all {
-		i := b.item(c)
+		i := b.item(c, held)
 		st.Items = append(st.Items, i)
 		if i.State == Parked {
 			sum.Parked++
@@ -116,9 +122,12 @@ func (b *Branch) status(st *Status) BranchStatus {
 	return sum
 }
 
-// item describes a change. Guarded by store.mu.
-func (b *Branch) item(c *change) Item {
-	i := Item{ID: c.id, Branch: b.policy.Name, Path: c.path, To: c.to, Op: c.kind.String(), Since: c.since, Tries: c.tries, State: Pending}
+// anyParked tells whether something of the branch is parked. Guarded by store.mu.
+func (b *Branch) anyParked() bool { return len(b.parked) > 0 }
+
+// item describes a change; held tells whether anything is parked. Guarded by store.mu.
+func (b *Branch) item(c *change, held bool) Item {
+	i := Item{ID: c.id, Branch: b.policy.Name, Path: c.path, To: cmp.Or(c.to, c.target), Op: c.kind.String(), Since: c.since, Tries: c.tries, State: Pending}
 	if c.stage != nil {
 		i.Staged = c.stage.Name()
 		if c.kind == opPut {
@@ -130,7 +139,7 @@ func (b *Branch) item(c *change) Item {
 		i.State, i.Sent = Uploading, min(c.sent.Load(), i.Size)
 	case c.state == parked:
 		i.State = Parked
-	case behindParked(c, map[*change]bool{}):
+	case held && behindParked(c, map[*change]bool{}):
 		i.State = Blocked
 	case c.cause != nil:
 		i.State, i.NextTry = Waiting, c.retry
@@ -243,6 +252,7 @@ func (b *Branch) retry(c *change) {
 		return
 	case c.state == parked:
 		c.state = idle
+		delete(b.parked, c)
 		b.store.note(c.record())
 	case c.state != idle || c.cause == nil:
 		return
@@ -344,7 +354,7 @@ func (s *Store) Export(id uint64, dir string) (string, error) {
 		st, name, path = c.stage.retain(), b.policy.Name, c.path
 	case o != nil && o.op.Stage != "":
 		r := &o.op
-		st = s.stages.adopt(nil, r.Stage, r.Size, r.Limit, r.Have, r.From)
+		st = s.stages.adopt(nowhere{}, r.Stage, r.Size, r.Limit, r.Have, r.From)
 		st.holders++
 		name, path = strings.ReplaceAll(strings.ReplaceAll(r.Branch, "/", "_"), ":", "_"), r.Path
 	}
@@ -355,6 +365,14 @@ func (s *Store) Export(id uint64, dir string) (string, error) {
 	defer st.Release()
 	dst := filepath.Join(dir, filepath.FromSlash(name), filepath.FromSlash(path))
 	return dst, st.export(s.life, dst)
+}
+
+// nowhere stands for the server of a branch that is not mounted.
+type nowhere struct{ remote.Backend }
+
+// ReadAt refuses: bytes that are not here cannot be had.
+func (nowhere) ReadAt(_ context.Context, ref remote.Ref, _ []byte, _ int64) (int, error) {
+	return 0, &remote.Error{Op: "read", Path: ref.Path, Kind: remote.Unavailable, Err: errors.New("its branch is not mounted, and it was written in part only")}
 }
 
 // export copies the content to a new file.

@@ -88,6 +88,7 @@ type Store struct {
 	draining  int                  // guarded by mu
 	closed    bool                 // guarded by mu
 	turn      int                  // guarded by mu; the branch to be served next
+	syncing   int                  // guarded by mu; who keeps staging files for a sync
 
 	kick    chan struct{}
 	life    context.Context
@@ -185,6 +186,9 @@ func (s *Store) Close() error {
 func (s *Store) stuck() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.syncing > 0 {
+		return false
+	}
 	if s.paused || !s.started || s.closed {
 		return true
 	}
@@ -340,6 +344,7 @@ func (s *Store) syncNow() error {
 		stage *Stage
 	}
 	s.dirty = false
+	s.syncing++
 	var shots []shot
 	for c := range s.unsynced {
 		x := shot{c: c, gen: c.gen}
@@ -370,6 +375,7 @@ func (s *Store) syncNow() error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.syncing--
 	if err != nil {
 		s.dirty = true
 		return err
