@@ -86,11 +86,21 @@ type ghost struct {
 	sum    [sha256.Size]byte // zero if not known
 	crc    uint32            // CRC-32C, if hasCRC
 	hasCRC bool
+	mtime  time.Time // that was to be stored with it; zero if none
 }
 
-// is tells whether content of that size is this.
-func (g ghost) is(size int64, sum [sha256.Size]byte, crc uint32) bool {
-	return g.size == size && (g.sum == sum || g.hasCRC && g.crc == crc)
+// is tells whether a file with these sums is this.
+func (g ghost) is(e remote.Entry, sum [sha256.Size]byte, crc uint32) bool {
+	switch {
+	case g.size != e.Size:
+		return false
+	case g.hasCRC:
+		return g.crc == crc
+	case g.sum != [sha256.Size]byte{}:
+		return g.sum == sum
+	}
+	// Of what is large there is no sum over restarts, but for size and time.
+	return g.size > maxSum && !g.mtime.IsZero() && g.mtime.Truncate(time.Second).Equal(e.MTime.Truncate(time.Second))
 }
 
 // maxGhosts bounds the contents that are remembered of one change; the oldest go.
@@ -103,7 +113,13 @@ func haunted(list []ghost, more ...ghost) []ghost {
 }
 
 // own returns the content of a put as it is in the journal.
-func (c *change) own() ghost { return ghost{size: c.size, crc: c.sum, hasCRC: c.hasSum} }
+func (c *change) own() ghost {
+	g := ghost{size: c.size, crc: c.sum, hasCRC: c.hasSum}
+	if c.attrs.MTime != nil {
+		g.mtime = *c.attrs.MTime
+	}
+	return g
+}
 
 // IsLocal tells whether a version is one of a pending change: of content that is on this
 // node. Such versions are never shown to a server.
@@ -170,7 +186,7 @@ func (c *change) record() record {
 		r.Mode, r.HasMode = *c.attrs.Mode, true
 	}
 	for _, g := range c.ghosts {
-		r.Ghosts = append(r.Ghosts, recGhost{Size: g.size, Sum: g.crc, HasSum: g.hasCRC})
+		r.Ghosts = append(r.Ghosts, recGhost{Size: g.size, Sum: g.crc, HasSum: g.hasCRC, MTime: g.mtime})
 	}
 	if c.stage != nil {
 		r.Stage = c.stage.name

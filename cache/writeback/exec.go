@@ -464,7 +464,7 @@ func (j *job) isGhost(ctx context.Context, e remote.Entry) (bool, error) {
 		off += int64(n)
 	}
 	sum := [sha256.Size]byte(h.Sum(nil))
-	return slices.ContainsFunc(j.ghosts, func(g ghost) bool { return g.is(e.Size, sum, crc.Sum32()) }), nil
+	return slices.ContainsFunc(j.ghosts, func(g ghost) bool { return g.is(e, sum, crc.Sum32()) }), nil
 }
 
 // maxPrime is up to which size stored content goes into the block cache.

@@ -187,8 +187,8 @@ func recGetHave(v string, r *record) bool {
 	return true
 }
 
-// recPutGhosts writes each as its size, and its sum above a bit that tells whether there
-// is one.
+// recPutGhosts writes each as its size, its sum above a bit that tells whether there is
+// one, and its time in nanoseconds, 0 for none.
 func recPutGhosts(p []byte, r *record) []byte {
 	for _, g := range r.Ghosts {
 		p = binary.AppendUvarint(p, uint64(g.Size))
@@ -197,6 +197,11 @@ func recPutGhosts(p []byte, r *record) []byte {
 			sum |= 1
 		}
 		p = binary.AppendUvarint(p, sum)
+		nanos := int64(0)
+		if !g.MTime.IsZero() {
+			nanos = g.MTime.UnixNano()
+		}
+		p = binary.AppendVarint(p, nanos)
 	}
 	return p
 }
@@ -205,10 +210,15 @@ func recGetGhosts(v string, r *record) bool {
 	for v != "" {
 		size, rest, ok := recUvarint(v)
 		sum, rest, ok2 := recUvarint(rest)
-		if !ok || !ok2 || sum>>33 != 0 || int64(size) < 0 {
+		nanos, rest, ok3 := recVarint(rest)
+		if !ok || !ok2 || !ok3 || sum>>33 != 0 || int64(size) < 0 {
 			return false
 		}
-		r.Ghosts = append(r.Ghosts, recGhost{Size: int64(size), Sum: uint32(sum >> 1), HasSum: sum&1 != 0})
+		g := recGhost{Size: int64(size), Sum: uint32(sum >> 1), HasSum: sum&1 != 0}
+		if nanos != 0 {
+			g.MTime = time.Unix(0, nanos).UTC()
+		}
+		r.Ghosts = append(r.Ghosts, g)
 		v = rest
 	}
 	return true

@@ -95,6 +95,7 @@ type recGhost struct {
 	Size   int64
 	Sum    uint32 // CRC-32C, if HasSum
 	HasSum bool
+	MTime  time.Time // zero if none was to be stored
 }
 
 // errRecord is the error of bytes that are no record.

@@ -132,7 +132,7 @@ func (a *adopter) change(o *orphan) *change {
 		c.base, c.after = remote.Entry{}, a.b.queue.last(c.path)
 	}
 	for _, g := range r.Ghosts {
-		c.ghosts = append(c.ghosts, ghost{size: g.Size, crc: g.Sum, hasCRC: g.HasSum})
+		c.ghosts = append(c.ghosts, ghost{size: g.Size, crc: g.Sum, hasCRC: g.HasSum, mtime: g.MTime})
 	}
 	switch c.kind {
 	case opRemove:

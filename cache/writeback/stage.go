@@ -225,36 +225,35 @@ func (st *Stage) wrote(off, end int64) {
 	}
 }
 
-// Truncate sets the size. What it cuts off is gone from the last commit as well.
+// Truncate sets the size. What it cuts off is gone from the last commit as well; the
+// journal knows that before the file does.
 func (st *Stage) Truncate(size int64) error {
-	cut, err := st.truncate(size)
 	st.refMu.Lock()
 	tell := st.onCut
 	st.refMu.Unlock()
-	if cut && tell != nil {
+	if tell != nil && size < st.Size() {
 		tell(size)
 	}
-	return err
+	return st.truncate(size)
 }
 
-func (st *Stage) truncate(size int64) (cut bool, err error) {
+func (st *Stage) truncate(size int64) error {
 	st.lockFor(size)
 	defer st.mu.Unlock()
 	f, err := st.open()
 	if err != nil {
-		return false, err
+		return err
 	}
 	if err := f.Truncate(size); err != nil {
-		return false, err
+		return err
 	}
-	cut = size < st.size
 	st.limit, st.size = min(st.limit, size), size
 	st.home.space.give(st.have.cut(size))
 	if size < st.front {
 		st.front = size
 		st.spoil()
 	}
-	return cut, nil
+	return nil
 }
 
 // Missing returns the parts of [off, end) that have to come from the base version.

@@ -144,6 +144,9 @@ func (d *demo) attributes(ctx context.Context) error {
 	if !slices.ContainsFunc(rows, func(row []string) bool { return slices.Equal(row, diffusivity) }) {
 		return fmt.Errorf("the catalog has no AVU %q", diffusivity)
 	}
+	if _, err := d.server(ctx, d.archive); err != nil { // it is there from now on
+		return err
+	}
 	if err := d.archive.replicate(ctx, largeFile); err != nil {
 		return err
 	}

@@ -155,7 +155,9 @@ func (d *demo) branches() []string {
 func (d *demo) meshmount(ctx context.Context, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, d.program, args...)
 	for _, kv := range harness.Environ(d.work) {
-		if !strings.HasPrefix(strings.ToLower(kv), "irods") { // what is set up here is somebody else's
+		name := strings.ToLower(kv)
+		// What is set up here is somebody else's; and what is written goes as it goes by default.
+		if !strings.HasPrefix(name, "irods") && !strings.HasPrefix(name, "meshmount_write=") {
 			cmd.Env = append(cmd.Env, kv)
 		}
 	}

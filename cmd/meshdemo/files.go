@@ -54,7 +54,7 @@ func (d *demo) compare(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		server, err := s.held(ctx)
+		server, err := d.server(ctx, s)
 		if err != nil {
 			return err
 		}
@@ -95,7 +95,7 @@ func (d *demo) change(ctx context.Context) error {
 		return err
 	}
 	d.say("overwritten: sciebo/input/edge.txt")
-	if err := expect(ctx, d.sciebo, "input/edge.txt", edge); err != nil {
+	if err := d.expect(ctx, d.sciebo, "input/edge.txt", edge); err != nil {
 		return err
 	}
 	if err := d.appendBoth(ctx); err != nil {
@@ -126,7 +126,7 @@ func (d *demo) appendBoth(ctx context.Context) error {
 			return err
 		}
 		d.say("appended to: %s/%s", f.s.branch(), f.path)
-		if err := expect(ctx, f.s, f.path, string(before)+"# end\n"); err != nil {
+		if err := d.expect(ctx, f.s, f.path, string(before)+"# end\n"); err != nil {
 			return err
 		}
 	}
@@ -144,7 +144,7 @@ func (d *demo) replace(ctx context.Context) error {
 		return err
 	}
 	d.say("replaced by rename: archive/%s", path)
-	return errors.Join(expect(ctx, d.archive, path, "a new version\n"), absent(ctx, d.archive, path+".new"))
+	return errors.Join(d.expect(ctx, d.archive, path, "a new version\n"), d.absent(ctx, d.archive, path+".new"))
 }
 
 // renameRemove renames one result of a site and removes another.
@@ -161,19 +161,27 @@ func (d *demo) renameRemove(ctx context.Context, s site) error {
 		return err
 	}
 	d.say("renamed: %s/%s; removed: %s/%s", s.branch(), old, s.branch(), gone)
-	server, err := s.held(ctx)
+	server, err := d.server(ctx, s)
 	if err != nil {
 		return err
 	}
 	if server["results/renamed.pgm"].hex == "" {
 		return fmt.Errorf("%s has no results/renamed.pgm", s.branch())
 	}
-	return errors.Join(absent(ctx, s, old), absent(ctx, s, gone))
+	return errors.Join(d.absent(ctx, s, old), d.absent(ctx, s, gone))
+}
+
+// server returns what a server has, when all that was written has reached it.
+func (d *demo) server(ctx context.Context, s site) (map[string]held, error) {
+	if _, err := d.meshmount(ctx, "flush", d.point); err != nil {
+		return nil, err
+	}
+	return s.held(ctx)
 }
 
 // expect checks the content of a file on its server.
-func expect(ctx context.Context, s site, path, want string) error {
-	server, err := s.held(ctx)
+func (d *demo) expect(ctx context.Context, s site, path, want string) error {
+	server, err := d.server(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -185,8 +193,8 @@ func expect(ctx context.Context, s site, path, want string) error {
 }
 
 // absent makes sure that a server has no such file.
-func absent(ctx context.Context, s site, path string) error {
-	server, err := s.held(ctx)
+func (d *demo) absent(ctx context.Context, s site, path string) error {
+	server, err := d.server(ctx, s)
 	if _, ok := server[path]; err == nil && ok {
 		err = fmt.Errorf("%s/%s is still on the server", s.branch(), path)
 	}

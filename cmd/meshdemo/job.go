@@ -170,9 +170,10 @@ func (d *demo) reference(heat solver) error {
 // check compares what the servers have of the results with those of the local run.
 func (d *demo) check(ctx context.Context) error {
 	d.title("What the servers have of the job, compared with the same job on the local disk")
+	d.say("$ meshmount flush %s", d.point)
 	found := 0
 	for _, p := range d.parts() {
-		server, err := p.to.held(ctx)
+		server, err := d.server(ctx, p.to)
 		if err != nil {
 			return err
 		}

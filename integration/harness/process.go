@@ -14,10 +14,11 @@ import (
 
 // Environ returns the environment without settings that would change what the
 // program does, MESHMOUNT_ variables, GOGC and proxies, and with a cache directory of its
-// own below dir.
+// own below dir. Written data is on the server when close returns, unless the command line
+// says otherwise: most tests look there at once.
 func Environ(dir string) []string {
 	// Programs that were built with the race detector would sleep for a second at their end.
-	env := []string{"XDG_CACHE_HOME=" + filepath.Join(dir, "cache"), "GORACE=atexit_sleep_ms=0"}
+	env := []string{"XDG_CACHE_HOME=" + filepath.Join(dir, "cache"), "GORACE=atexit_sleep_ms=0", "MESHMOUNT_WRITE=through"}
 	for _, kv := range os.Environ() {
 		name, _, _ := strings.Cut(kv, "=")
 		if name == "XDG_CACHE_HOME" || name == "GORACE" || name == "GOGC" || strings.HasPrefix(name, "MESHMOUNT_") || strings.HasSuffix(strings.ToLower(name), "_proxy") {
