@@ -60,7 +60,7 @@
 // the server answers again (leftovers.go).
 //
 // A Put or PutGrowing with PutOptions.Resume goes on where the server can hold parts and
-// show them: chunks of a Nextcloud. Elsewhere the name only keeps temporary files from
+// show them: chunks of a Nextcloud. With mod_dav the name only keeps temporary files from
 // piling up. tus cannot go on in another process: the address of an upload is known to
 // who began it. Redo changes nothing: no way of storing leaves a torn file of ours.
 package webdav

@@ -219,8 +219,8 @@ func sectionBody(at io.ReaderAt, off, size int64) *outgoing {
 // bufferBody is a body of bytes that are in memory.
 func bufferBody(p []byte) *outgoing { return sectionBody(bytes.NewReader(p), 0, int64(len(p))) }
 
-// putPart sends the PUT of a part, a second time if the network fails the first and the
-// server does not ask for a pause.
+// putPart sends the PUT of a part, some times if the network fails and the server does not
+// ask for a pause: when it does, it takes all connections that wait for their next use.
 func (c *call) putPart(ctx context.Context, r *request) error {
 	for try := 0; ; try++ {
 		resp, err := c.expect(ctx, r, http.StatusOK, http.StatusCreated, http.StatusNoContent)
@@ -228,7 +228,7 @@ func (c *call) putPart(ctx context.Context, r *request) error {
 			closeBody(resp)
 			return nil
 		}
-		if try > 0 || !remote.Retryable(err) || askedToWait(err) || ctx.Err() != nil {
+		if try == len(patience) || !remote.Retryable(err) || askedToWait(err) || !sleep(ctx, patience[try]) {
 			return err
 		}
 	}

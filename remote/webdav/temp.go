@@ -58,10 +58,12 @@ func (u *upload) storeTemp(ctx context.Context) (s stored, err error) {
 	return s, nil
 }
 
-// tempName returns the name under which the content is stored first. With a name for the
-// content it is the same again after a crash, so that nothing is left behind by that.
+// tempName returns the name under which the content is stored first. In ranges, and with a
+// name for the content, it is the same again after a crash, so that nothing is left behind
+// by that: a request of before that is still on its way writes the same bytes. A whole PUT
+// that is still on its way would cut the file.
 func (u *upload) tempName() string {
-	if u.opts.Resume != "" {
+	if u.opts.Resume != "" && u.ranged {
 		return tempPrefix + u.opts.Resume + tempSuffix
 	}
 	return tempName()
