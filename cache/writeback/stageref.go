@@ -1,0 +1,53 @@
+package writeback
+
+import "os"
+
+// retain takes one more reference.
+func (st *Stage) retain() *Stage {
+	st.refMu.Lock()
+	defer st.refMu.Unlock()
+	st.refs++
+	return st
+}
+
+// hold takes a reference for a change in the journal: the file stays until drop is called.
+func (st *Stage) hold() {
+	st.refMu.Lock()
+	defer st.refMu.Unlock()
+	st.refs++
+	st.holders++
+}
+
+// drop gives the reference of a change back that is not in the journal any more.
+func (st *Stage) drop() {
+	st.refMu.Lock()
+	st.holders--
+	st.refMu.Unlock()
+	st.Release()
+}
+
+// Release gives a reference back. The last but those of the journal closes the file, the
+// last of all removes it, unless the journal has a use for it.
+func (st *Stage) Release() {
+	st.refMu.Lock()
+	st.refs--
+	last, idle, kept := st.refs == 0, st.refs <= st.holders, st.holders > 0
+	st.refMu.Unlock()
+	if !last && !idle {
+		return
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.file != nil {
+		_ = st.file.Close() // what has to be on the disk was synced
+		st.file = nil
+	}
+	if !last {
+		return
+	}
+	st.spoil()
+	st.home.space.give(st.have.bytes())
+	if !kept {
+		_ = os.Remove(st.Name())
+	}
+}
