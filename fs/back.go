@@ -67,11 +67,13 @@ func (x *file) changing(e *remote.Entry) bool {
 // reach waits until the server has what is pending at rel, on which x is open if it is not
 // nil. The error is Conflict if the name has been lost to somebody else by that.
 func (b *branch) reach(ctx context.Context, rel string, x *file, path string) error {
-	if b.Back == nil || b.Back.State(rel) == "" {
+	if b.Back == nil {
 		return nil
 	}
-	if err := b.Back.Reach(ctx, rel); err != nil {
-		return err
+	if b.Back.State(rel) != "" {
+		if err := b.Back.Reach(ctx, rel); err != nil {
+			return err
+		}
 	}
 	b.Back.Told()
 	if x == nil {
