@@ -51,6 +51,7 @@ var layers = map[string][]string{
 	"integration/zone":      {"..."},
 	"integration/harness":   {"..."},
 	"integration/posix":     {"..."},
+	"integration/write":     {"..."},
 	"integration/bench":     {"..."},
 	"integration/bench/wan": {"..."},
 }
