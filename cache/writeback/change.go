@@ -140,7 +140,9 @@ func (c *change) fresh() bool { return c.base.Type == 0 && c.after == nil }
 func (c *change) simple() bool { return (c.state == idle || c.state == parked) && c.kind != opForeign }
 
 // untouched tells whether the server cannot have heard of the change.
-func (c *change) untouched() bool { return c.simple() && !c.tried && !c.replayed }
+func (c *change) untouched() bool {
+	return c.simple() && !c.tried && !c.replayed && c.grow == nil
+}
 
 // revocable tells whether the change removes a file of which it is known what the server
 // has: something that takes its place then can do so on the server as well, unless it
@@ -216,6 +218,18 @@ func (q *queue) last(path string) *change {
 	return nil
 }
 
+// tail returns the latest change that makes something of path, which those after it build
+// on, nil if there is none; free tells that no call of others waits behind it.
+func (q *queue) tail(path string) (own *change, free bool) {
+	l := q.lines[path]
+	for i, c := range slices.Backward(l) {
+		if c.kind != opForeign && c.kind != opClean {
+			return c, i == len(l)-1
+		}
+	}
+	return nil, len(l) == 0
+}
+
 // add queues c behind all that it must not overtake.
 func (q *queue) add(c *change) {
 	c.slot = -1
@@ -230,6 +244,11 @@ func (q *queue) add(c *change) {
 		}
 		if c.deep {
 			q.below(p, func(l []*change) { c.follow(l[len(l)-1]) })
+		}
+	}
+	for _, d := range []*change{c.after, c.toAfter} {
+		if d != nil && d.state != over {
+			c.follow(d)
 		}
 	}
 	for _, p := range c.paths() {

@@ -113,23 +113,21 @@ func (b *Branch) commit(path string, st *Stage, o Commit, sum uint32, hasSum boo
 	if o.seen != nil && !b.stillSeen(path, *o.seen, o.at) {
 		return remote.Entry{}, errSeen
 	}
-	l := b.queue.lines[path]
 	c := &change{b: b, id: s.lastID + 1, kind: opPut, path: path, stage: st, base: o.Base, since: s.opts.Now()}
 	if o.Cond.NotExist {
 		c.base = remote.Entry{}
 	}
 	var drop *change
-	if n := len(l); n > 0 {
-		last := l[n-1]
+	if last, free := b.queue.tail(path); last != nil {
 		switch {
 		case last.kind == opPut && last.stage == st:
 			return b.recommit(last, o, sum, hasSum)
-		case last.simple() && last.base.Type != remote.Symlink && last.base.Type != remote.Dir &&
+		case free && last.simple() && last.base.Type != remote.Symlink && last.base.Type != remote.Dir &&
 			(last.kind == opPut || last.kind == opSymlink && last.untouched() || last.revocable()):
 			// What it was to do need not be done: this takes its place.
 			drop = last
 			c.base, c.after, c.ghosts = last.base, last.after, last.ghosts
-			c.tried, c.replayed = last.tried, last.replayed // the server may have heard of that
+			c.tried, c.replayed = last.tried || last.grow != nil, last.replayed // the server may have heard of that
 			if last.kind == opPut && !last.untouched() {
 				c.ghosts = haunted(last.ghosts, last.own())
 			}
@@ -169,6 +167,8 @@ func (c *change) describe(o Commit, st *Stage, sum uint32, hasSum bool, s *Store
 	c.delay = now.Add(c.b.policy.Delay)
 	if g := st.grown(c.path, o.Cond, c.attrs); g != nil && c.after == nil && c.gen == 0 {
 		c.grow, c.delay = g, time.Time{}
+	} else if g != nil {
+		g.cancel() // it builds on something else
 	}
 }
 
@@ -181,6 +181,10 @@ func (b *Branch) recommit(c *change, o Commit, sum uint32, hasSum bool) (remote.
 		next.attrs.Mode = c.attrs.Mode
 	}
 	next.ghosts = c.ghosts
+	if c.grow != nil { // what was sent is not this
+		c.tried, c.grow = true, nil
+		c.stage.unfollow()
+	}
 	if c.tried || c.replayed {
 		next.ghosts = haunted(c.ghosts, c.own())
 	}
@@ -297,7 +301,7 @@ func (b *Branch) Sync(ctx context.Context, path string) error {
 	defer context.AfterFunc(ctx, s.broadcast)()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := b.queue.last(path)
+	c, _ := b.queue.tail(path)
 	if c == nil {
 		return nil
 	}

@@ -202,8 +202,13 @@ func (j *job) rename(ctx context.Context) outcome {
 	switch {
 	case err != nil && !free:
 		return outcome{err: err}
-	case src.Size != j.size:
-		return outcome{kept: "", err: &remote.Error{Op: "rename", Path: from, Kind: remote.Conflict, Err: errors.New("somebody else has put something else there")}}
+	case src.Type != remote.File || src.Size != j.size || j.base.Version != "" && src.Version != j.base.Version:
+		// Somebody else has put something else there, which stays: ours goes where it belongs.
+		if j.stage == nil {
+			return outcome{err: &remote.Error{Op: "rename", Path: from, Kind: remote.Conflict, Err: errors.New("somebody else has put something else there")}}
+		}
+		j.path, j.base = j.to, j.toBase
+		return j.put(ctx)
 	case !free && (dst.Type != remote.File || dst.Version != j.toBase.Version):
 		path := ConflictPath(j.to, j.b.store.opts.Hostname, j.b.store.opts.Now(), j.b.Caps().MaxName)
 		if err := j.b.below.Rename(ctx, from, path, remote.RenameOptions{NoReplace: true}); err != nil {

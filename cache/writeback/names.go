@@ -65,7 +65,8 @@ func (b *Branch) make(c *change) (remote.Entry, error) {
 	if seen := b.sees(c.path); seen.known && seen.entry.Type != 0 {
 		return remote.Entry{}, &remote.Error{Op: c.kind.String(), Path: c.path, Kind: remote.Exist}
 	}
-	c.mtime, c.version, c.after = s.opts.Now(), s.nextVersion(), b.queue.last(c.path)
+	c.mtime, c.version = s.opts.Now(), s.nextVersion()
+	c.after, _ = b.queue.tail(c.path)
 	if c.attrs.MTime != nil {
 		c.mtime = *c.attrs.MTime
 	}
@@ -85,20 +86,20 @@ func (b *Branch) Unlink(_ context.Context, e remote.Entry) error {
 	if IsLocal(e.Version) { // of a change of which nothing is known any more
 		c.base, c.doubt, c.ghosts = remote.Entry{}, true, []ghost{{size: e.Size}}
 	}
-	last := b.queue.last(e.Path)
+	last, free := b.queue.tail(e.Path)
 	switch {
 	case last == nil:
 		return b.submit(c)
 	case b.sees(e.Path) == sight{known: true}:
 		return absent("remove", e.Path)
-	case last.simple() && (last.kind == opPut || last.kind == opSymlink):
+	case free && last.simple() && (last.kind == opPut || last.kind == opSymlink):
 		if last.fresh() && last.untouched() {
 			return b.cancelOut(last)
 		}
 		c.base, c.after, c.doubt = last.base, last.after, !last.untouched()
 		c.ghosts = haunted(last.ghosts, last.own())
 		return b.submit(c, last)
-	case last.kind == opPut && last.state == running:
+	case free && last.kind == opPut && last.state == running:
 		c.ghosts = haunted(last.ghosts, last.own())
 		last.dropped = true
 		if last.size-last.sent.Load() > worthCutting && last.cancel != nil {
@@ -174,13 +175,13 @@ func (b *Branch) removeDir(path string) error {
 		}
 	}
 	seen := b.sees(path)
-	last := b.queue.last(path)
+	last, free := b.queue.tail(path)
 	switch {
 	case seen.known && seen.entry.Type == 0:
 		return absent("remove", path)
 	case seen.known && seen.entry.Type != remote.Dir:
 		return &remote.Error{Op: "remove", Path: path, Kind: remote.NotDir}
-	case last != nil && last.untouched() && last.kind == opMkdir && last.fresh() && len(b.queue.kids[path]) == 0:
+	case last != nil && free && last.untouched() && last.kind == opMkdir && last.fresh() && len(b.queue.kids[path]) == 0:
 		return b.cancelOut(last)
 	}
 	return b.submit(&change{kind: opRemove, path: path, typ: remote.Dir, deep: true, after: last})
@@ -211,8 +212,8 @@ func (b *Branch) Move(ctx context.Context, from remote.Entry, to string, target 
 
 // moveHere renames without the server, if that can be. Guarded by store.mu.
 func (b *Branch) moveHere(from remote.Entry, to string, target *remote.Entry) (bool, error) {
-	last := b.queue.last(from.Path)
-	if last == nil || from.Path == to {
+	last, free := b.queue.tail(from.Path)
+	if last == nil || !free || from.Path == to {
 		return from.Path == to, nil
 	}
 	if from.Type == remote.Dir {
@@ -253,8 +254,10 @@ type place struct {
 // placeFor returns how a file can take the place of what is at path, where the caller has
 // seen target; false if only the server can tell. Guarded by store.mu.
 func (b *Branch) placeFor(path string, target *remote.Entry) (p place, ok bool) {
-	there := b.queue.last(path)
+	there, free := b.queue.tail(path)
 	switch {
+	case !free:
+		return p, false
 	case there == nil && target != nil:
 		p.base = b.resolved(*target)
 	case there == nil:
@@ -336,7 +339,7 @@ func (b *Branch) SetAttrs(ctx context.Context, e remote.Entry, a remote.Attrs) (
 	if a.MTime == nil && a.Mode == nil {
 		return e, nil
 	}
-	last := b.queue.last(e.Path)
+	last, _ := b.queue.tail(e.Path)
 	dirTime := e.Type == remote.Dir && a.MTime != nil // what is done below it would change it again
 	if last != nil && last.simple() && (last.kind == opPut || last.kind == opMkdir && !dirTime || last.kind == opSetAttr && !dirTime) {
 		return b.fold(last, e, a)

@@ -115,7 +115,7 @@ func (a *adopter) change(o *orphan) *change {
 		base: r.Base, since: r.Time, synced: r.Synced, replayed: true, token: r.Resume, sum: r.Sum, hasSum: r.HasSum,
 		deep: r.Op == opRemove && r.Type == remote.Dir || r.Op == opSetAttr && r.Type == remote.Dir}
 	if IsLocal(r.ToBase.Version) {
-		c.toAfter = a.b.queue.last(c.to)
+		c.toAfter, _ = a.b.queue.tail(c.to)
 	} else if r.ToBase.Type != 0 {
 		c.toBase = &r.ToBase
 	}
@@ -129,7 +129,8 @@ func (a *adopter) change(o *orphan) *change {
 		c.attrs.Mode = &r.Mode
 	}
 	if IsLocal(r.Base.Version) {
-		c.base, c.after = remote.Entry{}, a.b.queue.last(c.path)
+		c.base = remote.Entry{}
+		c.after, _ = a.b.queue.tail(c.path)
 	}
 	for _, g := range r.Ghosts {
 		c.ghosts = append(c.ghosts, ghost{size: g.Size, crc: g.Sum, hasCRC: g.HasSum, mtime: g.MTime})
