@@ -54,6 +54,7 @@ type change struct {
 	hasSum   bool
 	since    time.Time
 	synced   bool // content and record are on stable storage
+	unsafe   bool // the content is not proven to be what was written: it is parked
 	replayed bool // from the journal of a process before this one
 
 	state   state
@@ -87,6 +88,7 @@ type ghost struct {
 	crc    uint32            // CRC-32C, if hasCRC
 	hasCRC bool
 	mtime  time.Time // that was to be stored with it; zero if none
+	since  time.Time // when it was made; zero if that is not known
 }
 
 // is tells whether a file with these sums is this.
@@ -103,6 +105,9 @@ func (g ghost) is(e remote.Entry, sum [sha256.Size]byte, crc uint32) bool {
 	return g.size > maxSum && !g.mtime.IsZero() && g.mtime.Truncate(time.Second).Equal(e.MTime.Truncate(time.Second))
 }
 
+// bare tells whether nothing but the size is known of it.
+func (g ghost) bare() bool { return !g.hasCRC && g.sum == [sha256.Size]byte{} }
+
 // maxGhosts bounds the contents that are remembered of one change; the oldest go.
 const maxGhosts = 16
 
@@ -114,7 +119,7 @@ func haunted(list []ghost, more ...ghost) []ghost {
 
 // own returns the content of a put as it is in the journal.
 func (c *change) own() ghost {
-	g := ghost{size: c.size, crc: c.sum, hasCRC: c.hasSum}
+	g := ghost{size: c.size, crc: c.sum, hasCRC: c.hasSum, since: c.since}
 	if c.attrs.MTime != nil {
 		g.mtime = *c.attrs.MTime
 	}
@@ -174,7 +179,7 @@ func (c *change) entry(path string) remote.Entry {
 func (c *change) record() record {
 	r := record{Kind: recOp, ID: c.id, Gen: c.gen, Branch: c.b.policy.Tree, Op: c.kind, Path: c.path, To: c.to,
 		Target: c.target, Size: c.size, Base: c.base, NotExist: c.fresh(), MTime: c.mtime, HasMTime: !c.mtime.IsZero(),
-		SetMTime: c.attrs.MTime != nil, Type: c.typ, Synced: c.synced, Resume: c.token, Time: c.since}
+		SetMTime: c.attrs.MTime != nil, Type: c.typ, Synced: c.synced, Doubt: c.unsafe, Resume: c.token, Time: c.since}
 	if c.toBase != nil {
 		r.ToBase = *c.toBase
 	}

@@ -196,6 +196,7 @@ func (b *Branch) recommit(c *change, o Commit, sum uint32, hasSum bool) (remote.
 	}
 	delete(b.contents, c.version)
 	c.gen, c.size, c.attrs, c.mtime, c.version = next.gen, next.size, next.attrs, next.mtime, next.version
+	c.unsafe = false
 	c.sum, c.hasSum, c.synced, c.delay, c.token = sum, hasSum, next.synced, next.delay, ""
 	b.contents[c.version] = &content{stage: c.stage}
 	if !c.synced {
@@ -227,7 +228,7 @@ func (b *Branch) enqueue(c *change) {
 		b.uses(c)
 		b.contents[c.version] = &content{stage: c.stage}
 	}
-	if !c.synced {
+	if !c.synced && !c.unsafe {
 		b.store.unsynced[c] = struct{}{}
 	}
 	if b.store.draining > 0 {
@@ -263,7 +264,9 @@ func (b *Branch) cut(st *Stage, size int64) {
 			c.ghosts = haunted(c.ghosts, c.own())
 		}
 		c.size, c.hasSum, c.synced = size, false, false
-		s.unsynced[c] = struct{}{}
+		if !c.unsafe {
+			s.unsynced[c] = struct{}{}
+		}
 		c.delay = now.Add(b.policy.Delay)
 		b.queue.heap.fix(c)
 		s.note(c.record())

@@ -46,10 +46,12 @@ func (b *Branch) Early(path string, st *Stage, cond remote.Cond) {
 	x := &growing{b: b, g: g, path: path, cond: cond, done: make(chan struct{})}
 	if !atomic {
 		x.clean = s.nextID()
-		if err := s.write(record{Kind: recOp, ID: x.clean, Branch: b.policy.Tree, Op: opClean, Path: path, Time: s.opts.Now()}); err != nil {
+		r := record{Kind: recOp, ID: x.clean, Branch: b.policy.Tree, Op: opClean, Path: path, Time: s.opts.Now()}
+		if err := s.write(r); err != nil {
 			st.unfollow()
 			return
 		}
+		s.cleans[x.clean] = r
 	}
 	ctx, cancel := context.WithCancel(s.life)
 	x.cancel = cancel
@@ -78,6 +80,7 @@ func (x *growing) run(ctx context.Context, p remote.GrowingPutter, st *Stage) {
 		x.b.pace.failed(x.err, start, now, 0)
 	}
 	if x.clean != 0 && ctx.Err() == nil {
+		delete(s.cleans, x.clean)
 		s.note(record{Kind: recDone, ID: x.clean})
 	}
 	close(x.done)

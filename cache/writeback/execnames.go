@@ -172,8 +172,15 @@ func (j *job) removeDoubtful(ctx context.Context) outcome {
 	case err != nil:
 		return outcome{err: err}
 	}
-	ours := slices.ContainsFunc(j.ghosts, func(g ghost) bool { return e.Type == remote.File && g.size == e.Size }) ||
-		e.Type == remote.Symlink && j.typ == remote.Symlink
+	ours, err := j.isGhost(ctx, e)
+	if err != nil {
+		return outcome{err: err}
+	}
+	ours = ours || e.Type == remote.Symlink && j.typ == remote.Symlink || e.Type == remote.File && slices.ContainsFunc(j.ghosts, func(g ghost) bool {
+		// Of some no more is known than size and times: then it must be as young as our change.
+		young := !e.MTime.Before(g.since.Add(-clocksDiffer)) || e.MTime.Truncate(time.Second).Equal(g.mtime.Truncate(time.Second))
+		return g.bare() && g.size == e.Size && young
+	})
 	if !ours && (j.base.Type == 0 || e.Version != j.base.Version) {
 		return outcome{entry: e, kept: "it is not removed, as it was changed elsewhere"}
 	}

@@ -150,6 +150,8 @@ func (a *adopter) change(o *orphan) *change {
 	}
 	if err := a.stage(c, o); err != nil {
 		c.state, c.cause = parked, &remote.Error{Op: r.Op.String(), Path: r.Path, Kind: remote.Corrupt, Err: err}
+		c.unsafe = errors.Is(err, errUnsafe)
+		a.b.store.note(c.record(), c.parkedRecord())
 		a.b.store.log.Error("a change of an earlier mount is not brought to the server", "branch", a.b.policy.Name, "path", c.path, "err", err)
 	}
 	return c

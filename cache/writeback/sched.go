@@ -79,7 +79,7 @@ func (b *Branch) launch(c *change, now time.Time) {
 	s := b.store
 	ctx, cancel := context.WithCancel(s.life)
 	c.state, c.cancel = running, cancel
-	c.cause = nil
+	c.cause, c.again = nil, false
 	b.rebase(c)
 	b.active++
 	redo := c.tried || c.replayed
@@ -231,7 +231,7 @@ func (b *Branch) withdrawn(c *change, j *job) {
 			d.after, d.base, d.doubt = nil, c.base, true
 			d.retry = b.store.opts.Now().Add(lateRequests)
 			b.queue.heap.fix(d)
-			d.ghosts = haunted(haunted(d.ghosts, c.ghosts...), ghost{size: j.size})
+			d.ghosts = haunted(haunted(d.ghosts, c.ghosts...), ghost{size: j.size, since: j.since})
 			if j.ghost != nil {
 				d.ghosts = haunted(d.ghosts, *j.ghost)
 			}
@@ -283,8 +283,11 @@ func (b *Branch) succeeded(c *change, j *job, r outcome) {
 	if c.stage != nil {
 		c.layOver(r)
 	}
-	if c.again && !c.dropped && r.copy.Type == 0 {
+	if c.again && !c.dropped {
 		c.again, c.base, c.after, c.token, c.ghosts = false, r.entry, nil, "", nil
+		if r.copy.Type != 0 {
+			c.base = remote.Entry{} // what came since then is in no copy yet
+		}
 		c.delay = s.opts.Now().Add(b.policy.Delay)
 		s.note(c.record())
 		b.queue.again(c)

@@ -421,7 +421,7 @@ func (st *Stage) Sync() error {
 	if err != nil {
 		return err
 	}
-	defer st.mu.RUnlock()
+	st.mu.RUnlock() // it may take long; the caller's reference keeps the file open
 	return f.Sync()
 }
 

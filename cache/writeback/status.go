@@ -251,7 +251,7 @@ func (b *Branch) retry(c *change) {
 	case c.state == parked && c.stage != nil && errors.Is(c.cause, errNoStage):
 		return
 	case c.state == parked:
-		c.state = idle
+		c.state, c.unsafe = idle, false // the user knows what is in it
 		delete(b.parked, c)
 		b.store.note(c.record())
 	case c.state != idle || c.cause == nil:

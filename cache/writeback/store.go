@@ -73,11 +73,14 @@ type Store struct {
 	journal *journal
 	session string // part of the versions of this process
 
+	syncMu sync.Mutex // held by syncNow; before mu
+
 	mu        sync.Mutex
 	wake      sync.Cond            // for those who wait for the end of changes; on mu
 	branches  []*Branch            // guarded by mu
 	staged    map[string]bool      // names of staging files at the beginning
 	orphans   map[uint64]*orphan   // guarded by mu; changes of branches that are not mounted
+	cleans    map[uint64]record    // guarded by mu; of early uploads under way
 	conflicts []conflictNote       // guarded by mu
 	lastID    uint64               // guarded by mu
 	versions  uint64               // guarded by mu
@@ -101,7 +104,7 @@ type Store struct {
 // The error is a *LockedError if another process has it.
 func Open(dir string, opts Options) (*Store, error) {
 	opts = opts.withDefaults()
-	s := &Store{opts: opts, log: opts.Logger, session: fmt.Sprintf("%08x", rand.Uint32()), orphans: map[uint64]*orphan{},
+	s := &Store{opts: opts, log: opts.Logger, session: fmt.Sprintf("%08x", rand.Uint32()), orphans: map[uint64]*orphan{}, cleans: map[uint64]record{},
 		unsynced: map[*change]struct{}{}, kick: make(chan struct{}, 1)}
 	s.wake.L = &s.mu
 	s.life, s.end = context.WithCancel(context.Background())
@@ -286,6 +289,11 @@ func (s *Store) live(yield func(*record) bool) {
 			}
 		}
 	}
+	for _, r := range s.cleans {
+		if !yield(&r) {
+			return
+		}
+	}
 	for i := range s.conflicts {
 		r := s.conflicts[i].record()
 		if !yield(&r) {
@@ -333,6 +341,8 @@ const manySyncs = 32
 
 // syncNow syncs all that is not, and notes it.
 func (s *Store) syncNow() error {
+	s.syncMu.Lock() // who comes second waits for what the first one syncs
+	defer s.syncMu.Unlock()
 	s.mu.Lock()
 	if !s.dirty && len(s.unsynced) == 0 {
 		s.mu.Unlock()
@@ -392,8 +402,9 @@ func (s *Store) syncNow() error {
 	}
 	if len(group) > 0 {
 		// These may wait for the next sync: without them a replay is only more careful.
+		dirty := s.dirty
 		err := s.write(group...)
-		s.dirty = false
+		s.dirty = dirty
 		return err
 	}
 	return nil
