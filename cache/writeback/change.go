@@ -1,6 +1,7 @@
 package writeback
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"slices"
 	"strings"
@@ -70,6 +71,7 @@ type change struct {
 	urgent  bool
 	again   bool // committed again while it was carried out
 	dropped bool // withdrawn while it was carried out
+	stored  bool // the server has it
 	cancel  func()
 	grow    *growing
 	pin     *pin
@@ -160,6 +162,9 @@ func (c *change) revocable() bool {
 // entry returns what the change makes of its path, or of to.
 func (c *change) entry(path string) remote.Entry {
 	e := remote.Entry{Path: path, Type: remote.File, Size: c.size, MTime: c.mtime, Version: c.version, ID: c.base.ID, Access: c.base.Access}
+	if c.stage != nil {
+		e.Size = min(e.Size, c.stage.Size()) // it may have been cut since
+	}
 	if c.base.ModeKnown {
 		e.Mode, e.ModeKnown = c.base.Mode, true
 	}
@@ -178,7 +183,7 @@ func (c *change) entry(path string) remote.Entry {
 // record returns the change for the journal.
 func (c *change) record() record {
 	r := record{Kind: recOp, ID: c.id, Gen: c.gen, Branch: c.b.policy.Tree, Op: c.kind, Path: c.path, To: c.to,
-		Target: c.target, Size: c.size, Base: c.base, NotExist: c.fresh(), MTime: c.mtime, HasMTime: !c.mtime.IsZero(),
+		Target: cmp.Or(c.target, c.source), Size: c.size, Base: c.base, NotExist: c.fresh(), MTime: c.mtime, HasMTime: !c.mtime.IsZero(),
 		SetMTime: c.attrs.MTime != nil, Type: c.typ, Synced: c.synced, Doubt: c.unsafe, Resume: c.token, Time: c.since}
 	if c.toBase != nil {
 		r.ToBase = *c.toBase
@@ -248,7 +253,11 @@ func (q *queue) add(c *change) {
 			}
 		}
 		if c.deep {
-			q.below(p, func(l []*change) { c.follow(l[len(l)-1]) })
+			q.below(p, func(l []*change) {
+				if d := l[len(l)-1]; c.kind != opSetAttr || d.state != parked {
+					c.follow(d)
+				}
+			})
 		}
 	}
 	for _, d := range []*change{c.after, c.toAfter} {

@@ -257,7 +257,7 @@ func (b *Branch) cut(st *Stage, size int64) {
 	defer s.mu.Unlock()
 	now := s.opts.Now()
 	for _, c := range st.users {
-		if c.size <= size {
+		if c.size <= size || c.kind == opRename { // what is renamed on the server is as it was
 			continue
 		}
 		if c.kind == opPut && (c.tried || c.replayed) {
@@ -305,25 +305,39 @@ func (b *Branch) Sync(ctx context.Context, path string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c, _ := b.queue.tail(path)
-	if c == nil {
-		return nil
+	for c != nil {
+		if err := b.awaitOver(ctx, c); err != nil || c.stored {
+			return err
+		}
+		// It was replaced by another one, or given up.
+		next, _ := b.queue.tail(path)
+		if next == nil {
+			return c.cause
+		}
+		c = next
 	}
+	return nil
+}
+
+// awaitOver waits until c is over; the error is what keeps it from that. Guarded by
+// store.mu.
+func (b *Branch) awaitOver(ctx context.Context, c *change) error {
+	s := b.store
 	tries := c.tries
 	b.queue.hurry(c)
 	s.poke()
 	for c.state != over {
-		if err := ctx.Err(); err != nil {
+		switch err := c.trouble(true, map[*change]bool{}); {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil && (c.state == parked || len(c.prev) > 0 || c.tries > tries):
 			return err
-		}
-		if c.state == parked || c.tries > tries && permanent(c.cause) {
-			return c.cause
-		}
-		if s.closed {
-			return &remote.Error{Op: "put", Path: path, Kind: remote.BadHandle}
+		case s.closed:
+			return &remote.Error{Op: "put", Path: c.path, Kind: remote.BadHandle}
 		}
 		s.wake.Wait()
 	}
-	return c.cause
+	return nil
 }
 
 func (s *Store) broadcast() {

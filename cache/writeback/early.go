@@ -18,6 +18,7 @@ type growing struct {
 	done   chan struct{}
 	entry  remote.Entry // set when done is closed
 	err    error        // set when done is closed
+	stored bool         // set when done is closed; the server has entry, whether it is all or not
 	clean  uint64       // number of the record that has a torn rest removed, 0 for none
 }
 
@@ -65,7 +66,7 @@ func (x *growing) run(ctx context.Context, p remote.GrowingPutter, st *Stage) {
 	start := x.b.store.opts.Now()
 	x.entry, x.err = p.PutGrowing(remote.WithoutRetry(ctx), x.path, x.g, remote.PutOptions{Cond: x.cond})
 	if x.err == nil {
-		x.err = x.g.failed()
+		x.stored, x.err = true, x.g.failed()
 	}
 	st.unfollow()
 	s := x.b.store

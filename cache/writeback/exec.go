@@ -73,7 +73,9 @@ func (j *job) put(ctx context.Context) outcome {
 		} else if ctx.Err() != nil {
 			return outcome{err: ctx.Err()}
 		}
-		j.redo = true
+		if j.redo = true; j.grow.stored {
+			j.base = j.grow.entry // ours, of before the program changed it
+		}
 	}
 	if err := j.stage.settle(); err != nil {
 		return outcome{err: remote.E("put", j.path, kindOfDisk(err), err)}
@@ -379,11 +381,17 @@ func (j *job) aside(ctx context.Context, p *pin, theirs remote.Entry, cause erro
 	if err := j.fill(ctx, p.size); err != nil {
 		return outcome{err: fmt.Errorf("%w, and %w", cause, err)}
 	}
-	path := ConflictPath(j.path, j.b.store.opts.Hostname, j.b.store.opts.Now(), j.b.Caps().MaxName)
 	o := j.options()
 	o.Cond = remote.Cond{NotExist: true}
 	o.Redo, o.Resume = false, ""
-	e, err := j.b.below.Put(ctx, path, &counted{p, j.c}, o)
+	var e remote.Entry
+	err := error(&remote.Error{Kind: remote.Exist})
+	for at, i := j.b.store.opts.Now(), 0; remote.KindOf(err) == remote.Exist && i < 20; i++ {
+		path := ConflictPath(j.path, j.b.store.opts.Hostname, at.Add(time.Duration(i)*time.Millisecond), j.b.Caps().MaxName)
+		if e, err = j.b.below.Put(ctx, path, &counted{p, j.c}, o); err == nil {
+			break
+		}
+	}
 	if p.isTorn() {
 		return outcome{err: errTorn}
 	}

@@ -209,7 +209,7 @@ func (j *job) rename(ctx context.Context) outcome {
 	switch {
 	case err != nil && !free:
 		return outcome{err: err}
-	case src.Type != remote.File || src.Size != j.size || j.base.Version != "" && src.Version != j.base.Version:
+	case src.Type != remote.File || j.base.Version != "" && src.Version != j.base.Version || j.base.Version == "" && src.Size != j.size:
 		// Somebody else has put something else there, which stays: ours goes where it belongs.
 		if j.stage == nil {
 			return outcome{err: &remote.Error{Op: "rename", Path: from, Kind: remote.Conflict, Err: errors.New("somebody else has put something else there")}}

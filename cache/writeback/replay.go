@@ -94,7 +94,11 @@ func (s *Store) adopt(b *Branch) {
 		a.latest[o.op.Stage] = &o.op
 	}
 	for _, o := range mine {
-		b.enqueue(a.change(o))
+		c := a.change(o)
+		b.enqueue(c)
+		if c.state == parked {
+			b.queue.excuse(c)
+		}
 	}
 	for _, st := range a.stages {
 		st.Release()
@@ -141,12 +145,23 @@ func (a *adopter) change(o *orphan) *change {
 	case opPut: // the staging file may have been written since
 		c.ghosts = haunted(c.ghosts, c.own())
 	}
+	if c.kind == opRename {
+		c.source, c.target = r.Target, ""
+	}
 	c.version = a.version(c, r.Stage)
 	if o.parked != nil {
 		c.state, c.cause = parked, &remote.Error{Op: r.Op.String(), Path: r.Path, Kind: o.parked.ErrKind, Err: errors.New(o.parked.Cause)}
 	}
 	if r.Stage == "" {
 		return c
+	}
+	if c.token != "" {
+		token := c.token
+		defer func() {
+			if c.stage != nil {
+				c.pin = c.stage.pin(c.size, false, func() { a.b.forgetToken(c, token) })
+			}
+		}()
 	}
 	if err := a.stage(c, o); err != nil {
 		c.state, c.cause = parked, &remote.Error{Op: r.Op.String(), Path: r.Path, Kind: remote.Corrupt, Err: err}

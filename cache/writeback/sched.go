@@ -223,7 +223,11 @@ func (b *Branch) park(c *change) {
 // withdrawn ends a change that was withdrawn while it was carried out, and did not come
 // to its end. Guarded by store.mu.
 func (b *Branch) withdrawn(c *change, j *job) {
+	var changed []*change
 	for _, d := range c.next {
+		if d.toAfter == c || d.after == c {
+			changed = append(changed, d)
+		}
 		if d.toAfter == c {
 			d.toAfter, d.toBase = nil, c.below()
 		}
@@ -237,7 +241,7 @@ func (b *Branch) withdrawn(c *change, j *job) {
 			}
 		}
 	}
-	b.store.note(b.rebased(c, doneRecord(c))...)
+	b.store.note(rebased(changed, doneRecord(c))...)
 	b.withdraw(c)
 }
 
@@ -261,13 +265,10 @@ func (c *change) leaves(path string, r outcome) *remote.Entry {
 	return &r.entry
 }
 
-// rebased adds the records of the changes whose base was what c leaves. Guarded by
-// store.mu.
-func (b *Branch) rebased(c *change, group ...record) []record {
-	for _, d := range c.next {
-		if d.kind != opForeign && d.state != over {
-			group = append(group, d.record())
-		}
+// rebased adds the records of changes that build on something else now.
+func rebased(list []*change, group ...record) []record {
+	for _, d := range list {
+		group = append(group, d.record())
 	}
 	return group
 }
@@ -298,7 +299,11 @@ func (b *Branch) succeeded(c *change, j *job, r outcome) {
 		was = j.base.Version
 		b.reattributed(c, was, r.entry)
 	}
+	var changed []*change
 	for _, d := range c.next {
+		if d.toAfter == c || d.after == c {
+			changed = append(changed, d)
+		}
 		if d.toAfter == c {
 			d.toAfter, d.toBase = nil, c.leaves(d.to, r)
 		}
@@ -317,7 +322,8 @@ func (b *Branch) succeeded(c *change, j *job, r outcome) {
 		}
 	}
 	moved := b.movedOn(c)
-	s.note(b.rebased(c, doneRecord(c))...)
+	c.stored = true
+	s.note(rebased(changed, doneRecord(c))...)
 	path := c.path
 	if c.to != "" {
 		b.ends(c.path, remote.Entry{})

@@ -296,6 +296,9 @@ func (s *Stages) removeUnused(name string, orphans map[uint64]*orphan) error {
 
 // giveUp drops a change and the renames of what it makes. Guarded by store.mu.
 func (b *Branch) giveUp(c *change) error {
+	if c.grow != nil {
+		return b.giveUpGrowing(c)
+	}
 	if c.state == running {
 		return &remote.Error{Op: "drop", Path: c.path, Kind: remote.Locked, Err: errors.New("it is under way")}
 	}
@@ -306,7 +309,11 @@ func (b *Branch) giveUp(c *change) error {
 			}
 		}
 	}
+	var changed []*change
 	for _, d := range c.next {
+		if d.toAfter == c || d.after == c {
+			changed = append(changed, d)
+		}
 		if d.after == c {
 			d.after, d.base = c.after, c.base
 		}
@@ -314,10 +321,11 @@ func (b *Branch) giveUp(c *change) error {
 			d.toAfter, d.toBase = nil, c.below()
 		}
 	}
-	if err := b.store.write(b.rebased(c, doneRecord(c))...); err != nil {
+	if err := b.store.write(rebased(changed, doneRecord(c))...); err != nil {
 		return err
 	}
 	was, paths := c.version, c.paths()
+	c.cause = &remote.Error{Op: c.kind.String(), Path: c.path, Kind: remote.Other, Err: errors.New("it was given up")}
 	b.withdraw(c)
 	b.clock++
 	for _, p := range paths {
@@ -325,6 +333,23 @@ func (b *Branch) giveUp(c *change) error {
 	}
 	b.store.poke()
 	return nil
+}
+
+// giveUpGrowing drops a change whose content has been sent already: what the server has of
+// it is removed. Guarded by store.mu.
+func (b *Branch) giveUpGrowing(c *change) error {
+	select {
+	case <-c.grow.done:
+	default:
+		c.grow.cancel()
+		return &remote.Error{Op: "drop", Path: c.path, Kind: remote.Locked, Err: errors.New("its upload is under way; it is ended, try again")}
+	}
+	x := c.grow
+	c.grow = nil
+	if err := b.giveUp(c); err != nil || !x.stored {
+		return err
+	}
+	return b.submit(&change{kind: opRemove, path: c.path, typ: remote.File, base: x.entry})
 }
 
 // tellDropped tells what is at path when a change is given up. Guarded by store.mu.

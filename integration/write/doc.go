@@ -6,7 +6,8 @@
 // The package is one of its own so that its tests run beside those of package integration.
 // They need root and /dev/fuse, and fail without them. Variables:
 //
-//	MESHMOUNT_LONG=1   runs more of them, and the large variants
+//	MESHMOUNT_SEED=N   repeats the random programs of a run
+//	MESHMOUNT_LONG=1   runs many more of them, and the large variants
 //	MESHMOUNT_TEST_WRITE=through
 //	                   tests the tests: without write-back they hold, too, where they are
 //	                   not about it

@@ -8,6 +8,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(driverVar) != "" {
+		driverMain()
+		return
+	}
 	harness.Main(m)
 }
 

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -235,11 +234,4 @@ func each(t *testing.T, run func(t *testing.T, s *server)) {
 			run(t, startServer(t, kind))
 		})
 	}
-}
-
-// content returns n random bytes that follow from a seed.
-func content(seed uint64, n int) []byte {
-	p := make([]byte, n)
-	_, _ = rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8), byte(seed >> 16), byte(seed >> 24), byte(seed >> 32)}).Read(p) // it never fails
-	return p
 }

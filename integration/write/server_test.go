@@ -23,10 +23,13 @@ const (
 
 // server is an embedded server with one share or collection, alice's.
 type server struct {
-	kind  string
-	dir   string        // where it keeps what it has
-	share *efss.Running // nil for a zone
-	zone  *zone.Zone    // nil for a share
+	// litter: unfinished uploads may stay, as the server removes them after a day: of a
+	// process that was killed, if their content was replaced before another went on.
+	litter bool
+	kind   string
+	dir    string        // where it keeps what it has
+	share  *efss.Running // nil for a zone
+	zone   *zone.Zone    // nil for a share
 }
 
 // kinds are the kinds of branches whose ways to store differ: chunked uploads, temporary

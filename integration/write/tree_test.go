@@ -96,12 +96,14 @@ func (s *server) present(t *testing.T) (found tree, faults []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if through() { // has no memory of what a killed process has left
+	if through() || s.litter { // an upload that was cut off and never committed leaves its temporary file
 		maps.DeleteFunc(found, func(path string, _ entry) bool { return strings.Contains(path, ".meshmount-") })
-		return found, nil
+		if through() {
+			return found, nil
+		}
 	}
 	uploads, err := filepath.Glob(filepath.Join(s.dir, "uploads", "alice", "*"))
-	if err != nil || len(uploads) > 0 {
+	if err != nil || len(uploads) > 0 && !s.litter {
 		faults = []string{fmt.Sprintf("unfinished uploads: %q %v", uploads, err)}
 	}
 	return found, faults

@@ -1,0 +1,347 @@
+package write_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/meshmount/meshmount/integration/efss"
+	"github.com/meshmount/meshmount/integration/harness"
+	"github.com/meshmount/meshmount/integration/zone"
+)
+
+// How many kills there are, on each kind of branch, in all lanes together.
+const (
+	killsLong  = 4000
+	lanes      = 2
+	drainEvery = 5 // kills
+)
+
+// lane is a mount of one branch of each kind that dies again and again.
+type lane struct {
+	sides  []*side
+	random *rand.Rand
+	cache  string
+	point  string // the mount's directory
+	log    string
+	mount  *harness.Mount
+	env    []string
+	kills  int
+	cut    int // operations that were under way when the process was killed
+	round  int
+}
+
+// side is a branch of a lane: its server, the process that works on it, and what it must have.
+type side struct {
+	*server
+	hands *driver
+	// may are what it may have: without the operation that was under way when the process
+	// was killed, and with it.
+	may     []*model
+	history []string // the last operations, for reports
+	slow    atomic.Int64
+}
+
+// TestCrash kills the process at random points of random programs, with uploads under way
+// and operations in flight. Whatever the point, the next mount shows what was acknowledged;
+// and when that has drained, every server has it, and nothing else.
+func TestCrash(t *testing.T) {
+	if !long() {
+		t.Skip("it still finds faults after some dozens of kills (see README, Writing): make test-long runs it")
+	}
+	kills := killsLong
+	seed := newSeed(t)
+	for i := range lanes {
+		t.Run(fmt.Sprint("lane", i), func(t *testing.T) {
+			t.Parallel()
+			l := newLane(t, newRandom(seed, uint64(i)))
+			for l.kills < kills/lanes && !t.Failed() {
+				l.again(t)
+			}
+			if t.Failed() {
+				return
+			}
+			l.drain(t)
+			t.Logf("%d kills in %d rounds, %d operations were cut off", l.kills, l.round, l.cut)
+			if l.cut < l.kills/4 {
+				t.Error("hardly any operation was cut off")
+			}
+		})
+	}
+}
+
+// newLane starts servers and drivers.
+func newLane(t *testing.T, random *rand.Rand) *lane {
+	t.Helper()
+	dir := t.TempDir()
+	l := &lane{random: random, cache: filepath.Join(dir, "cache"), point: filepath.Join(dir, "mnt"), log: filepath.Join(dir, "log")}
+	if err := os.Mkdir(l.point, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range kinds() {
+		s := &side{server: startServer(t, kind), hands: startDriver(t), may: []*model{newModel()}}
+		s.slowDown()
+		s.litter = true
+		l.sides = append(l.sides, s)
+		l.env = append(l.env, password(kind))
+	}
+	t.Cleanup(func() {
+		if l.mount != nil {
+			l.mount.Destroy()
+		}
+		if text, err := os.ReadFile(l.log); err == nil && t.Failed() {
+			t.Logf("log:\n%s", tail(string(text)))
+		}
+	})
+	return l
+}
+
+// slowDown makes the server take its time for some changes, so that kills meet them.
+func (s *side) slowDown() {
+	delay := func() time.Duration { return time.Duration(rand.Int64N(s.slow.Load() + 1)) }
+	if s.zone != nil {
+		s.zone.SetFaults(func(zone.Call) *zone.Fault { return &zone.Fault{Delay: delay() / 4} })
+		return
+	}
+	s.share.SetFaults(func(r *http.Request) *efss.Fault {
+		if r.Method == "PROPFIND" {
+			return nil
+		}
+		return &efss.Fault{Delay: delay()}
+	})
+}
+
+// start mounts, with other timing each time.
+func (l *lane) start(t *testing.T) {
+	t.Helper()
+	delay := []string{"0s", "0s", "5ms", "100ms", "1h"}[l.random.IntN(5)]
+	args := []string{writeMode(), "--cache-dir=" + l.cache, "--cache-size=256MiB", "--early-upload=2MiB", "--upload-delay=" + delay,
+		"--retry-time=5s", "--io-timeout=15s"}
+	for _, s := range l.sides {
+		s.slow.Store(l.random.Int64N(int64(8 * time.Millisecond)))
+		args = append(args, s.branch(s.kind, s.address()))
+	}
+	m, err := harness.Start(t.Context(), harness.Spec{Binary: harness.StaticProgram(t), Dir: l.point, Args: args, Env: l.env, Log: l.log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.mount = m
+}
+
+// again mounts, compares what is there with what must be, works and kills the process.
+func (l *lane) again(t *testing.T) {
+	t.Helper()
+	l.round++
+	l.start(t)
+	l.look(t)
+	if t.Failed() {
+		return
+	}
+	l.work(t)
+	for _, s := range l.sides {
+		s.settle(t)
+	}
+	if l.kills%drainEvery == 0 {
+		l.drain(t)
+	}
+}
+
+// look compares the trees that the mount shows with what must be there, and goes on from
+// what was found.
+func (l *lane) look(t *testing.T) {
+	t.Helper()
+	defer l.watch()()
+	for _, s := range l.sides {
+		found, err := s.hands.tree(filepath.Join(l.point, s.kind))
+		if err != nil {
+			t.Errorf("round %d: %s: %v\nafter\n%s", l.round, s.kind, err, strings.Join(s.history, "\n"))
+			continue
+		}
+		s.check(t, fmt.Sprintf("round %d: the next mount", l.round), found, false)
+		s.may = []*model{observed(found)}
+	}
+}
+
+// check reports how a tree differs from all that there may be.
+func (s *side) check(t *testing.T, when string, found tree, onServer bool) {
+	t.Helper()
+	var faults []string
+	for i, m := range s.may {
+		wrong := m.compare(found, onServer)
+		if len(wrong) == 0 {
+			return
+		}
+		faults = append(faults, fmt.Sprintf("-- with %d operations under way:", i))
+		faults = append(faults, wrong[:min(len(wrong), mostFaults)]...)
+	}
+	t.Errorf("%s: %s:\n%s\nafter\n%s", when, s.kind, strings.Join(faults, "\n"), strings.Join(s.history, "\n"))
+}
+
+const (
+	mostFaults  = 10
+	mostHistory = 150
+)
+
+// remember takes note of the operations of a round, the last of which may have happened.
+func (s *side) remember(l *lane, program []op, done int, failed error) {
+	s.history = append(s.history, fmt.Sprintf("== round %d", l.round))
+	for i, o := range program[:min(done+1, len(program))] {
+		s.history = append(s.history, fmt.Sprintf("%d %v", i, o))
+	}
+	s.history = append(s.history, fmt.Sprintf("== killed after %d of %d operations: %v", done, len(program), failed))
+	s.history = s.history[max(0, len(s.history)-mostHistory):]
+	without := s.may[0]
+	for i := range done {
+		without.apply(&program[i])
+	}
+	s.may = []*model{without}
+	if done < len(program) {
+		with := without.clone()
+		with.apply(&program[done])
+		with.blur(&program[done])
+		s.may = append(s.may, with)
+	}
+}
+
+// watch has the process tell in its log what it does, and end, if it hangs.
+func (l *lane) watch() (stop func()) {
+	m := l.mount
+	hung := time.AfterFunc(patience, func() { _ = m.Signal(syscall.SIGQUIT) }) // fails if it has died
+	return func() { hung.Stop() }
+}
+
+// work has a program carried out on each branch and kills the process in the middle of one.
+func (l *lane) work(t *testing.T) {
+	t.Helper()
+	programs := make([][]op, len(l.sides))
+	for i, s := range l.sides {
+		programs[i] = plan(l.random, s.may[0], 10+l.random.IntN(60))
+	}
+	k := newKiller(l, programs)
+	defer l.watch()()
+	results := make([]result, len(l.sides))
+	var workers sync.WaitGroup
+	for i, s := range l.sides {
+		workers.Go(func() {
+			r := &results[i]
+			r.done, r.failed, r.err = s.hands.run(filepath.Join(l.point, s.kind), programs[i], func(n int) { k.tell(i, n) })
+			r.early = r.failed != nil && !k.killed.Load()
+		})
+	}
+	workers.Wait()
+	k.wait()
+	l.mount.Destroy()
+	l.kills++
+	for i, s := range l.sides {
+		r := &results[i]
+		s.remember(l, programs[i], r.done, r.failed)
+		if r.err != nil || r.early {
+			t.Errorf("round %d: %s: %v: %v (%v)\nafter\n%s", l.round, s.kind, programs[i][min(r.done, len(programs[i])-1)],
+				r.failed, r.err, strings.Join(s.history, "\n"))
+		}
+		if r.failed != nil {
+			l.cut++
+		}
+	}
+}
+
+// result is what became of a program.
+type result struct {
+	done   int   // operations that have returned
+	failed error // of the next one
+	early  bool  // that was before the process was killed
+	err    error // of the driver
+}
+
+// killer kills the process some time after an operation of one of the programs.
+type killer struct {
+	victim, at int
+	due        chan struct{}
+	killed     atomic.Bool
+	done       sync.WaitGroup
+}
+
+func newKiller(l *lane, programs [][]op) *killer {
+	k := &killer{victim: l.random.IntN(len(programs)), due: make(chan struct{})}
+	k.at = 1 + l.random.IntN(len(programs[k.victim]))
+	pause := time.Duration(l.random.Int64N(int64(time.Millisecond)))
+	if l.random.IntN(4) == 0 {
+		pause = time.Duration(l.random.Int64N(int64(60 * time.Millisecond)))
+	}
+	k.done.Go(func() {
+		<-k.due
+		time.Sleep(pause)
+		k.killed.Store(true)
+		_ = l.mount.Signal(syscall.SIGKILL) // fails if it has died: that is seen by the programs
+	})
+	return k
+}
+
+// tell hears that n operations of a program have returned.
+func (k *killer) tell(program, n int) {
+	if program == k.victim && n == k.at {
+		close(k.due)
+	}
+}
+
+// wait returns when the process was killed.
+func (k *killer) wait() {
+	select {
+	case <-k.due:
+	default: // the program has failed
+		close(k.due)
+	}
+	k.done.Wait()
+}
+
+// drain mounts once more, has everything stored and compares the servers' own trees, and
+// what a mount without memory shows, with what was acknowledged.
+func (l *lane) drain(t *testing.T) {
+	t.Helper()
+	l.round++
+	l.start(t)
+	l.look(t)
+	l.stop(t)
+	if t.Failed() { // a tree that is wrong is not worth looking at once more
+		return
+	}
+	for _, s := range l.sides {
+		s.check(t, fmt.Sprintf("round %d: the server's own tree", l.round), s.stored(t), true)
+	}
+	known := l.cache
+	l.cache = filepath.Join(t.TempDir(), "cache")
+	l.start(t)
+	l.look(t)
+	l.stop(t)
+	if err := os.RemoveAll(l.cache); err != nil {
+		t.Error(err)
+	}
+	l.cache = known
+}
+
+// stop ends the mount in one of the ways that wait for everything to be stored.
+func (l *lane) stop(t *testing.T) {
+	t.Helper()
+	if l.random.IntN(2) == 0 {
+		if err := l.mount.Unmount(); err != nil {
+			t.Errorf("round %d: %v", l.round, err)
+		}
+		return
+	}
+	defer l.mount.Destroy()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := errors.Join(l.mount.Signal(syscall.SIGTERM), l.mount.Wait(ctx)); err != nil {
+		t.Errorf("round %d: %v", l.round, err)
+	}
+}
