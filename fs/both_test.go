@@ -124,5 +124,4 @@ var alsoBack = map[string]func(*testing.T){
 	"TestXattrConflict":                                       TestXattrConflict,
 	"TestXattrKeepsVersion":                                   TestXattrKeepsVersion,
 	"TestXattrGoneElsewhere":                                  TestXattrGoneElsewhere,
-	"TestXattrIdentity":                                       TestXattrIdentity,
 }

@@ -142,18 +142,22 @@ func (b *Branch) vacant(ctx context.Context, op, path string) error {
 
 // Mkdir implements remote.Backend.
 func (b *Branch) Mkdir(ctx context.Context, path string) (remote.Entry, error) {
+	at := b.beginning()
+	defer b.ended(at)
 	if err := cmp.Or(remote.ContextErr(ctx), b.vacant(ctx, "mkdir", path)); err != nil {
 		return remote.Entry{}, err
 	}
-	return b.MakeDir(ctx, path, remote.Attrs{})
+	return b.make(&change{kind: opMkdir, path: path}, at)
 }
 
 // Symlink implements remote.Symlinker.
 func (b *Branch) Symlink(ctx context.Context, path, target string) (remote.Entry, error) {
+	at := b.beginning()
+	defer b.ended(at)
 	if err := b.vacant(ctx, "symlink", path); err != nil {
 		return remote.Entry{}, err
 	}
-	return b.MakeLink(ctx, path, target)
+	return b.makeLink(path, target, at)
 }
 
 // Remove implements remote.Backend.

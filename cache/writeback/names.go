@@ -43,19 +43,27 @@ func (b *Branch) submit(c *change, instead ...*change) error {
 // MakeDir makes a directory. The caller knows that its parent is there and nothing at
 // path.
 func (b *Branch) MakeDir(_ context.Context, path string, a remote.Attrs) (remote.Entry, error) {
-	return b.make(&change{kind: opMkdir, path: path, attrs: a})
+	return b.make(&change{kind: opMkdir, path: path, attrs: a}, noTime)
 }
 
 // MakeLink makes a symbolic link. The caller knows that its parent is there and nothing
 // at path.
 func (b *Branch) MakeLink(_ context.Context, path, target string) (remote.Entry, error) {
+	return b.makeLink(path, target, noTime)
+}
+
+func (b *Branch) makeLink(path, target string, at uint64) (remote.Entry, error) {
 	if _, ok := remote.As[remote.Symlinker](b.below); !ok {
 		return remote.Entry{}, &remote.Error{Op: "symlink", Path: path, Kind: remote.Unsupported}
 	}
-	return b.make(&change{kind: opSymlink, path: path, target: target})
+	return b.make(&change{kind: opSymlink, path: path, target: target}, at)
 }
 
-func (b *Branch) make(c *change) (remote.Entry, error) {
+// noTime is later than the ends of all changes.
+const noTime = ^uint64(0)
+
+// make queues c, which makes something where there was nothing at the time at.
+func (b *Branch) make(c *change, at uint64) (remote.Entry, error) {
 	if err := remote.CheckPath(c.kind.String(), c.path); err != nil {
 		return remote.Entry{}, err
 	}
@@ -63,6 +71,9 @@ func (b *Branch) make(c *change) (remote.Entry, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if seen := b.sees(c.path); seen.known && seen.entry.Type != 0 {
+		return remote.Entry{}, &remote.Error{Op: c.kind.String(), Path: c.path, Kind: remote.Exist}
+	}
+	if now, late := b.since(c.path, at); late && now.Type != 0 && !b.sees(c.path).known {
 		return remote.Entry{}, &remote.Error{Op: c.kind.String(), Path: c.path, Kind: remote.Exist}
 	}
 	c.mtime, c.version = s.opts.Now(), s.nextVersion()

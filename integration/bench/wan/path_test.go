@@ -98,7 +98,7 @@ func takes(t *testing.T, what string, want time.Duration, do func()) {
 		begin := time.Now()
 		do()
 		took := time.Since(begin)
-		if took < want {
+		if took < want-want/20 { // timers may be a little early
 			t.Errorf("%s: %v, cannot be less than %v", what, took, want)
 		}
 		if best = min(best, took); best < want+want/4 {
