@@ -85,7 +85,7 @@ func (b *Branch) Commit(_ context.Context, path string, st *Stage, c Commit) (re
 
 // maxSum is up to which size content has a checksum in the journal: what a power failure
 // leaves of it can be proven then.
-const maxSum = 1 << 20
+const maxSum = 4 << 20
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 

@@ -192,7 +192,7 @@ func (j *job) send(ctx context.Context, p *pin) (remote.Entry, error) {
 				return e, err
 			}
 		}
-		if err := j.fill(ctx, p.size); err != nil {
+		if err := j.complete(ctx, p.size); err != nil {
 			return remote.Entry{}, err
 		}
 	}
@@ -234,36 +234,6 @@ func (j *job) patch(p *pin, missing []Extent) remote.Patch {
 		at = m.End
 	}
 	return x
-}
-
-// fillPiece is how much of the base is fetched at a time.
-const fillPiece = 8 << 20
-
-// fill brings the bytes of the base version here that are missing.
-func (j *job) fill(ctx context.Context, size int64) error {
-	st := j.stage
-	if !j.b.Caps().Ranges {
-		return j.fillStream(ctx, size)
-	}
-	buf := make([]byte, 0)
-	for {
-		m := st.Missing(0, size)
-		if len(m) == 0 {
-			return nil
-		}
-		n := min(m[0].End-m[0].Off, fillPiece)
-		if int64(cap(buf)) < n {
-			buf = make([]byte, n)
-		}
-		base := st.Base()
-		got, err := j.b.below.ReadAt(ctx, base, buf[:n], m[0].Off)
-		if int64(got) < n {
-			return j.lostBase(base, err)
-		}
-		if err := st.Fill(buf[:n], m[0].Off); err != nil {
-			return remote.E("put", j.path, kindOfDisk(err), err)
-		}
-	}
 }
 
 // lostBase makes an error of one that came in reading the base version.
@@ -378,7 +348,7 @@ func (j *job) sameRange(ctx context.Context, e remote.Entry, p *pin, r remote.By
 
 // aside stores our content beside theirs.
 func (j *job) aside(ctx context.Context, p *pin, theirs remote.Entry, cause error) outcome {
-	if err := j.fill(ctx, p.size); err != nil {
+	if err := j.complete(ctx, p.size); err != nil {
 		return outcome{err: fmt.Errorf("%w, and %w", cause, err)}
 	}
 	o := j.options()
@@ -448,9 +418,9 @@ func (j *job) haunt(err error, p *pin) {
 	if !errors.As(err, &e) || !e.Unsure || len(j.stage.Missing(0, p.size)) > 0 {
 		return
 	}
-	h := sha256.New()
-	if n, err := io.Copy(h, io.NewSectionReader(p, 0, p.size)); err == nil && n == p.size {
-		j.ghost = &ghost{size: p.size, sum: [sha256.Size]byte(h.Sum(nil))}
+	h, crc := sha256.New(), crc32.New(castagnoli)
+	if n, err := io.Copy(io.MultiWriter(h, crc), io.NewSectionReader(p, 0, p.size)); err == nil && n == p.size {
+		j.ghost = &ghost{size: p.size, sum: [sha256.Size]byte(h.Sum(nil)), crc: crc.Sum32(), hasCRC: true}
 	}
 }
 

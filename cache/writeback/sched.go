@@ -186,6 +186,7 @@ func (b *Branch) failed(c *change, j *job, err error, now time.Time) {
 	c.cause = err
 	if j.ghost != nil {
 		c.ghosts = haunted(c.ghosts, *j.ghost)
+		b.store.note(c.record())
 	}
 	if c.again {
 		c.again, c.tries = false, 0 // with new content it may be another matter

@@ -91,3 +91,50 @@ func TestSparseLost(t *testing.T) {
 		}
 	}
 }
+
+// TestFilledLost has the answer to a whole upload of a partial overwrite lost, and the
+// process ends: what had to be fetched of the version before is gone on the server, and
+// must be known to be here.
+func TestFilledLost(t *testing.T) {
+	w := newSite(t, memory.Options{}, Policy{})
+	ctx := context.Background()
+	noPatch := remotetest.Rule{Ops: []remote.Op{remote.OpPatch}, Kind: remote.Unsupported, Fault: remotetest.FaultError}
+	content := bytes.Repeat([]byte("0123456789abcdef"), 1<<10)
+	e, err := w.server.Put(ctx, "/f", remotetest.Bytes(content), remote.PutOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := w.b.NewStage(e.Size, e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := st.WriteAt([]byte("CHANGED"), 100); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.b.Commit(ctx, "/f", st, Commit{Cond: remote.Cond{Version: e.Version}, Base: e}); err != nil {
+		t.Fatal(err)
+	}
+	w.faulty.SetPlan(remotetest.Plan{Rules: []remotetest.Rule{noPatch,
+		{Ops: []remote.Op{remote.OpPut}, Fault: remotetest.FaultLost, Count: 1},
+		{Ops: []remote.Op{remote.OpPut, remote.OpStat}, Fault: remotetest.FaultError}}})
+	w.s.Start()
+	eventually(t, "the answer is lost", func() bool { i := w.s.Status().Items; return len(i) == 1 && i[0].Tries > 0 })
+	if _, err := st.WriteAt([]byte("AND MORE"), e.Size); err != nil { // so that it is not the same any more
+		t.Fatal(err)
+	}
+	if now, err := w.b.Stat(ctx, "/f"); err != nil {
+		t.Fatal(err)
+	} else if _, err := w.b.Commit(ctx, "/f", st, Commit{Cond: remote.Cond{Version: now.Version}, Base: now}); err != nil {
+		t.Fatal(err)
+	}
+	st.Release()
+	w.reopen()
+	w.faulty.SetPlan(remotetest.Plan{Rules: []remotetest.Rule{noPatch}})
+	w.s.Start()
+	w.flush()
+	copy(content[100:], "CHANGED")
+	has(t, w.server, "/f", string(content)+"AND MORE")
+	if c := w.s.Status().Branches[0].Conflicts; len(c) > 0 {
+		t.Errorf("conflicts with ourselves: %+v", c)
+	}
+}
