@@ -142,9 +142,13 @@ func (r *raw) ReleaseDir(in *fuse.ReleaseIn) {
 	}
 }
 
-// FsyncDir has nothing to do: a change of names has reached the server when the call
-// that made it returns.
-func (r *raw) FsyncDir(<-chan struct{}, *fuse.FsyncIn) fuse.Status { return fuse.OK }
+// FsyncDir makes the changes of names in a directory survive a power failure, where they
+// have not reached the server when the calls that made them return.
+func (r *raw) FsyncDir(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
+	return r.look(cancel, &in.InHeader, "fsyncdir", "", func(_ context.Context, _ *node, path string) error {
+		return r.fs.SyncDir(path)
+	})
+}
 
 // dots is a stream that begins with "." and "..".
 type dots struct {
