@@ -3,6 +3,9 @@ package irods
 import (
 	"context"
 	"errors"
+	"maps"
+	"sync"
+	"time"
 
 	"github.com/meshmount/meshmount/remote"
 	"github.com/meshmount/meshmount/remote/irods/wire"
@@ -54,6 +57,8 @@ func (b *Backend) explainNew(ctx context.Context, s *session, op, rel string, er
 	default:
 		kind = kindOfErr(err)
 		switch {
+		case kind == remote.NotExist && b.puzzles.first(dir):
+			kind = remote.Unavailable // somebody has just made the collection
 		case kind == remote.NotExist:
 			kind = remote.Permission // the collection is there, but not for us
 		case code(err) == wire.CodeHierarchy:
@@ -61,6 +66,31 @@ func (b *Backend) explainNew(ctx context.Context, s *session, op, rel string, er
 		}
 		return &remote.Error{Op: op, Path: rel, Kind: kind, Err: err}
 	}
+}
+
+// puzzles are the collections that a query has just shown and a call before it has not.
+type puzzles struct {
+	mu   sync.Mutex
+	seen map[string]time.Time
+}
+
+// puzzleLife is how long the second call may come after the first.
+const puzzleLife = 5 * time.Minute
+
+// first tells whether this is the first time lately for a collection.
+func (p *puzzles) first(path string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	maps.DeleteFunc(p.seen, func(_ string, at time.Time) bool { return now.Sub(at) > puzzleLife })
+	if _, again := p.seen[path]; again {
+		return false
+	}
+	if p.seen == nil {
+		p.seen = map[string]time.Time{}
+	}
+	p.seen[path] = now
+	return true
 }
 
 // kindOfErr returns the Kind of a refusal.

@@ -29,6 +29,7 @@ type Backend struct {
 	clock   clock
 	pace    pace
 	tears   tears
+	puzzles puzzles
 	growers growers
 
 	choices choices

@@ -249,3 +249,28 @@ func TestMadeButUnseen(t *testing.T) {
 		t.Errorf("%+v, %v", e, err)
 	}
 }
+
+// TestParentAppears has somebody make the collection just after the server has said that it
+// is not there: a query shows it, and the next attempt goes well. One that stays hidden from
+// calls is not for us.
+func TestParentAppears(t *testing.T) {
+	z := startZone(t, zone.Options{})
+	b := dial(t, options(z, z.Addr()))
+	mkdir(t, b, "/d")
+	z.SetFaults(func(c zone.Call) *zone.Fault {
+		switch c.API {
+		case wire.APICollCreate, wire.APIDataObjOpen, wire.APIDataObjPut:
+			return &zone.Fault{Code: wire.CodeUnknownCollection}
+		}
+		return nil
+	})
+	_, err := b.Mkdir(t.Context(), "/d/e")
+	wantKind(t, err, remote.Unavailable, "mkdir in what has just appeared")
+	if unsure(err) {
+		t.Errorf("it is in doubt: %v", err)
+	}
+	_, err = b.Put(t.Context(), "/d/f", text("content"), fresh)
+	wantKind(t, err, remote.Permission, "put into what is there and is hidden")
+	_, err = b.Mkdir(t.Context(), "/d/e")
+	wantKind(t, err, remote.Permission, "mkdir in what is there and is hidden")
+}
