@@ -165,19 +165,28 @@ func (c *change) entry(path string) remote.Entry {
 	if c.stage != nil {
 		e.Size = min(e.Size, c.stage.Size()) // it may have been cut since
 	}
-	if c.base.ModeKnown {
-		e.Mode, e.ModeKnown = c.base.Mode, true
-	}
+	e.Mode, e.ModeKnown = c.mode()
 	switch c.kind {
 	case opMkdir:
 		e.Type, e.Size, e.Version = remote.Dir, 0, ""
 	case opSymlink:
 		e.Type, e.Target, e.Size = remote.Symlink, c.target, 0
 	}
-	if c.attrs.Mode != nil {
-		e.Mode, e.ModeKnown = *c.attrs.Mode, true
-	}
 	return e
+}
+
+// mode returns the permission bits of what the change makes, which may be those of what it
+// builds on; false if only the server knows.
+func (c *change) mode() (bits uint32, known bool) {
+	for ; c != nil && c.kind != opRemove; c = c.after {
+		switch {
+		case c.attrs.Mode != nil:
+			return *c.attrs.Mode, true
+		case c.base.ModeKnown:
+			return c.base.Mode, true
+		}
+	}
+	return 0, false
 }
 
 // record returns the change for the journal.

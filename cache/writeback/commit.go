@@ -131,6 +131,9 @@ func (b *Branch) commit(path string, st *Stage, o Commit, sum uint32, hasSum boo
 			if last.kind == opPut && !last.untouched() {
 				c.ghosts = haunted(last.ghosts, last.own())
 			}
+			if last.kind != opPut && o.Attrs.Mode == nil {
+				o.Attrs.Mode = b.ownMode(last.base)
+			}
 			if last.after == nil && last.base.Type == remote.File && o.Base.Version == last.base.Version {
 				c.base = o.Base
 			}

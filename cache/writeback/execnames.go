@@ -214,9 +214,13 @@ func (j *job) rename(ctx context.Context) outcome {
 		if j.stage == nil {
 			return outcome{err: &remote.Error{Op: "rename", Path: from, Kind: remote.Conflict, Err: errors.New("somebody else has put something else there")}}
 		}
-		j.path, j.base = j.to, j.toBase
-		return j.put(ctx)
+		return j.putAt(ctx, src)
 	case !free && (dst.Type != remote.File || dst.Version != j.toBase.Version):
+		if ours, err := j.isGhost(ctx, dst); err != nil {
+			return outcome{err: err}
+		} else if ours {
+			break
+		}
 		path := ConflictPath(j.to, j.b.store.opts.Hostname, j.b.store.opts.Now(), j.b.Caps().MaxName)
 		if err := j.b.below.Rename(ctx, from, path, remote.RenameOptions{NoReplace: true}); err != nil {
 			return outcome{err: err}
@@ -244,6 +248,35 @@ func (j *job) renamed(ctx context.Context, cause error) outcome {
 	if j.stage == nil {
 		return outcome{err: cause}
 	}
+	return j.putAt(ctx, remote.Entry{})
+}
+
+// putAt puts the content where it was to be renamed to. left is what is at its old name,
+// which goes if it is what an earlier attempt of ours has stored.
+func (j *job) putAt(ctx context.Context, left remote.Entry) outcome {
+	ours, err := j.isGhost(ctx, left)
+	if err != nil {
+		return outcome{err: err}
+	}
+	if ours {
+		err := j.b.below.Remove(ctx, left.Path, remote.RemoveOptions{Type: left.Type, Version: left.Version})
+		if k := remote.KindOf(err); err != nil && k != remote.NotExist && k != remote.Conflict {
+			return outcome{err: err}
+		}
+	}
 	j.path, j.base = j.to, j.toBase
+	if j.attrs.Mode == nil {
+		j.attrs.Mode = j.b.ownMode(j.base)
+	}
 	return j.put(ctx)
+}
+
+// ownMode returns the mode of a new file, nil if it need not be said: a file whose place
+// it takes on the server would give it its own.
+func (b *Branch) ownMode(there remote.Entry) *uint32 {
+	mode := b.policy.Mode
+	if there.Type != remote.File || !there.ModeKnown || there.Mode == mode {
+		return nil
+	}
+	return &mode
 }

@@ -240,9 +240,8 @@ func (b *Branch) moveHere(from remote.Entry, to string, target *remote.Entry) (b
 	if last.kind == opPut && last.untouched() && last.fresh() && last.grow == nil {
 		c := last.relabelled(to)
 		c.base, c.after, c.ghosts = there.base, there.after, there.ghosts
-		if mode := b.policy.Mode; c.attrs.Mode == nil && there.base.ModeKnown && there.base.Mode != mode {
-			// Not that of what it takes the place of.
-			c.attrs.Mode = &mode
+		if c.attrs.Mode == nil {
+			c.attrs.Mode = b.ownMode(there.shows())
 		}
 		return true, b.submit(c, append(there.instead, last)...)
 	}
@@ -260,6 +259,14 @@ type place struct {
 	after   *change      // or what this one leaves there
 	instead []*change    // what need not be done any more
 	ghosts  []ghost      // what may be there of it all the same
+}
+
+// shows returns the file that will be there.
+func (p *place) shows() remote.Entry {
+	if p.after != nil {
+		return p.after.entry(p.after.path)
+	}
+	return p.base
 }
 
 // placeFor returns how a file can take the place of what is at path, where the caller has

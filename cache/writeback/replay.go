@@ -93,8 +93,10 @@ func (s *Store) adopt(b *Branch) {
 	for _, o := range mine {
 		a.latest[o.op.Stage] = &o.op
 	}
+	begin := s.opts.Now().Add(s.opts.Grace)
 	for _, o := range mine {
 		c := a.change(o)
+		c.retry = begin
 		b.enqueue(c)
 		if c.state == parked {
 			b.queue.excuse(c)

@@ -93,6 +93,8 @@ func (b *Branch) launch(c *change, now time.Time) {
 	if c.stage != nil {
 		c.stage.retain()
 	}
+	s.log.Debug("a change is carried out", "branch", b.policy.Name, "op", j.kind.String(), "path", j.path, "to", j.to, "id", c.id, "gen", j.gen,
+		"size", j.size, "base", j.base.Version, "redo", j.redo)
 	s.working.Go(func() {
 		defer cancel()
 		over := func() {}
@@ -143,6 +145,8 @@ func (b *Branch) finish(c *change, j *job, r outcome) {
 	b.active--
 	c.cancel = nil
 	now := s.opts.Now()
+	s.log.Debug("an attempt at a change has ended", "branch", b.policy.Name, "op", j.kind.String(), "path", j.path, "id", c.id,
+		"version", r.entry.Version, "err", r.err)
 	if j.pin != nil {
 		j.pin.release()
 	}
@@ -199,7 +203,9 @@ func (b *Branch) failed(c *change, j *job, err error, now time.Time) {
 	if errors.As(err, &e) {
 		asked = min(e.RetryAfter, mostAsked)
 	}
-	b.pace.failed(err, j.start, now, asked)
+	if kindOfDisk(err) != remote.NoSpace { // a full disk of this node says nothing of the server
+		b.pace.failed(err, j.start, now, asked)
+	}
 	c.retry = now.Add(b.pace.backOff(c.tries, asked))
 	if c.tries == 1 || c.tries&(c.tries-1) == 0 {
 		b.store.log.Warn("a change could not be brought to the server yet; it will be tried again",
@@ -286,7 +292,7 @@ func (b *Branch) succeeded(c *change, j *job, r outcome) {
 		c.layOver(r)
 	}
 	if c.again && !c.dropped {
-		c.again, c.base, c.after, c.token, c.ghosts = false, r.entry, nil, "", nil
+		c.again, c.base, c.after, c.token = false, r.entry, nil, ""
 		if r.copy.Type != 0 {
 			c.base = remote.Entry{} // what came since then is in no copy yet
 		}
@@ -307,11 +313,13 @@ func (b *Branch) succeeded(c *change, j *job, r outcome) {
 		}
 		if d.toAfter == c {
 			d.toAfter, d.toBase = nil, c.leaves(d.to, r)
+			d.inherit(c)
 		}
 		if d.after != c {
 			continue
 		}
 		d.after, d.base = nil, r.entry
+		d.inherit(c)
 		if d.kind == opRename {
 			// The program may have cut the file before it was sent, and not committed that.
 			d.base, d.size = r.entry, r.entry.Size
@@ -345,6 +353,21 @@ func (b *Branch) succeeded(c *change, j *job, r outcome) {
 	x := Settled{Path: path, Was: was, Entry: r.entry, Attrs: r.wish, Copy: r.copy}
 	if f := b.onSettled; f != nil {
 		b.teller.tell(func() { f(x) })
+	}
+}
+
+// inherit takes over what attempts before the one that went well may still store: requests
+// of which we heard no more, and those of the process before. Guarded by store.mu.
+func (c *change) inherit(before *change) {
+	if !before.replayed && len(before.ghosts) == 0 {
+		return
+	}
+	c.ghosts = haunted(before.ghosts, c.ghosts...)
+	if before.kind == opPut {
+		c.ghosts = haunted(c.ghosts, before.own())
+	}
+	if c.kind == opRemove && c.typ != remote.Dir && len(c.ghosts) > 0 {
+		c.doubt = true
 	}
 }
 

@@ -33,6 +33,9 @@ type Options struct {
 	// SyncEvery is how often what was committed without a sync is brought to stable
 	// storage, 0 for one second.
 	SyncEvery time.Duration
+	// Grace is how long the changes of an earlier mount wait before they are carried out
+	// again: its last requests may still be on their way to a server that takes them.
+	Grace time.Duration
 	// Hostname is part of the names of conflict copies.
 	Hostname string
 	Logger   *slog.Logger
@@ -227,7 +230,7 @@ func (s *Store) nextVersion() string {
 func (s *Store) write(group ...record) error {
 	err := s.journal.append(pointers(group), false)
 	if remote.KindOf(err) == remote.NoSpace && err != nil {
-		s.tidy() // what is over may give way
+		s.shrink(true) // what is over may give way
 		err = s.journal.append(pointers(group), false)
 	}
 	s.dirty = s.dirty || err == nil
@@ -255,12 +258,15 @@ func (s *Store) note(group ...record) {
 func doneRecord(c *change) record { return record{Kind: recDone, ID: c.id} }
 
 // tidy makes the journal smaller when most of it is of no use any more. Guarded by mu.
-func (s *Store) tidy() {
+func (s *Store) tidy() { s.shrink(false) }
+
+// shrink is tidy, on a full disk also where little is to be had. Guarded by mu.
+func (s *Store) shrink(full bool) {
 	live := len(s.orphans) + len(s.conflicts)
 	for _, b := range s.branches {
 		live += len(b.all)
 	}
-	if !s.journal.bloated(live) {
+	if !s.journal.bloated(live, full) {
 		return
 	}
 	if err := s.journal.compact(s.live); err != nil {

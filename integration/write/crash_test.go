@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -49,6 +50,7 @@ type side struct {
 	// was killed, and with it.
 	may     []*model
 	history []string // the last operations, for reports
+	wrong   []string // paths
 	slow    atomic.Int64
 }
 
@@ -100,10 +102,29 @@ func newLane(t *testing.T, random *rand.Rand) *lane {
 			l.mount.Destroy()
 		}
 		if text, err := os.ReadFile(l.log); err == nil && t.Failed() {
-			t.Logf("log:\n%s", tail(string(text)))
+			t.Logf("log:\n%s", l.excerpt(string(text)))
 		}
 	})
 	return l
+}
+
+// excerpt returns the lines of the log that speak of what was found wrong, and of mounts.
+func (l *lane) excerpt(log string) string {
+	names := []string{"msg=mounted"}
+	for _, s := range l.sides {
+		for _, path := range s.wrong {
+			if path != "" {
+				names = append(names, "/"+path)
+			}
+		}
+	}
+	if len(names) == 1 {
+		return tail(log)
+	}
+	lines := slices.DeleteFunc(strings.Split(log, "\n"), func(line string) bool {
+		return !slices.ContainsFunc(names, func(name string) bool { return strings.Contains(line, name) })
+	})
+	return strings.Join(lines[max(0, len(lines)-mostHistory):], "\n")
 }
 
 // slowDown makes the server take its time for some changes, so that kills meet them.
@@ -126,7 +147,7 @@ func (l *lane) start(t *testing.T) {
 	t.Helper()
 	delay := []string{"0s", "0s", "5ms", "100ms", "1h"}[l.random.IntN(5)]
 	args := []string{writeMode(), "--cache-dir=" + l.cache, "--cache-size=256MiB", "--early-upload=2MiB", "--upload-delay=" + delay,
-		"--retry-time=5s", "--io-timeout=15s"}
+		"--retry-time=5s", "--io-timeout=15s", "--log-level=debug"}
 	for _, s := range l.sides {
 		s.slow.Store(l.random.Int64N(int64(8 * time.Millisecond)))
 		args = append(args, s.branch(s.kind, s.address()))
@@ -180,6 +201,11 @@ func (s *side) check(t *testing.T, when string, found tree, onServer bool) {
 		wrong := m.compare(found, onServer)
 		if len(wrong) == 0 {
 			return
+		}
+		for _, fault := range wrong {
+			path, _, _ := strings.Cut(fault, " is ")
+			path, _, _ = strings.Cut(path, " should ")
+			s.wrong = append(s.wrong, path)
 		}
 		faults = append(faults, fmt.Sprintf("-- with %d operations under way:", i))
 		faults = append(faults, wrong[:min(len(wrong), mostFaults)]...)
@@ -246,7 +272,9 @@ func (l *lane) work(t *testing.T) {
 		r := &results[i]
 		s.remember(l, programs[i], r.done, r.failed)
 		if r.err != nil || r.early {
-			t.Errorf("round %d: %s: %v: %v (%v)\nafter\n%s", l.round, s.kind, programs[i][min(r.done, len(programs[i])-1)],
+			failed := programs[i][min(r.done, len(programs[i])-1)]
+			s.wrong = append(s.wrong, failed.Path, failed.To)
+			t.Errorf("round %d: %s: %v: %v (%v)\nafter\n%s", l.round, s.kind, failed,
 				r.failed, r.err, strings.Join(s.history, "\n"))
 		}
 		if r.failed != nil {

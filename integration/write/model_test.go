@@ -241,14 +241,44 @@ func (n *node) differs(e entry, onServer bool) string {
 	return ""
 }
 
-// may tells whether a file may hold data.
+// may tells whether a file may hold data: one of the versions, or the first part of the last
+// write. What came after a commit may be there in part, as on a local disk: within the size
+// that was committed, each byte is that of this version or of a later one.
 func (n *node) may(data []byte) bool {
 	for i, v := range n.versions {
-		if bytes.Equal(v.data, data) || i > 0 && v.len > 0 && partly(n.versions[i-1].data, v, data) {
+		if len(v.data) == len(data) && mixed(data, n.versions[i:]) || i > 0 && v.len > 0 && partly(n.versions[i-1].data, v, data) {
 			return true
 		}
 	}
 	return false
+}
+
+// mixed tells whether each byte of data is that of one of the versions.
+func mixed(data []byte, versions []version) bool {
+	for at := 0; at < len(data); {
+		longest := 0
+		for _, v := range versions {
+			longest = max(longest, common(data[at:], v.data[min(at, len(v.data)):]))
+		}
+		if longest == 0 {
+			return false
+		}
+		at += longest
+	}
+	return true
+}
+
+// common returns for how many bytes two contents begin alike.
+func common(a, b []byte) int {
+	n := min(len(a), len(b))
+	const piece = 4 << 10
+	at := 0
+	for ; n-at > piece && bytes.Equal(a[at:at+piece], b[at:at+piece]); at += piece {
+	}
+	for at < n && a[at] == b[at] {
+		at++
+	}
+	return at
 }
 
 // partly tells whether data is old with the first part of what v wrote in it.
@@ -258,10 +288,7 @@ func partly(old []byte, v version, data []byte) bool {
 	if int64(len(data)) < v.off {
 		return false
 	}
-	same := 0
-	for rest := data[v.off:]; same < min(len(p), len(rest)) && p[same] == rest[same]; {
-		same++
-	}
+	same := common(p, data[v.off:])
 	return bytes.Equal(data, written(base, p[:same], v.off))
 }
 

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -29,8 +30,11 @@ func WritesBack(config *settings.Config) bool {
 // Staging is how much room there is for written data, in bytes.
 type Staging struct{ Size, Reserve int64 }
 
-// leastRoom is the least room for staging with which a mount is begun.
-const leastRoom = int64(settings.MiB)
+// The least room for staging, and for journal and staging, with which a mount is begun.
+const (
+	leastRoom = int64(settings.MiB)
+	leastFree = 4 * int64(settings.MiB)
+)
 
 // FitStaging returns how much written data may take below a cache directory, which must
 // exist: what was given, or the defaults, and not more than half of what would be free
@@ -49,7 +53,7 @@ func FitStaging(config *settings.Config, cacheDir string) (Staging, error) {
 	if !config.Given("", "staging-size") {
 		s.Size = min(s.Size, (free+taken)/2)
 	}
-	if room := free - s.Reserve; room < leastRoom && !staged(cacheDir) {
+	if free+taken-s.Reserve < leastFree && !staged(cacheDir) {
 		return s, fmt.Errorf("only %s is free on its file system, and --staging-reserve leaves %s", settings.Size(free), settings.Size(s.Reserve))
 	}
 	s.Size = max(s.Size, leastRoom)
@@ -62,6 +66,10 @@ func staged(cacheDir string) bool {
 	names, _ := filepath.Glob(filepath.Join(pending.Dir(cacheDir), "staging", "*"))
 	return len(names) > 0
 }
+
+// requestsEnd is how long the last requests of a process that was killed may take to reach
+// the server: they have left the machine long before the next mount is there.
+const requestsEnd = 300 * time.Millisecond
 
 // OpenJournal opens the journal of changes in a cache directory, and its staging. The
 // error is an *exit.Error: without it there is no --write=back.
@@ -77,7 +85,7 @@ func OpenJournal(config *settings.Config, cacheDir, hostname string, log *slog.L
 	if err != nil {
 		return nil, noJournal(dir, err)
 	}
-	store, err := writeback.Open(dir, writeback.Options{Size: room.Size, Reserve: room.Reserve, Hostname: hostname, Logger: log})
+	store, err := writeback.Open(dir, writeback.Options{Size: room.Size, Reserve: room.Reserve, Hostname: hostname, Logger: log, Grace: requestsEnd})
 	if err != nil {
 		return nil, noJournal(dir, err)
 	}

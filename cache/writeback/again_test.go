@@ -1,0 +1,137 @@
+package writeback
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/meshmount/meshmount/remote"
+	"github.com/meshmount/meshmount/remote/memory"
+	"github.com/meshmount/meshmount/remote/remotetest"
+)
+
+// TestLateRequest has a request of the process before arrive when this one has already made
+// its change again, and the next one waits: what it stores is not somebody else's.
+func TestLateRequest(t *testing.T) {
+	w := newSite(t, memory.Options{}, Policy{})
+	w.put("/f", "first")
+	w.put("/g", "first")
+	w.reopen()
+	w.faulty.SetPlan(remotetest.Plan{Rules: []remotetest.Rule{
+		{Ops: []remote.Op{remote.OpPut}, Latency: 200 * time.Millisecond, Count: 2},
+		{Ops: []remote.Op{remote.OpPut, remote.OpRemove}, Fault: remotetest.FaultError}}})
+	w.s.Start()
+	eventually(t, "uploads run", func() bool { return w.s.Status().Branches[0].Uploading == 2 })
+	w.put("/f", "second, and longer")
+	if err := w.b.Remove(context.Background(), "/g", remote.RemoveOptions{Type: remote.File}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the second changes have failed", func() bool {
+		items := w.s.Status().Items
+		return len(items) == 2 && items[0].Tries > 0 && items[1].Tries > 0
+	})
+	for _, path := range []string{"/f", "/g"} {
+		has(t, w.server, path, "first")
+		if _, err := w.server.Put(context.Background(), path, remotetest.Bytes([]byte("first")), remote.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.faulty.SetPlan(remotetest.Plan{})
+	w.flush()
+	has(t, w.server, "/f", "second, and longer")
+	hasNot(t, w.server, "/g")
+	if c := w.s.Status().Branches[0].Conflicts; len(c) > 0 {
+		t.Errorf("conflicts with ourselves: %+v", c)
+	}
+}
+
+// TestGrace wants the changes of an earlier mount to wait, and new ones not to.
+func TestGrace(t *testing.T) {
+	w := newSite(t, memory.Options{}, Policy{})
+	w.put("/old", "content")
+	w.opts.Grace = time.Hour
+	w.reopen()
+	w.s.Start()
+	w.put("/new", "content")
+	eventually(t, "the new one is stored", func() bool { return len(w.s.Status().Items) == 1 })
+	hasNot(t, w.server, "/old")
+	w.opts.Grace = time.Millisecond
+	w.reopen()
+	w.s.Start()
+	w.flush()
+	has(t, w.server, "/old", "content")
+}
+
+// modeOf wants the mode of a file, on the branch and, once stored, on the server.
+func (w *site) modeOf(path string, want uint32) {
+	w.t.Helper()
+	for range 2 {
+		e, err := w.b.Stat(context.Background(), path)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if e.ModeKnown && e.Mode != want || !e.ModeKnown && want != 0o644 {
+			w.t.Errorf("%s has the mode %o (%v), want %o", path, e.Mode, e.ModeKnown, want)
+		}
+		w.s.Start()
+		w.flush()
+	}
+}
+
+// TestModes wants new files that take the place of others to have their own modes, and those
+// that are written over to keep theirs, also if that is told by the journal alone.
+func TestModes(t *testing.T) {
+	ctx := context.Background()
+	strict := uint32(0o700)
+	for what, do := range map[string]struct {
+		run  func(w *site) error
+		mode uint32
+	}{
+		"renamed": {func(w *site) error {
+			w.put("/new", "new")
+			return w.b.Rename(ctx, "/new", "/f", remote.RenameOptions{})
+		}, 0o644},
+		"made again": {func(w *site) error {
+			if err := w.b.Remove(ctx, "/f", remote.RemoveOptions{Type: remote.File}); err != nil {
+				return err
+			}
+			w.put("/f", "new")
+			return nil
+		}, 0o644},
+		"written over": {func(w *site) error {
+			w.put("/f", "new")
+			return nil
+		}, 0o700},
+		"renamed onto what is pending": {func(w *site) error {
+			w.put("/f", "other")
+			w.put("/new", "new")
+			return w.b.Rename(ctx, "/new", "/f", remote.RenameOptions{})
+		}, 0o644},
+		"written over after an earlier mount": {func(w *site) error {
+			mode := uint32(0o750)
+			if _, err := w.b.SetAttr(ctx, "/f", remote.Attrs{Mode: &mode}); err != nil {
+				return err
+			}
+			w.reopen()
+			w.put("/f", "new")
+			return nil
+		}, 0o750},
+	} {
+		t.Run(what, func(t *testing.T) {
+			for _, again := range []bool{false, true} {
+				w := newSite(t, memory.Options{}, Policy{})
+				if _, err := w.server.Put(ctx, "/f", remotetest.Bytes([]byte("old")), remote.PutOptions{Attrs: remote.Attrs{Mode: &strict}}); err != nil {
+					t.Fatal(err)
+				}
+				if err := do.run(w); err != nil {
+					t.Fatal(err)
+				}
+				if again {
+					w.reopen()
+				}
+				w.modeOf("/f", do.mode)
+				has(t, w.server, "/f", "new")
+			}
+		})
+	}
+}
