@@ -40,14 +40,20 @@ func (b *Backend) Rename(ctx context.Context, from, to string, opts remote.Renam
 	r := &renaming{b: b, from: from, to: to}
 	var steps []move
 	err := b.do(ctx, op, from, true, func(s *session) error {
-		if err := r.look(ctx, s); err != nil {
-			return unchanged(ctx, op, from, err)
+		for again := false; ; again = true {
+			if err := r.look(ctx, s); err != nil {
+				return unchanged(ctx, op, from, err)
+			}
+			if done, err := r.check(opts); done || err != nil {
+				return err
+			}
+			steps = r.steps()
+			err := r.run(ctx, s, steps)
+			if again || err == nil || !taken(err) || !r.short(steps) {
+				return err
+			}
+			// Somebody has just made what has the new name next to the old one: it is seen now.
 		}
-		if done, err := r.check(opts); done || err != nil {
-			return err
-		}
-		steps = r.steps()
-		return r.run(ctx, s, steps)
 	})
 	if err != nil && len(steps) > 1 && code(err) == 0 {
 		r.gather(ctx, steps, err)
@@ -150,6 +156,12 @@ func (r *renaming) steps() []move {
 	between := ".meshmount-moving-" + rand.Text()
 	here, there := remote.Join(r.b.full(fromDir), between), remote.Join(r.b.full(dir), between)
 	return []move{{from, here, false}, {here, there, false}, {there, to, replace}}
+}
+
+// short tells whether steps fail if the new name is taken next to the old one.
+func (r *renaming) short(steps []move) bool {
+	fromDir, dir := r.dirs()
+	return fromDir != dir && len(steps) == 1
 }
 
 // run makes the moves, in one round trip.

@@ -3,6 +3,7 @@ package irods
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -231,5 +232,34 @@ func TestRenameCutShort(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestRenameMeetsNeighbour has somebody make, between our look and the move to another
+// collection, something with the new name next to the old one: the server fails then, after it
+// has removed what was to be replaced. It goes by way of another name.
+func TestRenameMeetsNeighbour(t *testing.T) {
+	for _, replace := range []bool{true, false} {
+		t.Run(fmt.Sprintf("replace=%v", replace), func(t *testing.T) {
+			z := startZone(t, zone.Options{})
+			b, other := dial(t, options(z, z.Addr())), dial(t, options(z, z.Addr()))
+			mkdir(t, b, "/a", "/b")
+			put(t, b, "/a/old", "moved", remote.PutOptions{})
+			if replace {
+				put(t, b, "/b/new", "replaced", remote.PutOptions{})
+			}
+			var once sync.Once
+			z.SetFaults(func(c zone.Call) *zone.Fault {
+				if c.API == wire.APIDataObjRename {
+					once.Do(func() { put(t, other, "/a/new", "neighbour", remote.PutOptions{}) })
+				}
+				return nil
+			})
+			if err := b.Rename(t.Context(), "/a/old", "/b/new", remote.RenameOptions{}); err != nil {
+				t.Error(err)
+			}
+			z.SetFaults(nil)
+			wantTree(t, b, "afterwards", "/a", "directory", "/a/new", "neighbour", "/b", "directory", "/b/new", "moved")
+		})
 	}
 }
