@@ -170,7 +170,10 @@ func (f *FS) preserve(ctx context.Context, x *file) error {
 	if x == nil || !x.onServer() || f.refs(x) < 2 {
 		return nil
 	}
-	err := x.fill(ctx)
+	ok, err := x.bring(ctx)
+	if err == nil && !ok {
+		err = fail("read", x.pathNow(), remote.NoSpace, nil)
+	}
 	if k := remote.KindOf(err); err != nil && (k == remote.Unavailable || k == remote.NoSpace || k == remote.Auth) {
 		return err
 	}

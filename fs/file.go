@@ -293,7 +293,13 @@ func (x *file) readAt(ctx context.Context, base *baseReader, p []byte, off int64
 		if err != nil || hole == nil {
 			return n, local("read", x.pathNow(), err)
 		}
-		if err := x.fillHole(ctx, st, *hole); err != nil {
+		if !x.fs.diskFull() {
+			err = x.fillHole(ctx, st, *hole)
+		}
+		switch {
+		case x.fs.diskFull() || x.fs.noRoom(err):
+			return x.readPast(ctx, st, p, off)
+		case err != nil:
 			return 0, err
 		}
 	}

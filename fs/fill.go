@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"os"
 
 	"github.com/meshmount/meshmount/cache/writeback"
 	"github.com/meshmount/meshmount/remote"
@@ -26,10 +25,11 @@ func (x *file) wantStage(ctx context.Context) error {
 	need := x.exists && x.size > 0 && (shaky || !x.b.caps().Ranges)
 	st := x.stage
 	x.mu.Unlock()
-	if !need || st != nil && firstHole(st) == nil {
+	if !need || st != nil && isHere(st) {
 		return nil
 	}
-	return x.fill(ctx)
+	_, err := x.bring(ctx) // what has no room is read in pieces all the same
+	return err
 }
 
 // fill brings all bytes that are missing into the staging file. One caller at a time
@@ -50,6 +50,9 @@ func (x *file) fill(ctx context.Context) error {
 	inOneGo := ok && (!x.b.caps().Ranges || x.base.Provisional)
 	x.mu.Unlock()
 	for try := 1; ; try++ {
+		if err := st.Unhold(); err != nil {
+			return local("read", x.pathNow(), err)
+		}
 		h := firstHole(st)
 		if h == nil {
 			return nil
@@ -91,29 +94,18 @@ func (x *file) fillStream(ctx context.Context, st *writeback.Stage, o remote.Ope
 	x.mu.Lock()
 	path, shaky := x.path, x.base.Provisional
 	x.mu.Unlock()
-	ref := st.Base()
-	put := func(p []byte, off int64) error { return local("read", path, st.Fill(p, off)) }
-	sink := put
-	var spool *os.File
+	ref, put := st.Base(), st.Fill
 	if shaky {
-		var err error
-		if spool, err = x.fs.stages.Temp(); err != nil {
-			return local("read", path, err)
-		}
-		defer spool.Close()
-		sink = func(p []byte, off int64) error {
-			_, err := spool.WriteAt(p, off)
-			return local("read", path, err)
-		}
+		put = st.Draft
 	}
-	err := x.stream(ctx, o, ref, sink)
+	err := x.stream(ctx, o, ref, func(p []byte, off int64) error { return local("read", path, put(p, off)) })
 	if x.movedSince(ctx, st.Base, ref, err) {
 		return nil // the caller tries again
 	}
-	if err != nil || !shaky {
-		return err
+	if err == nil && shaky {
+		st.Adopt(ref) // if it is another base by now, the caller tries again
 	}
-	return copyChunks(io.NewSectionReader(spool, 0, ref.Size), ref.Size, put)
+	return err
 }
 
 // stream gives the bytes of ref to sink in order.
@@ -148,19 +140,23 @@ func copyChunks(r io.Reader, size int64, sink func([]byte, int64) error) error {
 
 // fillHole reads base bytes into the staging file.
 func (x *file) fillHole(ctx context.Context, st *writeback.Stage, h writeback.Extent) error {
+	p := make([]byte, h.End-h.Off)
+	if err := x.fetch(ctx, st, p, h.Off); err != nil {
+		return err
+	}
+	return local("read", x.pathNow(), st.Fill(p, h.Off))
+}
+
+// fetch reads base bytes.
+func (x *file) fetch(ctx context.Context, st *writeback.Stage, p []byte, off int64) error {
 	for {
 		ref := st.Base()
-		p := make([]byte, h.End-h.Off)
-		n, err := x.b.server().ReadAt(ctx, ref, p, h.Off)
+		n, err := x.b.server().ReadAt(ctx, ref, p, off)
 		if err != nil {
 			st.AwaitSent(ctx)
 		}
-		if x.movedSince(ctx, st.Base, ref, err) {
-			continue
+		if !x.movedSince(ctx, st.Base, ref, err) {
+			return x.readError(ref, n, len(p), err)
 		}
-		if err := x.readError(ref, n, len(p), err); err != nil {
-			return err
-		}
-		return local("read", x.pathNow(), st.Fill(p, h.Off))
 	}
 }

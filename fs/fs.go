@@ -120,6 +120,7 @@ type FS struct {
 	inos   *inodes
 	paths  locker
 	stages *writeback.Stages
+	disk   fullDisk
 	pages  *versions // version whose pages the kernel may hold, by inode
 
 	xattrs   *inoCache[map[string][]byte] // extended attributes that servers keep

@@ -200,7 +200,7 @@ func TestLogCompact(t *testing.T) {
 					delete(live, old)
 					err = errors.Join(err, j.append([]*record{{Kind: recDone, ID: old}}, false))
 				}
-				if j.bloated(len(live)) {
+				if j.bloated(len(live), false) {
 					compactions++
 					err = errors.Join(err, j.compact(logLive(live)))
 				}

@@ -11,9 +11,9 @@ const logSnapFrame = 64 << 10
 // logMany is more segments than there need to be.
 const logMany = 32
 
-// bloated tells whether compaction is worth its while when as many changes are live. It
-// is cheap.
-func (j *journal) bloated(live int) bool {
+// bloated tells whether compaction is worth its while when as many changes are live, or
+// gives space where there is no other. It is cheap.
+func (j *journal) bloated(live int, full bool) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.open = live
@@ -21,7 +21,11 @@ func (j *journal) bloated(live int) bool {
 	if j.ops > 0 {
 		size = j.opBytes / j.ops
 	}
-	much := j.used > max(j.segSize, 2*size*int64(live)) || len(j.segments) > logMany
+	least := j.segSize
+	if full {
+		least = logDraft
+	}
+	much := j.used > max(least, 2*size*int64(live)) || len(j.segments) > logMany
 	patient := j.used < j.failed.used && live > j.failed.live
 	return j.ready && much && !patient
 }

@@ -103,7 +103,7 @@ func TestLogFull(t *testing.T) {
 		}
 		logAppend(t, j, id%100 == 0, &record{Kind: recDone, ID: id})
 	}
-	if !j.bloated(0) {
+	if !j.bloated(0, false) {
 		t.Error("that is not worth to be compacted")
 	}
 	if err := j.compact(logLive(nil)); err != nil {

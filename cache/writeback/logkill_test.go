@@ -36,7 +36,7 @@ func (o *logOwner) add(sync bool) error {
 	n := o.next
 	err := o.j.append(simGroup(n), false)
 	o.next++
-	if err == nil && o.j.bloated(4*logKillLive) {
+	if err == nil && o.j.bloated(4*logKillLive, false) {
 		err = o.j.compact(o.live)
 	}
 	o.mu.Unlock()

@@ -54,6 +54,17 @@ func (j *journal) makeRoom(n int64, ops int) error {
 	}
 }
 
+// usualChange is about how long the record of a change is, with its frame.
+const usualChange = 512
+
+// cramped tells whether there is no room for a change.
+func (j *journal) cramped() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	want := usualChange + j.keep(1)
+	return j.ready && j.roomAfter(0) < want && j.growSpare(want) != nil
+}
+
 // rotate begins a new segment behind active. Called with mu held while nobody syncs.
 func (j *journal) rotate() error {
 	if j.durable < j.seq {

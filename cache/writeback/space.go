@@ -1,6 +1,7 @@
 package writeback
 
 import (
+	"fmt"
 	"sync"
 	"time"
 
@@ -77,14 +78,38 @@ func (s *space) fits(n int64) bool {
 	if s.reserve <= 0 {
 		return true
 	}
-	if now := time.Now(); s.free-n < s.reserve || now.Sub(s.looked) > lookEvery {
-		var st unix.Statfs_t
-		if unix.Statfs(s.dir, &st) != nil {
+	if s.free-n < s.reserve || time.Since(s.looked) > lookEvery {
+		if !s.look() {
 			return true // the write itself will tell
 		}
-		s.free, s.looked = int64(min(st.Bavail, 1<<62/uint64(st.Bsize)))*st.Bsize, now
 	}
 	return s.free-n >= s.reserve
+}
+
+// look asks how much of the file system is free. Guarded by mu.
+func (s *space) look() bool {
+	var st unix.Statfs_t
+	if unix.Statfs(s.dir, &st) != nil {
+		return false
+	}
+	s.free, s.looked = int64(min(st.Bavail, 1<<62/uint64(st.Bsize)))*st.Bsize, time.Now()
+	return true
+}
+
+// leastWrite is the least that there must be room for.
+const leastWrite = 4096
+
+// full returns in words why there is no room for what a program writes, "" if there is.
+func (s *space) full() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.limit > 0 && s.used+leastWrite > s.limit:
+		return fmt.Sprintf("no room for more written data: all of the %d bytes for it are in use", s.limit)
+	case s.look() && s.free-leastWrite < s.reserve:
+		return fmt.Sprintf("no room for more written data: the file system of %s has %d bytes free, and %d are to stay free", s.dir, s.free, s.reserve)
+	}
+	return ""
 }
 
 // force counts n bytes that are there whether they fit or not.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"github.com/meshmount/meshmount/remote"
 )
@@ -15,7 +16,8 @@ import (
 // Stages is a directory of staging files. Its methods are safe for concurrent use.
 type Stages struct {
 	dir   string
-	space *space // nil: no bound
+	space *space       // nil: no bound
+	held  atomic.Int64 // bytes of base versions in memory
 }
 
 const (
@@ -121,6 +123,7 @@ type Stage struct {
 	loose   bool          // guarded by mu; size and file have to be compared when it is opened
 	sending chan struct{} // guarded by mu; closed at the end of the upload under way, nil without one
 	early   *growing      // guarded by mu; what follows it, until the commit
+	held    *held         // guarded by mu; the base version in memory, nil if it is not
 	front   int64         // guarded by mu; [0, front) was written in order and not changed since
 
 	refMu   sync.Mutex
@@ -268,17 +271,7 @@ func (st *Stage) Missing(off, end int64) []Extent {
 func (st *Stage) Fill(p []byte, off int64) error {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	f, err := st.open()
-	if err != nil {
-		return err
-	}
-	for _, m := range st.have.missing(off, min(off+int64(len(p)), st.limit)) {
-		if _, err := f.WriteAt(p[m.Off-off:m.End-off], m.Off); err != nil {
-			return err
-		}
-		st.home.space.force(st.have.add(m.Off, m.End))
-	}
-	return nil
+	return st.lay(p, off, func(m Extent) { st.home.space.force(st.have.add(m.Off, m.End)) })
 }
 
 // ReadStaged reads bytes that are in the file, or returns the first that are missing
@@ -293,12 +286,16 @@ func (st *Stage) ReadStaged(p []byte, off int64) (n int, missing *Extent, err er
 		return 0, nil, nil
 	}
 	p = p[:min(int64(len(p)), st.size-off)]
-	if m := st.have.missing(off, min(off+int64(len(p)), st.limit)); len(m) > 0 {
+	m := st.have.missing(off, min(off+int64(len(p)), st.limit))
+	if len(m) > 0 && st.held == nil {
 		return 0, &m[0], nil
 	}
 	n, err = f.ReadAt(p, off)
 	if errors.Is(err, io.EOF) {
 		err = nil
+	}
+	if err == nil && n == len(p) {
+		st.overlay(p, off, m)
 	}
 	return n, nil, err
 }

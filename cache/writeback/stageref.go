@@ -46,6 +46,7 @@ func (st *Stage) Release() {
 		return
 	}
 	st.spoil()
+	st.letHeldGo()
 	st.home.space.give(st.have.bytes())
 	if !kept {
 		_ = os.Remove(st.Name())

@@ -23,6 +23,7 @@ type Status struct {
 	Items  []Item
 	// Branches are those of the mount, and those that have changes and are not in it.
 	Branches []BranchStatus
+	Full     string // why there is no room for what is written, "" if there is
 	Damage   string // what of the journal could not be read, "" if nothing
 }
 
@@ -77,7 +78,7 @@ type Conflict struct {
 func (s *Store) Status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := Status{Paused: s.paused, Damage: s.journal.damage()}
+	st := Status{Paused: s.paused, Full: s.full(), Damage: s.journal.damage()}
 	st.Staged, st.Limit = s.space.staged()
 	n := len(s.orphans)
 	for _, b := range s.branches {
@@ -90,6 +91,14 @@ func (s *Store) Status() Status {
 	s.addOrphans(&st)
 	slices.SortFunc(st.Items, func(a, b Item) int { return cmp.Compare(a.ID, b.ID) })
 	return st
+}
+
+// full returns in words why there is no room for what programs write, "" if there is.
+func (s *Store) full() string {
+	if text := s.space.full(); text != "" || !s.journal.cramped() {
+		return text
+	}
+	return "no room for more changes: the file system of " + s.stages.dir + " has no space for the journal"
 }
 
 // status sums up the branch and adds its items. Guarded by store.mu.

@@ -56,6 +56,8 @@ type Status struct {
 	// may take, 0 without a bound.
 	Staged int64 `json:"staged_bytes"`
 	Limit  int64 `json:"staging_limit"`
+	// Full tells why there is no room for what is written.
+	Full string `json:"full,omitempty"`
 	// Damage tells what of the journal could not be read.
 	Damage string `json:"damage,omitempty"`
 

@@ -36,11 +36,11 @@ func smallDisk(t *testing.T, bytes int) string {
 // fill takes all the space that is left on a disk, until free is called.
 func fill(t *testing.T, disk string) (free func()) {
 	t.Helper()
-	name := filepath.Join(disk, "ballast")
-	file, err := os.Create(name)
+	file, err := os.CreateTemp(disk, "ballast")
 	if err != nil {
 		t.Fatal(err)
 	}
+	name := file.Name()
 	defer func() { _ = file.Close() }()
 	for size := 1 << 20; size >= 1; size /= 16 {
 		for err = nil; err == nil; {

@@ -25,6 +25,7 @@ func statusSchema() schema {
 		{"paused", "uploads are held by `meshmount pause`"},
 		{"staged_bytes", "what written data takes on the local disk"},
 		{"staging_limit", "most that it may take; 0 = no bound"},
+		{"full", "why there is no room for more: programs wait for uploads, then get ENOSPC; not there if there is room"},
 		{"damage", "what of the journal could not be read; not there if nothing"},
 		{"pending", "changes that are not stored, without parked ones"},
 		{"uploading", "of these, under way"},

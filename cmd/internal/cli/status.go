@@ -184,6 +184,9 @@ func (s *statusWriter) status(now *control.Status) {
 		s.w.printf(", %s staged", doctor.Bytes(now.Staged))
 	}
 	s.w.printf("\n")
+	if now.Full != "" {
+		s.w.printf("  %s\n", exit.OneLine(now.Full))
+	}
 	if now.Damage != "" {
 		s.w.printf("  the journal is damaged: %s\n", exit.OneLine(now.Damage))
 	}

@@ -67,7 +67,7 @@ func (j *Journal) Status(_ context.Context, items int) (control.Status, error) {
 	now := j.look()
 	places := j.places(&now)
 	s := j.Frame()
-	s.Paused, s.Staged, s.Limit, s.Damage = now.Paused, now.Staged, now.Limit, now.Damage
+	s.Paused, s.Staged, s.Limit, s.Full, s.Damage = now.Paused, now.Staged, now.Limit, now.Full, now.Damage
 	s.Progress = progress(&now, places)
 	s.Branches = []control.BranchStatus{}
 	for i := range now.Branches {
