@@ -2,7 +2,6 @@ package writeback
 
 import (
 	"cmp"
-	"crypto/sha256"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -51,8 +50,7 @@ type change struct {
 	mtime    time.Time     // as shown
 	attrs    remote.Attrs  // to be stored
 	version  string        // as shown
-	sum      uint32        // CRC-32C of the content, if hasSum
-	hasSum   bool
+	digest   digest        // of the content
 	since    time.Time
 	synced   bool // content and record are on stable storage
 	unsafe   bool // the content is not proven to be what was written: it is parked
@@ -85,30 +83,17 @@ const localPrefix = "local:"
 
 // ghost is content of which it is not known whether the server has it.
 type ghost struct {
-	size   int64
-	sum    [sha256.Size]byte // zero if not known
-	crc    uint32            // CRC-32C, if hasCRC
-	hasCRC bool
-	mtime  time.Time // that was to be stored with it; zero if none
-	since  time.Time // when it was made; zero if that is not known
+	size int64
+	digest
+	mtime time.Time // that was to be stored with it; zero if none
+	since time.Time // when it was made; zero if that is not known
 }
 
-// is tells whether a file with these sums is this.
-func (g ghost) is(e remote.Entry, sum [sha256.Size]byte, crc uint32) bool {
-	switch {
-	case g.size != e.Size:
-		return false
-	case g.hasCRC:
-		return g.crc == crc
-	case g.sum != [sha256.Size]byte{}:
-		return g.sum == sum
-	}
-	// Of what is large there is no sum over restarts, but for size and time.
-	return g.size > maxSum && !g.mtime.IsZero() && g.mtime.Truncate(time.Second).Equal(e.MTime.Truncate(time.Second))
+// timed tells whether a file is this by its size and time: of what is very large nothing else
+// may be known.
+func (g ghost) timed(e remote.Entry) bool {
+	return !g.ok && g.size == e.Size && g.size > maxAnnounce && !g.mtime.IsZero() && g.mtime.Truncate(time.Second).Equal(e.MTime.Truncate(time.Second))
 }
-
-// bare tells whether nothing but the size is known of it.
-func (g ghost) bare() bool { return !g.hasCRC && g.sum == [sha256.Size]byte{} }
 
 // maxGhosts bounds the contents that are remembered of one change; the oldest go.
 const maxGhosts = 16
@@ -121,7 +106,7 @@ func haunted(list []ghost, more ...ghost) []ghost {
 
 // own returns the content of a put as it is in the journal.
 func (c *change) own() ghost {
-	g := ghost{size: c.size, crc: c.sum, hasCRC: c.hasSum, since: c.since}
+	g := ghost{size: c.size, digest: c.digest, since: c.since}
 	if c.attrs.MTime != nil {
 		g.mtime = *c.attrs.MTime
 	}
@@ -207,12 +192,12 @@ func (c *change) record() record {
 		r.Mode, r.HasMode = *c.attrs.Mode, true
 	}
 	for _, g := range c.ghosts {
-		r.Ghosts = append(r.Ghosts, recGhost{Size: g.size, Sum: g.crc, HasSum: g.hasCRC, MTime: g.mtime})
+		r.Ghosts = append(r.Ghosts, recGhost{Size: g.size, Sum: g.crc, HasSum: g.ok, Parts: g.parts, MTime: g.mtime})
 	}
 	if c.stage != nil {
 		r.Stage = c.stage.name
 		r.Have, r.Limit, r.From = c.stage.layout()
-		r.Sum, r.HasSum = c.sum, c.hasSum
+		r.Sum, r.HasSum, r.Parts = c.digest.crc, c.digest.ok, c.digest.parts
 	}
 	return r
 }

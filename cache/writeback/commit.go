@@ -3,8 +3,6 @@ package writeback
 import (
 	"context"
 	"errors"
-	"hash/crc32"
-	"io"
 	"slices"
 	"time"
 
@@ -69,8 +67,7 @@ func (b *Branch) Commit(_ context.Context, path string, st *Stage, c Commit) (re
 			return remote.Entry{}, remote.E("put", path, kindOfDisk(err), err)
 		}
 	}
-	sum, hasSum := st.sum()
-	e, err := b.commit(path, st, c, sum, hasSum)
+	e, err := b.commit(path, st, c, st.digest(st.Size(), maxSum))
 	if err != nil {
 		return e, err
 	}
@@ -83,26 +80,7 @@ func (b *Branch) Commit(_ context.Context, path string, st *Stage, c Commit) (re
 	return e, nil
 }
 
-// maxSum is up to which size content has a checksum in the journal: what a power failure
-// leaves of it can be proven then.
-const maxSum = 4 << 20
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// sum returns the checksum of the staged bytes, if they are all here and few.
-func (st *Stage) sum() (uint32, bool) {
-	size := st.Size()
-	if size > maxSum || len(st.Missing(0, size)) > 0 {
-		return 0, false
-	}
-	h := crc32.New(castagnoli)
-	if n, err := io.Copy(h, io.NewSectionReader(staged{st}, 0, size)); err != nil || n != size {
-		return 0, false
-	}
-	return h.Sum32(), true
-}
-
-func (b *Branch) commit(path string, st *Stage, o Commit, sum uint32, hasSum bool) (remote.Entry, error) {
+func (b *Branch) commit(path string, st *Stage, o Commit, d digest) (remote.Entry, error) {
 	s := b.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -121,7 +99,7 @@ func (b *Branch) commit(path string, st *Stage, o Commit, sum uint32, hasSum boo
 	if last, free := b.queue.tail(path); last != nil {
 		switch {
 		case last.kind == opPut && last.stage == st:
-			return b.recommit(last, o, sum, hasSum)
+			return b.recommit(last, o, d)
 		case free && last.simple() && last.base.Type != remote.Symlink && last.base.Type != remote.Dir &&
 			(last.kind == opPut || last.kind == opSymlink && last.untouched() || last.revocable()):
 			// What it was to do need not be done: this takes its place.
@@ -141,7 +119,7 @@ func (b *Branch) commit(path string, st *Stage, o Commit, sum uint32, hasSum boo
 			c.base, c.after = remote.Entry{}, last
 		}
 	}
-	c.describe(o, st, sum, hasSum, s)
+	c.describe(o, st, d, s)
 	group := []record{c.record()}
 	if drop != nil {
 		group = append(group, doneRecord(drop))
@@ -159,10 +137,13 @@ func (b *Branch) commit(path string, st *Stage, o Commit, sum uint32, hasSum boo
 }
 
 // describe gives a put its content and attributes. Guarded by store.mu.
-func (c *change) describe(o Commit, st *Stage, sum uint32, hasSum bool, s *Store) {
+func (c *change) describe(o Commit, st *Stage, d digest, s *Store) {
 	now := s.opts.Now()
 	c.size, c.attrs, c.mtime = st.Size(), o.Attrs, now
-	c.sum, c.hasSum = sum, hasSum
+	c.digest = d
+	if d.size != c.size { // it is being written
+		c.digest = digest{}
+	}
 	if o.Attrs.MTime != nil {
 		c.mtime = *o.Attrs.MTime
 	}
@@ -176,10 +157,10 @@ func (c *change) describe(o Commit, st *Stage, sum uint32, hasSum bool, s *Store
 }
 
 // recommit takes new content of a put that is in the queue. Guarded by store.mu.
-func (b *Branch) recommit(c *change, o Commit, sum uint32, hasSum bool) (remote.Entry, error) {
+func (b *Branch) recommit(c *change, o Commit, d digest) (remote.Entry, error) {
 	s := b.store
 	next := change{b: c.b, id: c.id, gen: c.gen + 1, kind: c.kind, path: c.path, stage: c.stage, base: c.base, after: c.after, since: c.since}
-	next.describe(o, c.stage, sum, hasSum, s)
+	next.describe(o, c.stage, d, s)
 	if o.Attrs.Mode == nil {
 		next.attrs.Mode = c.attrs.Mode
 	}
@@ -200,7 +181,7 @@ func (b *Branch) recommit(c *change, o Commit, sum uint32, hasSum bool) (remote.
 	delete(b.contents, c.version)
 	c.gen, c.size, c.attrs, c.mtime, c.version = next.gen, next.size, next.attrs, next.mtime, next.version
 	c.unsafe = false
-	c.sum, c.hasSum, c.synced, c.delay, c.token = sum, hasSum, next.synced, next.delay, ""
+	c.digest, c.synced, c.delay, c.token = next.digest, next.synced, next.delay, ""
 	b.contents[c.version] = &content{stage: c.stage}
 	if !c.synced {
 		s.unsynced[c] = struct{}{}
@@ -266,7 +247,7 @@ func (b *Branch) cut(st *Stage, size int64) {
 		if c.kind == opPut && (c.tried || c.replayed) {
 			c.ghosts = haunted(c.ghosts, c.own())
 		}
-		c.size, c.hasSum, c.synced = size, false, false
+		c.size, c.digest, c.synced = size, digest{}, false
 		if !c.unsafe {
 			s.unsynced[c] = struct{}{}
 		}

@@ -3,13 +3,10 @@ package writeback
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"time"
 
@@ -41,7 +38,6 @@ type job struct {
 	grow   *growing
 	pin    *pin // to be released at the end
 	token  string
-	ghost  *ghost // what this attempt may have stored
 }
 
 // run carries the change out.
@@ -91,7 +87,6 @@ func (j *job) put(ctx context.Context) outcome {
 			e, err = j.send(ctx, p)
 		}
 	}
-	j.haunt(err, p)
 	switch k := remote.KindOf(err); {
 	case err != nil && p.isTorn():
 		return outcome{err: errTorn}
@@ -185,16 +180,19 @@ func (j *job) options() remote.PutOptions {
 // send puts the pinned content, the cheapest way.
 func (j *job) send(ctx context.Context, p *pin) (remote.Entry, error) {
 	missing := j.stage.Missing(0, p.size)
-	if len(missing) > 0 {
+	if len(missing) > 0 && p.size > maxSum { // less is known better if it is sent as a whole
 		if patcher, ok := remote.As[remote.Patcher](j.b.below); ok && j.stage.Base().Version == j.base.Version {
+			if err := j.announce(p.size); err != nil {
+				return remote.Entry{}, err
+			}
 			e, err := patcher.Patch(ctx, j.path, j.patch(p, missing), j.options())
 			if remote.KindOf(err) != remote.Unsupported || err == nil {
 				return e, err
 			}
 		}
-		if err := j.complete(ctx, p.size); err != nil {
-			return remote.Entry{}, err
-		}
+	}
+	if err := j.complete(ctx, p.size); err != nil {
+		return remote.Entry{}, err
 	}
 	return j.b.below.Put(ctx, j.path, &counted{p, j.c}, j.options())
 }
@@ -303,7 +301,6 @@ func (j *job) clash(ctx context.Context, p *pin, cause error) outcome {
 	} else if ours {
 		j.base = theirs
 		e, err := j.send(ctx, p)
-		j.haunt(err, p)
 		if err != nil {
 			return outcome{err: err}
 		}
@@ -409,40 +406,6 @@ func (j *job) makeParents(ctx context.Context, path string) error {
 			"branch", j.b.policy.Name, "directory", dir)
 	}
 	return err
-}
-
-// haunt notes the content of an attempt of which it is not known whether it was stored:
-// found on the server later, it is nobody else's.
-func (j *job) haunt(err error, p *pin) {
-	var e *remote.Error
-	if !errors.As(err, &e) || !e.Unsure || len(j.stage.Missing(0, p.size)) > 0 {
-		return
-	}
-	h, crc := sha256.New(), crc32.New(castagnoli)
-	if n, err := io.Copy(io.MultiWriter(h, crc), io.NewSectionReader(p, 0, p.size)); err == nil && n == p.size {
-		j.ghost = &ghost{size: p.size, sum: [sha256.Size]byte(h.Sum(nil)), crc: crc.Sum32(), hasCRC: true}
-	}
-}
-
-// isGhost tells whether a file of the server is what an attempt of ours has stored.
-func (j *job) isGhost(ctx context.Context, e remote.Entry) (bool, error) {
-	if e.Type != remote.File || !slices.ContainsFunc(j.ghosts, func(g ghost) bool { return g.size == e.Size }) {
-		return false, nil
-	}
-	h, crc := sha256.New(), crc32.New(castagnoli)
-	buf := make([]byte, 1<<20)
-	ref := remote.Ref{Path: e.Path, Version: e.Version, Size: e.Size}
-	for off := int64(0); off < e.Size; {
-		n := int(min(int64(len(buf)), e.Size-off))
-		if got, err := j.b.below.ReadAt(ctx, ref, buf[:n], off); got < n {
-			return false, err
-		}
-		h.Write(buf[:n])
-		crc.Write(buf[:n])
-		off += int64(n)
-	}
-	sum := [sha256.Size]byte(h.Sum(nil))
-	return slices.ContainsFunc(j.ghosts, func(g ghost) bool { return g.is(e, sum, crc.Sum32()) }), nil
 }
 
 // maxPrime is up to which size stored content goes into the block cache.

@@ -13,31 +13,10 @@ const fillPiece = 8 << 20
 // know of them before anything is sent: the base is gone as soon as the server has stored
 // this, whether we hear of that or not.
 func (j *job) complete(ctx context.Context, size int64) error {
-	if len(j.stage.Missing(0, size)) == 0 {
-		return nil
-	}
 	if err := j.fill(ctx, size); err != nil {
 		return err
 	}
-	s := j.b.store
-	s.mu.Lock()
-	synced := j.c.synced
-	s.mu.Unlock()
-	if synced { // so must be what the record speaks of
-		if err := j.stage.Sync(); err != nil {
-			return remote.E("put", j.path, kindOfDisk(err), err)
-		}
-	}
-	sum, hasSum := j.stage.sum()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if c := j.c; c.state != over {
-		if c.gen == j.gen && size == c.size {
-			c.sum, c.hasSum = sum, hasSum
-		}
-		s.note(c.record())
-	}
-	return nil
+	return j.announce(size)
 }
 
 // fill brings the bytes of the base version here that are missing.

@@ -246,7 +246,7 @@ func (b *Branch) moveHere(from remote.Entry, to string, target *remote.Entry) (b
 		return true, b.submit(c, append(there.instead, last)...)
 	}
 	c := &change{kind: opRename, path: from.Path, to: to, stage: last.stage, size: last.size, mtime: last.mtime, attrs: last.attrs,
-		version: last.version, after: last, toAfter: there.after, synced: last.synced, sum: last.sum, hasSum: last.hasSum}
+		version: last.version, after: last, toAfter: there.after, synced: last.synced, digest: last.digest}
 	if there.base.Type != 0 {
 		c.toBase = &there.base
 	}
@@ -294,7 +294,7 @@ func (b *Branch) placeFor(path string, target *remote.Entry) (p place, ok bool) 
 // relabelled returns a copy of a change that has not begun, with another path.
 func (c *change) relabelled(path string) *change {
 	return &change{b: c.b, gen: c.gen, kind: c.kind, path: path, target: c.target, typ: c.typ, stage: c.stage, size: c.size,
-		mtime: c.mtime, attrs: c.attrs, version: c.version, synced: c.synced, sum: c.sum, hasSum: c.hasSum, delay: c.delay}
+		mtime: c.mtime, attrs: c.attrs, version: c.version, synced: c.synced, digest: c.digest, delay: c.delay}
 }
 
 // moveTree renames a directory of which the server has nothing yet. Guarded by store.mu.

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/meshmount/meshmount/remote"
 	"github.com/meshmount/meshmount/remote/memory"
 )
 
@@ -24,6 +25,7 @@ func TestPowerLoss(t *testing.T) {
 	w.put("/small", "small")
 	w.put("/broken", "broken")
 	w.put("/large", large)
+	w.backwards("/scattered", large)
 	copyDir(t, w.dir, t.TempDir())
 	other := t.TempDir()
 	copyDir(t, w.dir, other) // while nothing was synced
@@ -40,16 +42,41 @@ func TestPowerLoss(t *testing.T) {
 	w.dir, w.opts.BootID = other, "after"
 	w.open()
 	w.s.Start()
-	eventually(t, "the small file is there", func() bool { _, err := w.server.Stat(context.Background(), "/small"); return err == nil })
+	eventually(t, "the files are there", func() bool {
+		_, small := w.server.Stat(context.Background(), "/small")
+		_, large := w.server.Stat(context.Background(), "/large")
+		return small == nil && large == nil
+	})
 	has(t, w.server, "/small", "small")
+	has(t, w.server, "/large", large)
+	eventually(t, "nothing is under way", func() bool { return len(w.s.Status().Items) == 2 })
 	for _, i := range w.s.Status().Items {
-		if i.State != Parked || i.Path == "/small" {
+		if i.State != Parked || i.Path != "/broken" && i.Path != "/scattered" {
 			t.Errorf("item %+v", i)
 		}
 	}
 	hasNot(t, w.server, "/broken")
-	hasNot(t, w.server, "/large")
-	has(t, w.b, "/large", large)
+	hasNot(t, w.server, "/scattered")
+	has(t, w.b, "/scattered", large)
+}
+
+// backwards writes a file from its end to its beginning, so that its checksum is not known.
+func (w *site) backwards(path, content string) {
+	w.t.Helper()
+	st, err := w.b.NewStage(0, remote.Entry{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer st.Release()
+	half := len(content) / 2
+	for _, at := range []int{half, 0} {
+		if _, err := st.WriteAt([]byte(content[at:at+half]), int64(at)); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	if _, err := w.b.Commit(context.Background(), path, st, Commit{Cond: remote.Cond{NotExist: true}}); err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 func copyDir(t *testing.T, from, to string) {

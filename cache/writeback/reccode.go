@@ -159,11 +159,21 @@ func recEntry(at func(*record) *remote.Entry) recField[record] {
 	}
 }
 
-// recPutHave writes each extent as its distance from the end of the one before, and its
+// recExtents writes each extent as its distance from the end of the one before, and its
 // length. Both have a sign, so that any list comes back as it was.
-func recPutHave(p []byte, r *record) []byte {
+func recExtents(at func(*record) *[]Extent) recField[record] {
+	put := func(p []byte, r *record) []byte { return recPutExtents(p, *at(r)) }
+	get := func(v string, r *record) bool {
+		list, rest, ok := recGetExtents(v, len(v))
+		*at(r) = list
+		return ok && rest == ""
+	}
+	return recField[record]{put, get}
+}
+
+func recPutExtents(p []byte, list []Extent) []byte {
 	end := int64(0)
-	for _, x := range r.Have {
+	for _, x := range list {
 		p = binary.AppendVarint(p, x.Off-end)
 		p = binary.AppendVarint(p, x.End-x.Off)
 		end = x.End
@@ -171,20 +181,47 @@ func recPutHave(p []byte, r *record) []byte {
 	return p
 }
 
-func recGetHave(v string, r *record) bool {
+// recGetExtents reads up to most extents.
+func recGetExtents(v string, most int) (list []Extent, rest string, ok bool) {
 	end := int64(0)
-	for v != "" {
-		gap, rest, ok := recVarint(v)
-		n, rest, ok2 := recVarint(rest)
+	for ; v != "" && len(list) < most; v = rest {
+		gap, after, ok := recVarint(v)
+		n, after, ok2 := recVarint(after)
 		if !ok || !ok2 {
-			return false
+			return nil, "", false
 		}
 		off := end + gap
-		end = off + n
-		r.Have = append(r.Have, Extent{off, end})
-		v = rest
+		end, rest = off+n, after
+		list = append(list, Extent{off, end})
 	}
-	return true
+	return list, v, true
+}
+
+// recPutGhostParts writes, if any of the ghosts has parts, those of each: how many, and they.
+func recPutGhostParts(p []byte, r *record) []byte {
+	if !slices.ContainsFunc(r.Ghosts, func(g recGhost) bool { return g.Parts != nil }) {
+		return p
+	}
+	for _, g := range r.Ghosts {
+		p = binary.AppendUvarint(p, uint64(len(g.Parts)))
+		p = recPutExtents(p, g.Parts)
+	}
+	return p
+}
+
+func recGetGhostParts(v string, r *record) bool {
+	for i := range r.Ghosts {
+		n, rest, ok := recUvarint(v)
+		if !ok || n > uint64(len(rest)) {
+			return false
+		}
+		list, rest, ok := recGetExtents(rest, int(n))
+		if !ok || len(list) != int(n) {
+			return false
+		}
+		r.Ghosts[i].Parts, v = list, rest
+	}
+	return v == ""
 }
 
 // recPutGhosts writes each as its size, its sum above a bit that tells whether there is

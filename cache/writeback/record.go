@@ -76,11 +76,12 @@ type record struct {
 	HasMode  bool
 
 	Type   remote.Type // remove: of what
-	Sum    uint32      // CRC-32C of the staged content
+	Sum    uint32      // CRC-32C of the staged content, or of Parts of it
 	HasSum bool
-	Synced bool   // the staged content is on stable storage
-	Doubt  bool   // written again for a change of an earlier boot of which that is not proven
-	Resume string // token of an upload under way
+	Parts  []Extent // nil: all
+	Synced bool     // the staged content is on stable storage
+	Doubt  bool     // written again for a change of an earlier boot of which that is not proven
+	Resume string   // token of an upload under way
 
 	// Ghosts are contents that earlier attempts at this path may have stored.
 	Ghosts []recGhost
@@ -95,6 +96,7 @@ type recGhost struct {
 	Size   int64
 	Sum    uint32 // CRC-32C, if HasSum
 	HasSum bool
+	Parts  []Extent  // of which Sum is, nil: all
 	MTime  time.Time // zero if none was to be stored
 }
 
@@ -118,7 +120,7 @@ var recFields = [...]recField[record]{
 	8:  recText(func(r *record) *string { return &r.Target }),
 	9:  recText(func(r *record) *string { return &r.Stage }),
 	10: recNumber(func(r *record) *int64 { return &r.Size }),
-	11: {recPutHave, recGetHave},
+	11: recExtents(func(r *record) *[]Extent { return &r.Have }),
 	12: recEntry(func(r *record) *remote.Entry { return &r.Base }),
 	13: recFlag(func(r *record) *bool { return &r.NotExist }),
 	14: recEntry(func(r *record) *remote.Entry { return &r.ToBase }),
@@ -141,6 +143,8 @@ var recFields = [...]recField[record]{
 	31: recNumber(func(r *record) *int64 { return &r.From.Size }),
 	32: recFlag(func(r *record) *bool { return &r.Doubt }),
 	33: {recPutGhosts, recGetGhosts},
+	34: recExtents(func(r *record) *[]Extent { return &r.Parts }),
+	35: {recPutGhostParts, recGetGhostParts},
 }
 
 var recEntryFields = [...]recField[remote.Entry]{

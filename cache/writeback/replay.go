@@ -118,7 +118,7 @@ type adopter struct {
 func (a *adopter) change(o *orphan) *change {
 	r := &o.op
 	c := &change{b: a.b, id: r.ID, gen: r.Gen, kind: r.Op, path: r.Path, to: r.To, target: r.Target, typ: r.Type, size: r.Size,
-		base: r.Base, since: r.Time, synced: r.Synced, replayed: true, token: r.Resume, sum: r.Sum, hasSum: r.HasSum,
+		base: r.Base, since: r.Time, synced: r.Synced, replayed: true, token: r.Resume, digest: digest{r.HasSum, r.Size, r.Sum, r.Parts},
 		deep: r.Op == opRemove && r.Type == remote.Dir || r.Op == opSetAttr && r.Type == remote.Dir}
 	if IsLocal(r.ToBase.Version) {
 		c.toAfter, _ = a.b.queue.tail(c.to)
@@ -139,7 +139,7 @@ func (a *adopter) change(o *orphan) *change {
 		c.after, _ = a.b.queue.tail(c.path)
 	}
 	for _, g := range r.Ghosts {
-		c.ghosts = append(c.ghosts, ghost{size: g.Size, crc: g.Sum, hasCRC: g.HasSum, mtime: g.MTime})
+		c.ghosts = append(c.ghosts, ghost{size: g.Size, digest: digest{g.HasSum, g.Size, g.Sum, g.Parts}, mtime: g.MTime})
 	}
 	switch c.kind {
 	case opRemove:
@@ -209,7 +209,7 @@ func (a *adopter) stage(c *change, o *orphan) error {
 	if o.trusted {
 		return nil
 	}
-	if sum, ok := st.sum(); !r.HasSum || !ok || sum != r.Sum {
+	if !c.digest.equal(st.digest(r.Size, maxAnnounce)) {
 		return errUnsafe
 	}
 	return nil

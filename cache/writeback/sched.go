@@ -188,10 +188,6 @@ func (b *Branch) failed(c *change, j *job, err error, now time.Time) {
 	}
 	c.tries++
 	c.cause = err
-	if j.ghost != nil {
-		c.ghosts = haunted(c.ghosts, *j.ghost)
-		b.store.note(c.record())
-	}
 	if c.again {
 		c.again, c.tries = false, 0 // with new content it may be another matter
 	} else if final(err) {
@@ -242,10 +238,7 @@ func (b *Branch) withdrawn(c *change, j *job) {
 			d.after, d.base, d.doubt = nil, c.base, true
 			d.retry = b.store.opts.Now().Add(lateRequests)
 			b.queue.heap.fix(d)
-			d.ghosts = haunted(haunted(d.ghosts, c.ghosts...), ghost{size: j.size, since: j.since})
-			if j.ghost != nil {
-				d.ghosts = haunted(d.ghosts, *j.ghost)
-			}
+			d.ghosts = haunted(haunted(d.ghosts, c.ghosts...), c.own())
 		}
 	}
 	b.store.note(rebased(changed, doneRecord(c))...)

@@ -18,7 +18,7 @@ func TestSparse(t *testing.T) {
 		t.Errorf("%s, of which most is not here, is given to the cache", ref.Path)
 		return nil
 	}})
-	content := bytes.Repeat([]byte("0123456789abcdef"), 1<<18)
+	content := bytes.Repeat([]byte("0123456789abcdef"), 1<<19)
 	ctx := context.Background()
 	e, err := w.server.Put(ctx, "/f", remotetest.Bytes(content), remote.PutOptions{})
 	if err != nil {
@@ -62,7 +62,7 @@ func TestSparse(t *testing.T) {
 func TestSparseLost(t *testing.T) {
 	w := newSite(t, memory.Options{}, Policy{})
 	ctx := context.Background()
-	content := bytes.Repeat([]byte("0123456789abcdef"), 1<<10)
+	content := bytes.Repeat([]byte("0123456789abcdef"), 1<<19)
 	for i, restart := range []bool{false, true} {
 		path := fmt.Sprintf("/f%d", i)
 		e, err := w.server.Put(ctx, path, remotetest.Bytes(content), remote.PutOptions{})

@@ -125,6 +125,7 @@ type Stage struct {
 	early   *growing      // guarded by mu; what follows it, until the commit
 	held    *held         // guarded by mu; the base version in memory, nil if it is not
 	front   int64         // guarded by mu; [0, front) was written in order and not changed since
+	run     ordered       // guarded by mu
 
 	refMu   sync.Mutex
 	refs    int              // guarded by refMu
@@ -201,7 +202,7 @@ func (st *Stage) WriteAt(p []byte, off int64) (int, error) {
 	st.home.space.give(want - st.have.add(off, off+int64(n)))
 	if n > 0 {
 		st.size = max(st.size, off+int64(n))
-		st.wrote(off, off+int64(n))
+		st.wrote(p[:n], off)
 	}
 	return n, err
 }
@@ -217,13 +218,14 @@ func (st *Stage) missingHere(off, end int64) (n int64) {
 }
 
 // wrote moves the front. Guarded by mu.
-func (st *Stage) wrote(off, end int64) {
+func (st *Stage) wrote(p []byte, off int64) {
+	st.run.wrote(p, off)
 	switch {
 	case off < st.front:
 		st.front = off // what was there has changed
 		st.spoil()
 	case off == st.front:
-		st.front = end
+		st.front = off + int64(len(p))
 		st.advance()
 	}
 }
@@ -251,6 +253,7 @@ func (st *Stage) truncate(size int64) error {
 		return err
 	}
 	st.limit, st.size = min(st.limit, size), size
+	st.run.cut(size)
 	st.home.space.give(st.have.cut(size))
 	if size < st.front {
 		st.front = size
