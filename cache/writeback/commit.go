@@ -240,6 +240,7 @@ func (b *Branch) cut(st *Stage, size int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.opts.Now()
+	defer st.note(s)
 	for _, c := range st.users {
 		if c.size <= size || c.kind == opRename { // what is renamed on the server is as it was
 			continue
@@ -253,6 +254,13 @@ func (b *Branch) cut(st *Stage, size int64) {
 		}
 		c.delay = now.Add(b.policy.Delay)
 		b.queue.heap.fix(c)
+	}
+}
+
+// note has the journal know what is here of a content, in the records of all changes that
+// need it: the next mount believes the last of them. Guarded by store.mu.
+func (st *Stage) note(s *Store) {
+	for _, c := range st.users {
 		s.note(c.record())
 	}
 }

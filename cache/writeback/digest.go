@@ -123,7 +123,7 @@ func (j *job) announce(size int64) error {
 	default: // it has another content by now
 		c.ghosts = haunted(c.ghosts, ghost{size: size, digest: d, since: c.since})
 	}
-	s.note(c.record())
+	j.stage.note(s)
 	return nil
 }
 

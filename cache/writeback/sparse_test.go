@@ -138,3 +138,48 @@ func TestFilledLost(t *testing.T) {
 		t.Errorf("conflicts with ourselves: %+v", c)
 	}
 }
+
+// TestFilledLostRenamed has the file renamed before the missing bytes were fetched: the next
+// mount must know of them, too.
+func TestFilledLostRenamed(t *testing.T) {
+	w := newSite(t, memory.Options{}, Policy{})
+	ctx := context.Background()
+	content := bytes.Repeat([]byte("0123456789abcdef"), 1<<10)
+	e, err := w.server.Put(ctx, "/f", remotetest.Bytes(content), remote.PutOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := remote.Patch{Size: e.Size, Ranges: []remote.ByteRange{{Offset: 100, Length: 3}}, Bytes: bytes.NewReader(content[1:])}
+	if _, err := w.b.Patch(ctx, "/f", p, remote.PutOptions{Cond: remote.Cond{Version: e.Version}}); err != nil {
+		t.Fatal(err)
+	}
+	tried := func(n int) func() bool {
+		return func() bool { i := w.s.Status().Items; return len(i) > 0 && i[0].Tries >= n }
+	}
+	w.faulty.SetPlan(remotetest.Plan{Rules: []remotetest.Rule{{Ops: []remote.Op{remote.OpRead}, Fault: remotetest.FaultError}}})
+	w.s.Start()
+	eventually(t, "an attempt has failed", tried(1))
+	if err := w.b.Rename(ctx, "/f", "/g", remote.RenameOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	w.faulty.SetPlan(remotetest.Plan{Rules: []remotetest.Rule{
+		{Ops: []remote.Op{remote.OpPut}, Fault: remotetest.FaultLost, Count: 1},
+		{Ops: []remote.Op{remote.OpPut, remote.OpStat}, Fault: remotetest.FaultError}}})
+	has := func(b remote.Backend, path string) { t.Helper(); has(t, b, path, string(content)) }
+	copy(content[100:], content[101:104])
+	eventually(t, "the server has it", func() bool {
+		now, err := w.server.Stat(ctx, "/f")
+		return err == nil && now.Version != e.Version
+	})
+	eventually(t, "its answer is lost", func() bool { return w.s.Status().Branches[0].Uploading == 0 })
+	w.reopen()
+	w.faulty.SetPlan(remotetest.Plan{})
+	has(w.b, "/g")
+	w.s.Start()
+	w.flush()
+	has(w.server, "/g")
+	hasNot(t, w.server, "/f")
+	if c := w.s.Status().Branches[0].Conflicts; len(c) > 0 {
+		t.Errorf("conflicts with ourselves: %+v", c)
+	}
+}

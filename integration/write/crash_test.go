@@ -185,6 +185,10 @@ func (l *lane) look(t *testing.T) {
 	for _, s := range l.sides {
 		found, err := s.hands.tree(filepath.Join(l.point, s.kind))
 		if err != nil {
+			if _, path, ok := strings.Cut(err.Error(), l.point+"/"+s.kind+"/"); ok {
+				path, _, _ = strings.Cut(path, ":")
+				s.wrong = append(s.wrong, path)
+			}
 			t.Errorf("round %d: %s: %v\nafter\n%s", l.round, s.kind, err, strings.Join(s.history, "\n"))
 			continue
 		}
