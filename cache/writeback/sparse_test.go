@@ -183,3 +183,48 @@ func TestFilledLostRenamed(t *testing.T) {
 		t.Errorf("conflicts with ourselves: %+v", c)
 	}
 }
+
+// TestCutReopened cuts a sparse file to nothing, and the next process makes it longer: there
+// are zeros, not bytes of the base.
+func TestCutReopened(t *testing.T) {
+	w := newSite(t, memory.Options{}, Policy{})
+	ctx := context.Background()
+	e, err := w.server.Put(ctx, "/f", remotetest.Bytes([]byte("content")), remote.PutOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := w.b.NewStage(e.Size, e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := st.WriteAt([]byte("more"), e.Size); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.b.Commit(ctx, "/f", st, Commit{Cond: remote.Cond{Version: e.Version}, Base: e}); err != nil {
+		t.Fatal(err)
+	}
+	if err := st.Truncate(0); err != nil {
+		t.Fatal(err)
+	}
+	st.Release()
+	w.reopen()
+	now, err := w.b.Stat(ctx, "/f")
+	if err != nil || now.Size != 0 {
+		t.Fatalf("%+v %v", now, err)
+	}
+	st, ok := w.b.Restage(now.Version)
+	if !ok {
+		t.Fatal("its content is not here")
+	}
+	defer st.Release()
+	if err := st.Truncate(5); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.b.Commit(ctx, "/f", st, Commit{Cond: remote.Cond{Version: now.Version}, Base: now}); err != nil {
+		t.Fatal(err)
+	}
+	has(t, w.b, "/f", "\x00\x00\x00\x00\x00")
+	w.s.Start()
+	w.flush()
+	has(t, w.server, "/f", "\x00\x00\x00\x00\x00")
+}

@@ -97,9 +97,11 @@ func (s *Stages) New(below remote.Backend, size int64, base remote.Entry) (*Stag
 	return st, nil
 }
 
-// adopt makes the Stage of a staging file that is there already, with one reference.
+// adopt makes the Stage of a staging file that is there already, with one reference. Only
+// bytes within size count: a record of a cut tells of those before it.
 func (s *Stages) adopt(below remote.Backend, name string, size, limit int64, have []Extent, base remote.Ref) *Stage {
-	st := &Stage{home: s, name: name, below: below, refs: 1, size: size, limit: limit, base: base, have: extents{have}}
+	st := &Stage{home: s, name: name, below: below, refs: 1, size: size, limit: min(limit, size), base: base, have: extents{have}}
+	st.have.cut(size)
 	s.space.force(st.have.bytes())
 	return st
 }
