@@ -135,3 +135,52 @@ func TestModes(t *testing.T) {
 		})
 	}
 }
+
+// TestCutRenamed cuts a file whose rename the server is yet to hear of, and does not commit
+// that: whoever looks later sees what the server gets.
+func TestCutRenamed(t *testing.T) {
+	ctx := context.Background()
+	for _, restart := range []bool{false, true} {
+		w := newSite(t, memory.Options{}, Policy{})
+		w.put("/f", "content")
+		w.faulty.SetPlan(remotetest.Plan{Rules: []remotetest.Rule{{Ops: []remote.Op{remote.OpPut}, Fault: remotetest.FaultError}}})
+		w.s.Start()
+		eventually(t, "an attempt has failed", func() bool { return w.s.Status().Items[0].Tries > 0 })
+		if err := w.b.Rename(ctx, "/f", "/g", remote.RenameOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		e, err := w.b.Stat(ctx, "/g")
+		if err != nil {
+			t.Fatal(err)
+		}
+		st, ok := w.b.Restage(e.Version)
+		if !ok {
+			t.Fatal("its content is not here")
+		}
+		if err := st.Truncate(3); err != nil {
+			t.Fatal(err)
+		}
+		has(t, w.b, "/g", "con")
+		if !restart {
+			if _, err := st.WriteAt([]byte("crete"), 3); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.b.Commit(ctx, "/g", st, Commit{Cond: remote.Cond{Version: e.Version}, Base: e}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		st.Release()
+		want := "concrete"
+		if restart {
+			want = "con"
+			w.reopen()
+			w.s.Start()
+		}
+		has(t, w.b, "/g", want)
+		w.faulty.SetPlan(remotetest.Plan{})
+		w.flush()
+		has(t, w.b, "/g", want)
+		has(t, w.server, "/g", want)
+		hasNot(t, w.server, "/f")
+	}
+}

@@ -178,7 +178,7 @@ func (b *Branch) recommit(c *change, o Commit, d digest) (remote.Entry, error) {
 	if c.tried || c.replayed {
 		c.ghosts = next.ghosts
 	}
-	delete(b.contents, c.version)
+	b.unshow(c)
 	c.gen, c.size, c.attrs, c.mtime, c.version = next.gen, next.size, next.attrs, next.mtime, next.version
 	c.unsafe = false
 	c.digest, c.synced, c.delay, c.token = next.digest, next.synced, next.delay, ""
@@ -240,9 +240,16 @@ func (b *Branch) cut(st *Stage, size int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.opts.Now()
-	defer st.note(s)
+	var renamed []*change
 	for _, c := range st.users {
-		if c.size <= size || c.kind == opRename { // what is renamed on the server is as it was
+		last, _ := b.queue.tail(c.to)
+		switch {
+		case c.size <= size:
+			continue
+		case c.kind == opRename && c == last:
+			renamed = append(renamed, c)
+			continue
+		case c.kind == opRename: // what is renamed on the server is as it was
 			continue
 		}
 		if c.kind == opPut && (c.tried || c.replayed) {
@@ -255,6 +262,25 @@ func (b *Branch) cut(st *Stage, size int64) {
 		c.delay = now.Add(b.policy.Delay)
 		b.queue.heap.fix(c)
 	}
+	st.note(s)
+	for _, c := range renamed {
+		b.putCut(c, size)
+	}
+}
+
+// putCut has the server learn that what it was to rename is shorter by now. It shows the same
+// version as the rename: it is the same file. Guarded by store.mu.
+func (b *Branch) putCut(renamed *change, size int64) {
+	s := b.store
+	now := s.opts.Now()
+	c := &change{b: b, id: s.lastID + 1, kind: opPut, path: renamed.to, stage: renamed.stage, size: size, after: renamed, since: now,
+		mtime: now, version: renamed.version, delay: now.Add(b.policy.Delay)}
+	if err := s.write(c.record()); err != nil {
+		s.log.Warn("that a file was cut is not in the journal yet", "branch", b.policy.Name, "path", c.path, "err", err)
+		return
+	}
+	s.lastID++
+	b.enqueue(c)
 }
 
 // note has the journal know what is here of a content, in the records of all changes that
@@ -268,8 +294,16 @@ func (st *Stage) note(s *Store) {
 // withdraw takes a change that has not begun out of the queue, with its content. Guarded
 // by store.mu.
 func (b *Branch) withdraw(c *change) {
-	delete(b.contents, c.version)
+	b.unshow(c)
 	b.leave(c)
+}
+
+// unshow forgets the content of a version that c shows, unless another one does. Guarded by
+// store.mu.
+func (b *Branch) unshow(c *change) {
+	if c.stage == nil || !slices.ContainsFunc(c.stage.users, func(d *change) bool { return d != c && d.version == c.version }) {
+		delete(b.contents, c.version)
+	}
 }
 
 // leave takes a change out of all tables. Guarded by store.mu.

@@ -364,11 +364,11 @@ func (c *change) inherit(before *change) {
 	}
 }
 
-// movedOn tells whether a later rename shows the content of c elsewhere. Guarded by
-// store.mu.
+// movedOn tells whether a later change shows the content of c: a rename elsewhere, or what
+// was cut of it. Guarded by store.mu.
 func (b *Branch) movedOn(c *change) bool {
 	for _, d := range c.next {
-		if d.kind == opRename && d.version == c.version && c.version != "" {
+		if d.version == c.version && c.version != "" {
 			return true
 		}
 	}

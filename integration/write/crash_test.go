@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -265,7 +266,10 @@ func (l *lane) work(t *testing.T) {
 		workers.Go(func() {
 			r := &results[i]
 			r.done, r.failed, r.err = s.hands.run(filepath.Join(l.point, s.kind), programs[i], func(n int) { k.tell(i, n) })
-			r.early = r.failed != nil && !k.killed.Load()
+			if r.early = r.failed != nil && !k.killed.Load(); r.early {
+				out, err := exec.Command(harness.StaticProgram(t), "status", "--all", l.point).CombinedOutput()
+				r.status = fmt.Sprintf("%s%v", out, err)
+			}
 		})
 	}
 	workers.Wait()
@@ -278,8 +282,8 @@ func (l *lane) work(t *testing.T) {
 		if r.err != nil || r.early {
 			failed := programs[i][min(r.done, len(programs[i])-1)]
 			s.wrong = append(s.wrong, failed.Path, failed.To)
-			t.Errorf("round %d: %s: %v: %v (%v)\nafter\n%s", l.round, s.kind, failed,
-				r.failed, r.err, strings.Join(s.history, "\n"))
+			t.Errorf("round %d: %s: %v: %v (%v)\n%s\nafter\n%s", l.round, s.kind, failed,
+				r.failed, r.err, r.status, strings.Join(s.history, "\n"))
 		}
 		if r.failed != nil {
 			l.cut++
@@ -289,10 +293,11 @@ func (l *lane) work(t *testing.T) {
 
 // result is what became of a program.
 type result struct {
-	done   int   // operations that have returned
-	failed error // of the next one
-	early  bool  // that was before the process was killed
-	err    error // of the driver
+	done   int    // operations that have returned
+	failed error  // of the next one
+	early  bool   // that was before the process was killed
+	status string // if it was early
+	err    error  // of the driver
 }
 
 // killer kills the process some time after an operation of one of the programs.
