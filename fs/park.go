@@ -89,7 +89,11 @@ func (x *file) park(cause error) (string, error) {
 	}
 	defer dst.Close()
 	note := dst.Name() + ".json"
-	if err := errors.Join(x.stage.Sync(), writeNote(note, p), moveFile(x.stage.Name(), dst, x.isPending())); err != nil {
+	err = errors.Join(x.stage.Sync(), writeNote(note, p))
+	if err == nil { // last: what has been moved is not removed again
+		err = moveFile(x.stage.Name(), dst, x.isPending())
+	}
+	if err != nil {
 		return "", errors.Join(err, os.Remove(dst.Name()), os.Remove(note))
 	}
 	x.setClean()
