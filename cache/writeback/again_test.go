@@ -98,6 +98,17 @@ func TestModes(t *testing.T) {
 			w.put("/f", "new")
 			return nil
 		}, 0o644},
+		"made again behind a chmod": {func(w *site) error {
+			mode := uint32(0o750)
+			if _, err := w.b.SetAttr(ctx, "/f", remote.Attrs{Mode: &mode}); err != nil {
+				return err
+			}
+			if err := w.b.Remove(ctx, "/f", remote.RemoveOptions{Type: remote.File}); err != nil {
+				return err
+			}
+			w.put("/f", "new")
+			return nil
+		}, 0o644},
 		"written over": {func(w *site) error {
 			w.put("/f", "new")
 			return nil
@@ -183,4 +194,71 @@ func TestCutRenamed(t *testing.T) {
 		has(t, w.server, "/g", want)
 		hasNot(t, w.server, "/f")
 	}
+}
+
+// TestHalfLink removes a symbolic link of which the process before has stored half.
+func TestHalfLink(t *testing.T) {
+	ctx := context.Background()
+	for _, half := range []string{"", "some/where", "something else"} {
+		w := newSite(t, memory.Options{}, Policy{})
+		if _, err := w.b.Symlink(ctx, "/link", "some/where"); err != nil {
+			t.Fatal(err)
+		}
+		w.reopen()
+		if _, err := w.server.Put(ctx, "/link", remotetest.Bytes([]byte(half)), remote.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.b.Remove(ctx, "/link", remote.RemoveOptions{Type: remote.Symlink}); err != nil {
+			t.Fatal(err)
+		}
+		w.s.Start()
+		w.flush()
+		if half == "something else" {
+			has(t, w.server, "/link", half)
+		} else {
+			hasNot(t, w.server, "/link")
+		}
+	}
+}
+
+// TestAttrsInTurn sets attributes while others are being set: all are seen at any time, also in
+// what is told of the first.
+func TestAttrsInTurn(t *testing.T) {
+	ctx := context.Background()
+	w := newSite(t, memory.Options{}, Policy{})
+	if _, err := w.server.Put(ctx, "/f", remotetest.Bytes([]byte("content")), remote.PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	told := make(chan Settled, 10)
+	w.b.OnSettled(func(s Settled) { told <- s })
+	w.faulty.SetPlan(remotetest.Plan{Rules: []remotetest.Rule{{Ops: []remote.Op{remote.OpSetAttr}, Latency: 100 * time.Millisecond, Count: 1}}})
+	w.s.Start()
+	mode, at := uint32(0o751), time.Unix(1e9, 0)
+	if _, err := w.b.SetAttr(ctx, "/f", remote.Attrs{Mode: &mode}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is being set", func() bool { return w.s.Status().Branches[0].Uploading == 1 })
+	if _, err := w.b.SetAttr(ctx, "/f", remote.Attrs{MTime: &at}); err != nil {
+		t.Fatal(err)
+	}
+	check := func(what string, e remote.Entry) {
+		t.Helper()
+		if e.Mode != mode || !e.MTime.Equal(at) {
+			t.Errorf("%s: mode %o, %v", what, e.Mode, e.MTime)
+		}
+	}
+	for range 2 {
+		e, err := w.b.Stat(ctx, "/f")
+		if err != nil {
+			t.Fatal(err)
+		}
+		check("stat", e)
+		w.flush()
+	}
+	w.b.Told()
+	if len(told) != 2 {
+		t.Fatalf("%d changes were told", len(told))
+	}
+	check("the first", (<-told).Entry)
+	check("the second", (<-told).Entry)
 }

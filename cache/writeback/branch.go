@@ -123,41 +123,48 @@ func (b *Branch) Close() error { return b.below.Close() }
 type sight struct {
 	known bool         // the entry says it all: the server need not be asked
 	entry remote.Entry // zero Type: nothing is there
-	attrs *change      // not known: the server's entry, with the attributes of this
+	attrs remote.Attrs // not known: the server's entry, with these
 }
 
 // sees returns what the pending changes show at path. Guarded by store.mu.
 func (b *Branch) sees(path string) sight {
 	l := b.queue.lines[path]
-	var attrs *change
+	var attrs remote.Attrs
 	for _, c := range slices.Backward(l) {
 		switch {
 		case c.kind == opForeign, c.kind == opClean:
 			continue
 		case c.kind == opSetAttr:
-			if attrs == nil {
-				attrs = c
-			}
+			attrs = andThen(c.attrs, attrs)
 			continue
 		case c.kind == opRemove, c.kind == opRename && c.path == path:
 			return sight{known: true}
 		}
 		e := c.entry(path)
-		if attrs != nil {
-			attrs.dress(&e)
-		}
+		dress(&e, attrs)
 		return sight{known: true, entry: e}
 	}
 	return sight{attrs: attrs}
 }
 
-// dress puts the attributes that c sets into e.
-func (c *change) dress(e *remote.Entry) {
-	if c.attrs.MTime != nil {
-		e.MTime = *c.attrs.MTime
+// andThen returns what is set by a, and then by b.
+func andThen(a, b remote.Attrs) remote.Attrs {
+	if b.MTime != nil {
+		a.MTime = b.MTime
 	}
-	if c.attrs.Mode != nil {
-		e.Mode, e.ModeKnown = *c.attrs.Mode, true
+	if b.Mode != nil {
+		a.Mode = b.Mode
+	}
+	return a
+}
+
+// dress puts attributes that are set into e.
+func dress(e *remote.Entry, a remote.Attrs) {
+	if a.MTime != nil {
+		e.MTime = *a.MTime
+	}
+	if a.Mode != nil {
+		e.Mode, e.ModeKnown = *a.Mode, true
 	}
 }
 
@@ -293,8 +300,8 @@ func (b *Branch) correct(path string, e remote.Entry, there bool, at uint64) (re
 	if now, ok := b.since(path, at); ok {
 		e, there = now, now.Type != 0
 	}
-	if there && s.attrs != nil {
-		s.attrs.dress(&e)
+	if there {
+		dress(&e, s.attrs)
 	}
 	return e, there
 }

@@ -2,6 +2,7 @@ package writeback
 
 import (
 	"cmp"
+	"hash/crc32"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -111,6 +112,20 @@ func (c *change) own() ghost {
 		g.mtime = *c.attrs.MTime
 	}
 	return g
+}
+
+// traces returns what attempts at c may have left at its path: the content, or half of a
+// symbolic link (see halfLink).
+func (c *change) traces() []ghost {
+	switch c.kind {
+	case opPut:
+		return []ghost{c.own()}
+	case opSymlink:
+		text := []byte(c.target)
+		d := digest{ok: true, size: int64(len(text)), crc: crc32.Checksum(text, castagnoli)}
+		return []ghost{{size: d.size, digest: d, since: c.since}, {since: c.since}}
+	}
+	return nil
 }
 
 // IsLocal tells whether a version is one of a pending change: of content that is on this

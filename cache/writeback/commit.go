@@ -109,8 +109,8 @@ func (b *Branch) commit(path string, st *Stage, o Commit, d digest) (remote.Entr
 			if last.kind == opPut && !last.untouched() {
 				c.ghosts = haunted(last.ghosts, last.own())
 			}
-			if last.kind != opPut && o.Attrs.Mode == nil {
-				o.Attrs.Mode = b.ownMode(last.base)
+			if mode, known := c.mode(); last.kind != opPut && o.Attrs.Mode == nil {
+				o.Attrs.Mode = b.ownMode(remote.Entry{Type: remote.File, Mode: mode, ModeKnown: known})
 			}
 			if last.after == nil && last.base.Type == remote.File && o.Base.Version == last.base.Version {
 				c.base = o.Base

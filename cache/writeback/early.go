@@ -141,14 +141,31 @@ func (st *Stage) grown(path string, cond remote.Cond, attrs remote.Attrs) *growi
 // clean removes what an upload of ours has left torn.
 func (j *job) clean(ctx context.Context) outcome {
 	e, err := j.b.below.Stat(ctx, j.path)
-	if err == nil && e.Type == remote.File { // some servers tell of a torn file only who reads it
-		_, err = j.b.below.ReadAt(ctx, remote.Ref{Path: j.path, Version: e.Version, Size: -1}, make([]byte, 1), 0)
-	}
+	torn := err != nil && remote.KindOf(err) == remote.Corrupt
 	switch {
-	case err == nil, errors.Is(err, io.EOF), remote.KindOf(err) == remote.NotExist, remote.KindOf(err) == remote.Changed:
+	case err != nil && remote.KindOf(err) == remote.NotExist:
 		return outcome{}
-	case remote.KindOf(err) == remote.Corrupt:
+	case err == nil:
+		torn, err = j.torn(ctx, e)
+	}
+	if torn {
 		err = j.b.below.Remove(ctx, j.path, remote.RemoveOptions{Type: remote.File})
 	}
 	return outcome{err: err}
+}
+
+// torn tells whether a file of the server is one that whoever wrote it last has not brought to
+// its end. Some servers tell that only who reads it.
+func (j *job) torn(ctx context.Context, e remote.Entry) (bool, error) {
+	if e.Type != remote.File {
+		return false, nil
+	}
+	_, err := j.b.below.ReadAt(ctx, remote.Ref{Path: e.Path, Version: e.Version, Size: -1}, make([]byte, 1), 0)
+	switch {
+	case err == nil, errors.Is(err, io.EOF), remote.KindOf(err) == remote.NotExist, remote.KindOf(err) == remote.Changed:
+		return false, nil
+	case remote.KindOf(err) == remote.Corrupt:
+		return true, nil
+	}
+	return false, err
 }

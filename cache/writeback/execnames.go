@@ -172,7 +172,10 @@ func (j *job) removeDoubtful(ctx context.Context) outcome {
 	case err != nil:
 		return outcome{err: err}
 	}
-	ours, err := j.isGhost(ctx, e)
+	ours, err := j.torn(ctx, e)
+	if err == nil && !ours {
+		ours, err = j.isGhost(ctx, e)
+	}
 	if err != nil {
 		return outcome{err: err}
 	}

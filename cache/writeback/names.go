@@ -108,10 +108,10 @@ func (b *Branch) Unlink(_ context.Context, e remote.Entry) error {
 			return b.cancelOut(last)
 		}
 		c.base, c.after, c.doubt = last.base, last.after, !last.untouched()
-		c.ghosts = haunted(last.ghosts, last.own())
+		c.ghosts = haunted(last.ghosts, last.traces()...)
 		return b.submit(c, last)
 	case free && last.kind == opPut && last.state == running:
-		c.ghosts = haunted(last.ghosts, last.own())
+		c.ghosts = haunted(last.ghosts, last.traces()...)
 		last.dropped = true
 		if last.size-last.sent.Load() > worthCutting && last.cancel != nil {
 			last.cancel()
@@ -375,7 +375,7 @@ func (b *Branch) SetAttrs(ctx context.Context, e remote.Entry, a remote.Attrs) (
 	if err := b.submit(c); err != nil {
 		return e, err
 	}
-	c.dress(&e)
+	dress(&e, c.attrs)
 	return e, nil
 }
 
@@ -405,7 +405,7 @@ func (b *Branch) fold(c *change, e remote.Entry, a remote.Attrs) (remote.Entry, 
 		c.attrs, c.mtime = was, mtime
 		return e, err
 	}
-	c.dress(&e)
+	dress(&e, c.attrs)
 	return e, nil
 }
 

@@ -344,6 +344,9 @@ func (b *Branch) succeeded(c *change, j *job, r outcome) {
 		return
 	}
 	x := Settled{Path: path, Was: was, Entry: r.entry, Attrs: r.wish, Copy: r.copy}
+	if x.Entry.Type != 0 { // others may still be to be set
+		dress(&x.Entry, b.sees(path).attrs)
+	}
 	if f := b.onSettled; f != nil {
 		b.teller.tell(func() { f(x) })
 	}
@@ -355,10 +358,7 @@ func (c *change) inherit(before *change) {
 	if !before.replayed && len(before.ghosts) == 0 {
 		return
 	}
-	c.ghosts = haunted(before.ghosts, c.ghosts...)
-	if before.kind == opPut {
-		c.ghosts = haunted(c.ghosts, before.own())
-	}
+	c.ghosts = haunted(append(slices.Clone(before.ghosts), c.ghosts...), before.traces()...)
 	if c.kind == opRemove && c.typ != remote.Dir && len(c.ghosts) > 0 {
 		c.doubt = true
 	}
