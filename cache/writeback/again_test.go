@@ -262,3 +262,50 @@ func TestAttrsInTurn(t *testing.T) {
 	check("the first", (<-told).Entry)
 	check("the second", (<-told).Entry)
 }
+
+// TestTornIsNotSeen has the process before end amid an early upload of what was never
+// committed: nobody sees what that has left, whoever looks first.
+func TestTornIsNotSeen(t *testing.T) {
+	ctx := context.Background()
+	for what, look := range map[string]func(w *site) (there bool, err error){
+		"stat": func(w *site) (bool, error) {
+			_, err := w.b.Stat(ctx, "/torn")
+			return err == nil, nil
+		},
+		"list": func(w *site) (there bool, err error) {
+			err = w.b.List(ctx, "/", func(e remote.Entry) error {
+				there = there || e.Path == "/torn"
+				return nil
+			})
+			return there, err
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			w := newSite(t, memory.Options{}, Policy{})
+			for _, path := range []string{"/torn", "/whole"} {
+				if _, err := w.server.Put(ctx, path, remotetest.Bytes([]byte("content")), remote.PutOptions{}); err != nil {
+					t.Fatal(err)
+				}
+				w.s.mu.Lock()
+				err := w.s.write(record{Kind: recOp, ID: w.s.nextID(), Branch: w.policy.Tree, Op: opClean, Path: path})
+				w.s.mu.Unlock()
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := w.server.Tear("/torn"); err != nil {
+				t.Fatal(err)
+			}
+			w.opts.Grace = time.Hour
+			w.reopen()
+			w.faulty.SetPlan(remotetest.Plan{Rules: []remotetest.Rule{{Ops: []remote.Op{remote.OpRead}, Latency: 50 * time.Millisecond}}})
+			w.s.Start()
+			if there, err := look(w); there || err != nil {
+				t.Errorf("it is seen (%v)", err)
+			}
+			w.faulty.SetPlan(remotetest.Plan{})
+			has(t, w.b, "/whole", "content")
+			w.flush()
+		})
+	}
+}

@@ -45,8 +45,9 @@ type Branch struct {
 	queue     queue
 	all       map[uint64]*change
 	parked    map[*change]struct{}
-	contents  map[string]*content // by local version
-	settled   []string            // local versions whose contents are on the server, oldest first
+	contents  map[string]*content  // by local version
+	settled   []string             // local versions whose contents are on the server, oldest first
+	torn      map[*change]struct{} // removals of what an earlier mount may have left torn
 	recent    []recent
 	reads     map[uint64]int // reads under way, by their beginnings
 	clock     uint64         // counts ends of changes
@@ -89,7 +90,7 @@ func (s *Store) Wrap(below remote.Backend, p Policy) (*Branch, error) {
 	}
 	p.Mode = cmp.Or(p.Mode, 0o644)
 	b := &Branch{store: s, below: below, policy: p, queue: newQueue(), all: map[uint64]*change{}, parked: map[*change]struct{}{},
-		contents: map[string]*content{}, reads: map[uint64]int{}, pace: newPace(p.Workers, s.opts.RetryWait)}
+		contents: map[string]*content{}, torn: map[*change]struct{}{}, reads: map[uint64]int{}, pace: newPace(p.Workers, s.opts.RetryWait)}
 	b.teller.start()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -145,27 +146,6 @@ func (b *Branch) sees(path string) sight {
 		return sight{known: true, entry: e}
 	}
 	return sight{attrs: attrs}
-}
-
-// andThen returns what is set by a, and then by b.
-func andThen(a, b remote.Attrs) remote.Attrs {
-	if b.MTime != nil {
-		a.MTime = b.MTime
-	}
-	if b.Mode != nil {
-		a.Mode = b.Mode
-	}
-	return a
-}
-
-// dress puts attributes that are set into e.
-func dress(e *remote.Entry, a remote.Attrs) {
-	if a.MTime != nil {
-		e.MTime = *a.MTime
-	}
-	if a.Mode != nil {
-		e.Mode, e.ModeKnown = *a.Mode, true
-	}
 }
 
 // above tells whether a directory above path is one that the server does not have: then
@@ -266,6 +246,7 @@ func (b *Branch) Stat(ctx context.Context, path string) (remote.Entry, error) {
 		return remote.Entry{}, err
 	}
 	b.store.mu.Lock()
+	b.awaitClean(ctx, func(p string) bool { return p == path })
 	s := b.sees(path)
 	if s.known || b.above(path) {
 		b.store.mu.Unlock()
@@ -312,6 +293,7 @@ func (b *Branch) List(ctx context.Context, dir string, yield func(remote.Entry) 
 		return err
 	}
 	b.store.mu.Lock()
+	b.awaitClean(ctx, func(p string) bool { up, _ := remote.Split(p); return up == dir })
 	s := b.sees(dir)
 	switch {
 	case s.known && s.entry.Type == 0, !s.known && b.above(dir):

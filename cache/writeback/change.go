@@ -178,12 +178,16 @@ func (c *change) entry(path string) remote.Entry {
 // mode returns the permission bits of what the change makes, which may be those of what it
 // builds on; false if only the server knows.
 func (c *change) mode() (bits uint32, known bool) {
-	for ; c != nil && c.kind != opRemove; c = c.after {
+	for c != nil && c.kind != opRemove {
 		switch {
 		case c.attrs.Mode != nil:
 			return *c.attrs.Mode, true
 		case c.base.ModeKnown:
 			return c.base.Mode, true
+		}
+		path := c.path
+		if c = c.after; c != nil && c.kind == opRename && c.to != path {
+			break // it has moved away what was there
 		}
 	}
 	return 0, false
@@ -215,4 +219,25 @@ func (c *change) record() record {
 		r.Sum, r.HasSum, r.Parts = c.digest.crc, c.digest.ok, c.digest.parts
 	}
 	return r
+}
+
+// andThen returns what is set by a, and then by b.
+func andThen(a, b remote.Attrs) remote.Attrs {
+	if b.MTime != nil {
+		a.MTime = b.MTime
+	}
+	if b.Mode != nil {
+		a.Mode = b.Mode
+	}
+	return a
+}
+
+// dress puts attributes that are set into e.
+func dress(e *remote.Entry, a remote.Attrs) {
+	if a.MTime != nil {
+		e.MTime = *a.MTime
+	}
+	if a.Mode != nil {
+		e.Mode, e.ModeKnown = *a.Mode, true
+	}
 }

@@ -310,6 +310,7 @@ func (b *Branch) unshow(c *change) {
 func (b *Branch) leave(c *change) {
 	b.queue.remove(c)
 	delete(b.all, c.id)
+	delete(b.torn, c)
 	delete(b.parked, c)
 	delete(b.store.unsynced, c)
 	if c.pin != nil {

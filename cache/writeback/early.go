@@ -169,3 +169,24 @@ func (j *job) torn(ctx context.Context, e remote.Entry) (bool, error) {
 	}
 	return false, err
 }
+
+// awaitClean waits for the end of the first attempts to remove what an earlier mount may have
+// left torn: nobody has made it, so nobody is to see it. Guarded by store.mu.
+func (b *Branch) awaitClean(ctx context.Context, concerned func(path string) bool) {
+	s := b.store
+	waits := func() bool {
+		for c := range b.torn {
+			if c.tries == 0 && (c.state == idle || c.state == running) && len(c.prev) == 0 && concerned(c.path) {
+				return ctx.Err() == nil && s.started && !s.paused && !s.closed && b.pace.why == nil
+			}
+		}
+		return false
+	}
+	if len(b.torn) == 0 || !waits() {
+		return
+	}
+	defer context.AfterFunc(ctx, s.broadcast)()
+	for waits() {
+		s.wake.Wait()
+	}
+}

@@ -96,7 +96,11 @@ func (s *Store) adopt(b *Branch) {
 	begin := s.opts.Now().Add(s.opts.Grace)
 	for _, o := range mine {
 		c := a.change(o)
-		c.retry = begin
+		if c.kind == opClean {
+			b.torn[c] = struct{}{}
+		} else {
+			c.retry = begin
+		}
 		b.enqueue(c)
 		if c.state == parked {
 			b.queue.excuse(c)
