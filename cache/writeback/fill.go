@@ -22,7 +22,7 @@ func (j *job) complete(ctx context.Context, size int64) error {
 // fill brings the bytes of the base version here that are missing.
 func (j *job) fill(ctx context.Context, size int64) error {
 	st := j.stage
-	if !j.b.Caps().Ranges {
+	if !j.b.Caps().Ranges && len(st.Missing(0, size)) > 0 {
 		return j.fillStream(ctx, size)
 	}
 	buf := make([]byte, 0)
