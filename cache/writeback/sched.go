@@ -236,7 +236,7 @@ func (b *Branch) withdrawn(c *change, j *job) {
 		}
 		if d.after == c {
 			d.after, d.base, d.doubt = nil, c.base, true
-			d.retry = b.store.opts.Now().Add(lateRequests)
+			d.retry = b.store.opts.Now().Add(b.store.opts.Late)
 			b.queue.heap.fix(d)
 			d.ghosts = haunted(haunted(d.ghosts, c.ghosts...), c.own())
 		}
@@ -244,9 +244,6 @@ func (b *Branch) withdrawn(c *change, j *job) {
 	b.store.note(rebased(changed, doneRecord(c))...)
 	b.withdraw(c)
 }
-
-// lateRequests is how long a request that was cut off may take to reach its server.
-const lateRequests = 5 * time.Second
 
 // below returns what the server had before c, nil for nothing.
 func (c *change) below() *remote.Entry {

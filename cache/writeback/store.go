@@ -36,6 +36,9 @@ type Options struct {
 	// Grace is how long the changes of an earlier mount wait before they are carried out
 	// again: its last requests may still be on their way to a server that takes them.
 	Grace time.Duration
+	// Late is how long a request that was cut off may take to reach its server, 0 for five
+	// seconds.
+	Late time.Duration
 	// Hostname is part of the names of conflict copies.
 	Hostname string
 	Logger   *slog.Logger
@@ -45,6 +48,7 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
+	o.Late = cmp.Or(o.Late, 5*time.Second)
 	o.Patience = cmp.Or(o.Patience, 30*time.Second)
 	o.RetryWait = cmp.Or(o.RetryWait, 500*time.Millisecond)
 	o.SyncEvery = cmp.Or(o.SyncEvery, time.Second)
