@@ -86,7 +86,22 @@ func (b *Branch) Reattributed(path, was string) (remote.Entry, bool) {
 	b.store.mu.Lock()
 	defer b.store.mu.Unlock()
 	now := b.resolved(remote.Entry{Path: path, Version: was})
-	return now, now.Version != was
+	return b.clad(now), now.Version != was
+}
+
+// Clad returns e, which the server has, with the attributes that are pending at its path.
+func (b *Branch) Clad(e remote.Entry) remote.Entry {
+	b.store.mu.Lock()
+	defer b.store.mu.Unlock()
+	return b.clad(e)
+}
+
+// clad is guarded by store.mu.
+func (b *Branch) clad(e remote.Entry) remote.Entry {
+	if s := b.sees(e.Path); !s.known {
+		dress(&e, s.attrs)
+	}
+	return e
 }
 
 // resolved returns e, or what the server has of it by our doing, if that is another

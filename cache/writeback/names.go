@@ -355,7 +355,7 @@ func (b *Branch) SetAttrs(ctx context.Context, e remote.Entry, a remote.Attrs) (
 		a = b.keepable(a)
 	}
 	if a.MTime == nil && a.Mode == nil {
-		return e, nil
+		return b.clad(e), nil
 	}
 	last, _ := b.queue.tail(e.Path)
 	dirTime := e.Type == remote.Dir && a.MTime != nil // what is done below it would change it again
@@ -376,7 +376,7 @@ func (b *Branch) SetAttrs(ctx context.Context, e remote.Entry, a remote.Attrs) (
 		return e, err
 	}
 	dress(&e, c.attrs)
-	return e, nil
+	return b.clad(e), nil
 }
 
 // keepable returns what of a the server may keep.
@@ -406,7 +406,7 @@ func (b *Branch) fold(c *change, e remote.Entry, a remote.Attrs) (remote.Entry, 
 		return e, err
 	}
 	dress(&e, c.attrs)
-	return e, nil
+	return b.clad(e), nil
 }
 
 // alone runs do when all changes that concern the paths are on the server, and keeps
