@@ -22,31 +22,41 @@ func (b *branch) present(e remote.Entry) remote.Entry {
 	if b.Back == nil || e.Version == "" {
 		return e
 	}
-	now, ok := b.Back.Became(e.Version)
-	if !ok {
-		now = e
-	}
-	now.Path = e.Path
-	if later, is := b.Back.Reattributed(now.Path, now.Version); is {
-		now, ok = later, true
-	}
+	now, ok := b.Back.Reattributed(e.Path, e.Version)
 	if !ok {
 		return e
 	}
-	now.Path = e.Path
 	return b.meta.dress(now)
 }
 
-// sameContent tells whether two versions of a file are of one content, as far as one of
-// them is what the other has become.
-func (b *branch) sameContent(v, w string) bool {
+// show records the entry as it is after a change made here that is pending.
+func (b *branch) show(e remote.Entry) {
+	b.meta.set(e)
+	// The change may be over, and have been told, before this was recorded.
+	switch now := b.present(e); {
+	case now.Version == e.Version:
+	case b.hasAside(e):
+		b.meta.forget(e.Path, e.Type)
+	default:
+		b.meta.settle(e.Path, e.Version, now)
+	}
+}
+
+// hasAside tells whether the server has the content of the pending version e under another
+// name.
+func (b *branch) hasAside(e remote.Entry) bool {
+	now, ok := b.Back.Became(e.Version)
+	return ok && now.Path != e.Path
+}
+
+// sameContent tells whether two versions of the file at rel are of one content, as far as
+// one of them is what the other has become.
+func (b *branch) sameContent(rel, v, w string) bool {
 	if v == w {
 		return true
 	}
-	if b.Back == nil || !writeback.IsLocal(v) && !writeback.IsLocal(w) {
-		return false
-	}
-	return b.present(remote.Entry{Version: v}).Version == b.present(remote.Entry{Version: w}).Version
+	now := func(v string) string { return b.present(remote.Entry{Path: rel, Version: v}).Version }
+	return b.Back != nil && v != "" && w != "" && now(v) == now(w)
 }
 
 // changing tells whether the server may show e, or nothing, instead of the base of x by
@@ -239,7 +249,7 @@ func (x *file) cond() remote.Cond {
 
 // committed records that the journal has the content as e. Called with content held.
 func (x *file) committed(e remote.Entry) {
-	x.b.meta.set(e)
+	x.b.show(e)
 	e = x.b.meta.dress(e)
 	x.mu.Lock()
 	defer x.mu.Unlock()

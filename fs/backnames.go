@@ -29,7 +29,7 @@ func (f *FS) makeBack(ctx context.Context, op, path string, want remote.Access, 
 	if err != nil {
 		return e, local(op, path, err)
 	}
-	b.meta.set(e)
+	b.show(e)
 	b.touchParent(rel)
 	return e, nil
 }

@@ -361,6 +361,10 @@ func (f *FS) moved(b *branch, e remote.Entry, from, to string) {
 		y.gone = true
 		y.mu.Unlock()
 	}
+	for _, x := range f.openBelow(from, (*file).onServer) {
+		x.catchUp() // what became of versions is known by the path
+	}
+	e = b.present(e)
 	var followers []*file
 	f.mu.Lock()
 	for p, x := range f.files {
@@ -376,10 +380,8 @@ func (f *FS) moved(b *branch, e remote.Entry, from, to string) {
 	f.inos.rename(from, to)
 	f.mu.Unlock()
 	for _, x := range followers {
-		x.catchUp()
 		x.follow()
 	}
-	e = b.present(e)
 	b.forgetBlocks(b.rel(from), e.Type)
 	b.forgetBlocks(b.rel(to), e.Type)
 	b.meta.renamed(b.rel(from), b.rel(to))

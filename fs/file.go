@@ -125,7 +125,7 @@ func (x *file) isBase(e remote.Entry) bool {
 	case e.Type != remote.File:
 		return false
 	case e.Version != "" || x.base.Version != "":
-		return x.b.sameContent(e.Version, x.base.Version)
+		return x.b.sameContent(x.b.rel(x.path), e.Version, x.base.Version)
 	}
 	return e.Size == x.base.Size && e.MTime.Equal(x.base.MTime)
 }

@@ -20,6 +20,7 @@ type model struct {
 	names   map[string]*object
 	dirs    map[string]bool
 	handles []*openPair
+	opens   int // handles so far
 }
 
 type object struct{ data []byte }
@@ -28,6 +29,7 @@ type openPair struct {
 	h   *Handle
 	obj *object
 	end bool
+	n   int // in the log
 }
 
 // TestRandomOperations runs random programs on the core and on the model: every
@@ -60,7 +62,7 @@ func runModel(t *testing.T, seed uint64, ops int, opts memory.Options) {
 	var log []string
 	defer func() {
 		if t.Failed() {
-			for _, l := range log[max(0, len(log)-40):] {
+			for _, l := range log[max(0, len(log)-120):] {
 				t.Log(l)
 			}
 		}
@@ -176,19 +178,20 @@ func (m *model) open(w *world, r *rand.Rand, p string) string {
 		if flags&syscall.O_TRUNC != 0 {
 			obj.data = nil
 		}
-		m.handles = append(m.handles, &openPair{h, obj, flags&syscall.O_APPEND != 0})
+		m.opens++
+		m.handles = append(m.handles, &openPair{h, obj, flags&syscall.O_APPEND != 0, m.opens})
 	}
-	return fmt.Sprintf("open %s %#o create=%v: %v", p, flags, create, err)
+	return fmt.Sprintf("open %s %#o create=%v: %v (handle %d)", p, flags, create, err, m.opens)
 }
 
 func (m *model) close(w *world, i int) string {
-	h := m.handles[i].h
+	h, n := m.handles[i].h, m.handles[i].n
 	m.handles = append(m.handles[:i:i], m.handles[i+1:]...)
 	if err := h.Flush(w.t.Context()); err != nil {
 		w.t.Errorf("close: %v", err)
 	}
 	h.Release()
-	return "close"
+	return fmt.Sprintf("close handle %d", n)
 }
 
 func (m *model) io(w *world, r *rand.Rand, o *openPair) string {
@@ -197,10 +200,10 @@ func (m *model) io(w *world, r *rand.Rand, o *openPair) string {
 	case r.IntN(8) == 0 && o.h.write:
 		w.must(o.h.Truncate(w.t.Context(), off))
 		o.obj.resize(off)
-		return fmt.Sprintf("ftruncate %d", off)
+		return fmt.Sprintf("ftruncate handle %d to %d", o.n, off)
 	case r.IntN(8) == 0:
 		w.must(o.h.Fsync(w.t.Context()))
-		return "fsync"
+		return fmt.Sprintf("fsync handle %d", o.n)
 	case r.IntN(2) == 0 && o.h.write:
 		p := bytes.Repeat([]byte{byte('a' + r.IntN(26))}, n)
 		w.put(o.h, string(p), off)
@@ -211,16 +214,16 @@ func (m *model) io(w *world, r *rand.Rand, o *openPair) string {
 			o.obj.resize(max(int64(len(o.obj.data)), off+int64(n)))
 			copy(o.obj.data[off:], p)
 		}
-		return fmt.Sprintf("write %d at %d", n, off)
+		return fmt.Sprintf("write %d at %d to handle %d", n, off, o.n)
 	}
 	p := make([]byte, n)
 	got, err := o.h.ReadAt(w.t.Context(), p, off)
 	want := o.obj.data[min(off, int64(len(o.obj.data))):]
 	want = want[:min(n, len(want))]
 	if err != nil || !bytes.Equal(p[:got], want) {
-		w.t.Errorf("read %d at %d of %s: %q %v, want %q", n, off, o.h.path(), p[:got], err, want)
+		w.t.Errorf("read %d at %d of handle %d of %s: %q %v, want %q", n, off, o.n, o.h.path(), p[:got], err, want)
 	}
-	return fmt.Sprintf("read %d at %d of %s", n, off, o.h.path())
+	return fmt.Sprintf("read %d at %d of handle %d of %s", n, off, o.n, o.h.path())
 }
 
 func (o *object) resize(n int64) {

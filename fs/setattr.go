@@ -148,7 +148,7 @@ func (f *FS) setAttrs(ctx context.Context, b *branch, e remote.Entry, a remote.A
 	if a.MTime != nil && !now.MTime.Equal(*a.MTime) {
 		keep.MTime = a.MTime
 	}
-	b.meta.set(now) // first: it may show a mode that is no longer to be kept
+	b.show(now) // first: it may show a mode that is no longer to be kept
 	b.meta.keep(now, keep, a.MTime != nil)
 	now = b.meta.dress(now)
 	if x != nil {

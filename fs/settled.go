@@ -20,9 +20,12 @@ func (f *FS) settled(b *branch, s writeback.Settled) {
 		f.aside(b, path, s)
 		return
 	}
-	if s.Entry.Type == remote.File {
-		b.meta.keep(s.Entry, s.Attrs, true)
+	switch s.Entry.Type {
+	case remote.File:
+		b.meta.keepSettled(s)
 		f.pages.become(ino, s.Was, s.Entry)
+	case remote.Dir:
+		b.meta.keepSettled(s)
 	}
 	b.meta.settle(s.Path, s.Was, s.Entry)
 	x := f.opened(path)
@@ -40,7 +43,7 @@ func (f *FS) settled(b *branch, s writeback.Settled) {
 func (x *file) isOf(version string) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.exists && x.b.sameContent(x.base.Version, version)
+	return x.exists && x.b.sameContent(x.b.rel(x.path), x.base.Version, version)
 }
 
 // droppedBehind separates an open file, whose pending content was given up by the user,
@@ -83,6 +86,17 @@ func conflictError(path, beside string) error {
 	return fail("put", path, remote.Conflict, fmt.Errorf("somebody else changed it; our content is in %s", beside))
 }
 
+// keepSettled remembers attributes that the server has not kept of what has reached it. A
+// change of attributes alone leaves those from before.
+func (m *metaCache) keepSettled(s writeback.Settled) {
+	m.mu.Lock()
+	if old, ok := m.kept[s.Path]; ok && old.version == s.Was {
+		m.kept[s.Path] = keptAttrs{old.Attrs, s.Entry.Version}
+	}
+	m.mu.Unlock()
+	m.keep(s.Entry, s.Attrs, writeback.IsLocal(s.Was))
+}
+
 // settle records what the server has at rel instead of the pending version was. What is
 // pending since then stays.
 func (m *metaCache) settle(rel, was string, now remote.Entry) {
@@ -91,8 +105,14 @@ func (m *metaCache) settle(rel, was string, now remote.Entry) {
 	k, _, ok := m.lookupLocked(rel)
 	m.changingLocked(rel)
 	gone := now.Type == 0
+	if !gone {
+		now = m.b.Back.Clad(now)
+	}
 	switch {
 	case !ok:
+	case !gone && !k.absent && now.Type == remote.Dir && k.e.Type == remote.Dir:
+		now.MTime = later(now.MTime, k.e.MTime) // of names that have come or gone since
+		m.storeLocked(rel, known{e: now, at: m.now()})
 	case !gone && !k.absent && k.e.Version == was && k.e.Type == now.Type:
 		m.storeLocked(rel, known{e: now, at: m.now()})
 	case gone && k.absent, !k.absent && writeback.IsLocal(k.e.Version), !gone && !k.absent && k.e.Version == now.Version:
