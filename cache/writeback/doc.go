@@ -39,15 +39,20 @@
 //	         Retry or Drop, and what depends on it with it
 //	over     done, withdrawn or dropped; not in the journal any more
 //
-// Errors that may pass (Unavailable, Locked, Corrupt) are tried again for ever, with waits
-// that grow to a minute, or as long as the server asked for. A server that refuses the
-// secret (Auth) or has no space (NoSpace) holds its branch: hardly anything is sent until
-// a single attempt has gone well, and NoSpace is told to those who write (Branch.Full).
+// Errors that may pass (Unavailable, Locked, Corrupt, those without a Kind, all of the way to
+// the server) are tried again for ever, with waits that grow to a minute, or as long as the
+// server asked for. A server that refuses the secret (Auth) or has no space (NoSpace) holds
+// its branch: hardly anything is sent until a single attempt has gone well, and NoSpace is
+// told to those who write (Branch.Full).
 //
 // A put that finds another version than its own (Conflict, Exist) compares bytes first: an
-// attempt before may have stored them, and its answer may have been lost. The contents of
-// attempts whose fate is unknown are remembered by their SHA-256 for as long as the
-// process lives. Otherwise it is somebody else's change; ours goes beside it (ConflictPath).
+// attempt before may have stored them, and its answer may have been lost. What attempts may
+// have stored that is not wanted any more are ghosts: size and CRC-32C of a content, or of the
+// parts of it that were written here (digest). They are in the journal before the attempt
+// begins, go with the change and on to those that follow it, and survive restarts. Very large
+// files that were not written in order have no digest; those are known by size and time, if a
+// time was to be stored. What is none of these is somebody else's change; ours goes beside it
+// (ConflictPath).
 //
 // # Staging files
 //
@@ -67,7 +72,8 @@
 //
 //   - Before the record of a commit: a staging file that no record names. The next Open
 //     removes it.
-//   - After the record: the change. It is carried out by the next process.
+//   - After the record: the change. It is carried out by the next process, after a moment
+//     (Options.Grace): requests of the one before may still be on their way.
 //   - In the middle of an attempt: the server has the old or the new content, or (zones) a
 //     torn object, which PutOptions.Redo may replace. A chunked upload goes on where it was
 //     (PutOptions.Resume), unless the content was touched since: then its name was dropped
@@ -75,12 +81,14 @@
 //   - After the server's answer, before the record of the end: the change is carried out
 //     again and finds its own work. Put: same bytes. Mkdir: there is a directory. Remove:
 //     there is nothing. Rename: the source is gone and the target has the size. Symlink: it
-//     is there. Setattr: gives the same twice.
+//     is there. Setattr: gives the same twice. If the program has changed the content since,
+//     the ghost tells that what is there is ours.
 //   - In an early upload of a file that was never committed: atomic servers have nothing;
-//     for the others a record says beforehand what to take away (opClean).
+//     for the others a record says beforehand what to take away (opClean), and nobody sees
+//     the path before that was tried.
 //   - The machine goes down: records of before the last sync are whole, later ones are cut
-//     off or whole. A record whose content was not synced is trusted only if a checksum of
-//     it holds; otherwise it is parked, never sent.
+//     off or whole. A record whose content was not synced is trusted only if its digest
+//     holds; otherwise it is parked, never sent.
 //
 // # Locks
 //
