@@ -98,7 +98,8 @@ func build(name, source, cgo string, flags ...string) (string, error) {
 		return "", err
 	}
 	path := filepath.Join(binDir(), name)
-	cmd := exec.Command("go", append(append([]string{"build"}, flags...), "-o", path, source)...)
+	// Without tables for debuggers, which take the linker most of its time.
+	cmd := exec.Command("go", append(append([]string{"build", "-ldflags=-s -w"}, flags...), "-o", path, source)...)
 	cmd.Dir = filepath.Join(filepath.Dir(file), "..", "..")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -80,7 +80,7 @@ func TestFlight(t *testing.T) {
 }
 
 func (f *flight) test(t *testing.T, s *server, size int, old bool) {
-	m := s.mounted(t, cacheDir(t), "--io-timeout=60s")
+	m := s.mounted(t, cacheDir(t))
 	m.mkdir(t, "d")
 	if old {
 		m.write(t, "d/f", book(0, size/3))

