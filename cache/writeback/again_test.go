@@ -309,3 +309,38 @@ func TestTornIsNotSeen(t *testing.T) {
 		})
 	}
 }
+
+// TestMovedAway makes a file where another one was until a rename that is under way: it builds
+// on nothing, and has nothing of the other one.
+func TestMovedAway(t *testing.T) {
+	ctx := context.Background()
+	w := newSite(t, memory.Options{}, Policy{})
+	w.put("/f", "content")
+	strict := uint32(0o600)
+	if _, err := w.b.SetAttr(ctx, "/f", remote.Attrs{Mode: &strict}); err != nil {
+		t.Fatal(err)
+	}
+	w.faulty.SetPlan(remotetest.Plan{Rules: []remotetest.Rule{{Ops: []remote.Op{remote.OpPut}, Fault: remotetest.FaultError}}})
+	w.s.Start()
+	eventually(t, "an attempt has failed", func() bool { return w.s.Status().Items[0].Tries > 0 })
+	if err := w.b.Rename(ctx, "/f", "/g", remote.RenameOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	w.put("/f", "another")
+	w.faulty.SetPlan(remotetest.Plan{Rules: []remotetest.Rule{{Ops: []remote.Op{remote.OpPut}, Fault: remotetest.FaultError, Skip: 1}}})
+	eventually(t, "the rename is made", func() bool { i := w.s.Status().Items; return len(i) == 1 && i[0].Op == "put" })
+	check := func() {
+		t.Helper()
+		for path, mode := range map[string]uint32{"/f": 0o644, "/g": strict} {
+			if e, err := w.b.Stat(ctx, path); err != nil || e.ModeKnown && e.Mode != mode {
+				t.Errorf("%s: mode %o (%v)", path, e.Mode, err)
+			}
+		}
+	}
+	check()
+	w.faulty.SetPlan(remotetest.Plan{})
+	w.flush()
+	check()
+	has(t, w.server, "/f", "another")
+	has(t, w.server, "/g", "content")
+}

@@ -308,7 +308,10 @@ func (b *Branch) succeeded(c *change, j *job, r outcome) {
 		if d.after != c {
 			continue
 		}
-		d.after, d.base = nil, r.entry
+		d.after, d.base = nil, remote.Entry{}
+		if left := c.leaves(d.path, r); left != nil {
+			d.base = *left
+		}
 		d.inherit(c)
 		if d.kind == opRename {
 			// The program may have cut the file before it was sent, and not committed that.
