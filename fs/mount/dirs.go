@@ -143,11 +143,18 @@ func (r *raw) ReleaseDir(in *fuse.ReleaseIn) {
 }
 
 // FsyncDir makes the changes of names in a directory survive a power failure, where they
-// have not reached the server when the calls that made them return.
-func (r *raw) FsyncDir(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
-	return r.look(cancel, &in.InHeader, "fsyncdir", "", func(_ context.Context, _ *node, path string) error {
-		return r.fs.SyncDir(path)
-	})
+// have not reached the server when the calls that made them return. A directory that was
+// removed has none.
+func (r *raw) FsyncDir(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
+	n := r.tree.node(in.NodeId)
+	if n == nil {
+		return fuse.OK
+	}
+	path, there := r.tree.where(n)
+	if !there {
+		return fuse.OK
+	}
+	return r.status("fsyncdir", path, r.fs.SyncDir(path), false)
 }
 
 // dots is a stream that begins with "." and "..".

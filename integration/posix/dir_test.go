@@ -2,6 +2,7 @@ package posix_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -189,5 +190,28 @@ func TestWriteWhileListing(t *testing.T) {
 	}
 	for _, name := range []string{"file-001999", "file-000000"} {
 		wantFile(t, filepath.Join(dir, name), content)
+	}
+}
+
+// TestFsyncOfRemoved syncs directories, one of which was removed meanwhile.
+func TestFsyncOfRemoved(t *testing.T) {
+	m := serve(t, memoryBranch(time.Minute))
+	dir, gone := filepath.Join(m.dir, "dir"), filepath.Join(m.dir, "gone")
+	for _, path := range []string{dir, gone} {
+		if err := os.Mkdir(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, path := range []string{m.dir, dir, gone} {
+		open, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if path == gone {
+			err = os.Remove(gone)
+		}
+		if err = errors.Join(err, open.Sync(), open.Close()); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
 	}
 }
