@@ -21,7 +21,7 @@ const (
 // writeOptions are about what is written, and how it gets to the servers.
 func writeOptions() []*Option {
 	return []*Option{
-		{Name: "write", Unit: "WHEN", Default: WriteThrough, Choices: []string{WriteBack, WriteThrough},
+		{Name: "write", Unit: "WHEN", Default: WriteBack, Choices: []string{WriteBack, WriteThrough},
 			Help:  "when close returns: back = when the file is on the local disk, and it is uploaded behind; through = when the server has it, with the server's error",
 			whole: func(s *Settings) any { return &s.Write }},
 		{Name: "fsync", Unit: "WHERE", Default: FsyncLocal, Choices: []string{FsyncLocal, FsyncRemote},
