@@ -274,7 +274,7 @@ func (b *Branch) putCut(renamed *change, size int64) {
 	s := b.store
 	now := s.opts.Now()
 	c := &change{b: b, id: s.lastID + 1, kind: opPut, path: renamed.to, stage: renamed.stage, size: size, after: renamed, since: now,
-		mtime: now, version: renamed.version, delay: now.Add(b.policy.Delay)}
+		mtime: now, attrs: remote.Attrs{MTime: &now}, version: renamed.version, delay: now.Add(b.policy.Delay)}
 	if err := s.write(c.record()); err != nil {
 		s.log.Warn("that a file was cut is not in the journal yet", "branch", b.policy.Name, "path", c.path, "err", err)
 		return

@@ -69,7 +69,7 @@ func (w *site) put(path, content string) remote.Entry {
 
 func (w *site) flush() {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	defer cancel()
 	if err := w.s.Flush(ctx, "", "/"); err != nil {
 		w.t.Fatalf("flush: %v", err)
@@ -101,7 +101,7 @@ func hasNot(t *testing.T, b remote.Backend, path string) {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(4 * time.Minute); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("in vain: " + what)
 		}
