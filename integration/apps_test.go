@@ -16,20 +16,21 @@ import (
 // TestAppsLocal runs the application checks on a local disk, which must pass them:
 // a check that fails here is wrong itself.
 func TestAppsLocal(t *testing.T) {
+	t.Parallel()
 	other, err := os.MkdirTemp("/dev/shm", "meshmount-test-")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = os.RemoveAll(other) }()
-	apps := newApps(t, "local", hundreds)
+	apps := newApps(t, "local", full(hundred, thousands))
 	root := t.TempDir()
 	apps.each(t, root, other, "work", "verify")
 }
 
-// Sources of the trees: parts of Go's own source, some two hundred files or some two
-// thousand of all sizes.
+// Sources of the trees: parts of Go's own source, some hundred files or some two thousand
+// of all sizes.
 var (
-	hundreds  = []string{"archive", "encoding/csv", "encoding/gob", "encoding/hex", "encoding/pem", "html"}
+	hundred   = []string{"archive", "encoding/csv", "encoding/hex", "html"}
 	thousands = []string{"archive", "crypto", "encoding", "go", "html"}
 )
 
@@ -37,34 +38,34 @@ var (
 // dialect, by the program with the race detector.
 func TestAppsNextcloud(t *testing.T) {
 	t.Parallel()
-	testApps(t, startEFSS(t, efss.Nextcloud), harness.Program(t), hundreds)
+	testApps(t, startEFSS(t, efss.Nextcloud), harness.Program(t))
 }
 
 // TestAppsOpenCloud runs them on a mount of an embedded server with the OpenCloud
 // dialect, by the program as delivered.
 func TestAppsOpenCloud(t *testing.T) {
 	t.Parallel()
-	testApps(t, startEFSS(t, efss.OpenCloud), harness.StaticProgram(t), hundreds)
+	testApps(t, startEFSS(t, efss.OpenCloud), harness.StaticProgram(t))
 }
 
-// TestAppsApache runs them on a mount of Apache's mod_dav, by the program as
-// delivered and with a large tree.
+// TestAppsApache runs them on a mount of Apache's mod_dav, by the program as delivered.
 func TestAppsApache(t *testing.T) {
 	t.Parallel()
-	testApps(t, startApache(t), harness.StaticProgram(t), thousands)
+	testApps(t, startApache(t), harness.StaticProgram(t))
 }
 
 // testApps works on a mount, compares with the server's disk, mounts afresh and
-// compares and verifies again.
-func testApps(t *testing.T, s site, program string, source []string) {
-	if os.Getenv("MESHMOUNT_LONG") != "" {
-		program, source = harness.Program(t), thousands
+// compares and verifies again. The long variant has large trees, and always the program
+// with the race detector.
+func testApps(t *testing.T, s site, program string) {
+	if long() {
+		program = harness.Program(t)
 	}
 	place := "mount"
 	if s.caps(t, "a").PropagatesVersion {
 		place = "propagating"
 	}
-	apps := newApps(t, place, source)
+	apps := newApps(t, place, full(hundred, thousands))
 	m := harness.MountingProgram(t, program, s.env, s.args...)
 	a, b := filepath.Join(m.Dir, "a"), filepath.Join(m.Dir, "b")
 	apps.each(t, a, b, "work", "verify")

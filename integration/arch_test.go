@@ -219,6 +219,7 @@ func repoRoot(t *testing.T) string {
 
 // TestStaticBinary builds the program without cgo and looks for an interpreter.
 func TestStaticBinary(t *testing.T) {
+	t.Parallel()
 	program := harness.StaticProgram(t)
 	file, err := elf.Open(program)
 	if err != nil {

@@ -30,7 +30,7 @@ func TestDeviationNames(t *testing.T) {
 		wantErrno(t, "mkdir "+name, os.Mkdir(filepath.Join(dir, name), 0o755), want)
 		wantErrno(t, "make "+name, os.WriteFile(filepath.Join(dir, name), nil, 0o644), want)
 	}
-	waitFor(t, 5*time.Second, func() error {
+	waitFor(t, func() error {
 		if got := listNames(t, dir); len(got) != 0 {
 			return fmt.Errorf("the directory holds %q", got)
 		}
@@ -122,7 +122,7 @@ func TestDeviationFreshness(t *testing.T) {
 			t.Errorf("without time to live: %q, %v; want %q", text, err, content)
 		}
 	}
-	waitFor(t, 15*time.Second, func() error {
+	waitFor(t, func() error {
 		text, err := os.ReadFile(lazy)
 		if err == nil && string(text) != "four" {
 			err = errors.New("still the old content")

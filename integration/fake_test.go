@@ -33,7 +33,12 @@ const multistatus = `<?xml version="1.0" encoding="utf-8"?>` + "\n" + `<D:multis
 func startFake(t *testing.T, good map[string]string, list func(w io.Writer), get http.HandlerFunc) *fakeDAV {
 	t.Helper()
 	f := &fakeDAV{good: good, list: list, get: get}
-	f.Server = httptest.NewServer(f)
+	return f.start(t, f)
+}
+
+// start starts the server with its handler or one around it.
+func (f *fakeDAV) start(t *testing.T, handler http.Handler) *fakeDAV {
+	f.Server = httptest.NewServer(handler)
 	t.Cleanup(f.Close)
 	return f
 }

@@ -35,9 +35,9 @@ type victim struct {
 }
 
 const (
-	killsDefault = 50
-	killsLong    = 500
-	victimMost   = 1 << 20 // bytes
+	killsSome  = 25
+	killsLong  = 500
+	victimMost = 1 << 20 // bytes
 )
 
 // TestKill kills the process at random moments of overwrites, on all dialects at
@@ -53,10 +53,7 @@ const (
 // started while a file is being written has the file open, too, for a moment, and
 // when it closes it, the kernel asks for what is there to be stored.
 func TestKill(t *testing.T) {
-	kills := killsDefault
-	if os.Getenv("MESHMOUNT_LONG") != "" {
-		kills = killsLong
-	}
+	kills := full(killsSome, killsLong)
 	victims, args, env := killSites(t)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -82,13 +79,10 @@ func TestKill(t *testing.T) {
 	listAfterKills(t, victims, args, env)
 }
 
-// settleTime is how long the servers may work on after a kill.
-const settleTime = time.Minute
-
 // settle waits until the servers have finished what the dead process had asked for.
 func settle(t *testing.T, victims []*victim) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), settleTime)
+	ctx, cancel := context.WithTimeout(t.Context(), longest)
 	defer cancel()
 	var ports []int
 	for _, v := range victims {

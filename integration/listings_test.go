@@ -50,7 +50,14 @@ type listed struct {
 	ahead int
 
 	mu      sync.Mutex
-	now, at int // guarded by mu; listings at once, and the most of them
+	now, at int    // guarded by mu; listings at once, and the most of them
+	gates   []gate // guarded by mu; what listings of directories below the root have to pass
+}
+
+// gate lets listings pass when there are enough at once.
+type gate struct {
+	enough int
+	open   chan struct{}
 }
 
 func secretOf(text string) remote.SecretSource {
@@ -198,17 +205,43 @@ func (l *listed) around(ctx context.Context, c *remote.Call, next remote.Next) e
 	if c.Op != remote.OpList {
 		return next(ctx)
 	}
-	l.mu.Lock()
-	l.now++
-	l.at = max(l.at, l.now)
-	l.mu.Unlock()
+	passed := l.begun(c.Path)
 	defer func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.now--
 	}()
+	select {
+	case <-passed:
+	case <-time.After(longest):
+		l.Error("there are not enough listings at once")
+	}
 	return next(ctx)
 }
+
+// begun counts a listing that begins, and returns the gate that it has to pass.
+func (l *listed) begun(path string) <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.now++
+	l.at = max(l.at, l.now)
+	if path == "/" || len(l.gates) == 0 {
+		return opened
+	}
+	g := l.gates[0]
+	if l.now >= g.enough {
+		close(g.open)
+		l.gates = l.gates[1:]
+	}
+	return g.open
+}
+
+// opened is the way where there is no gate.
+var opened = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
 
 func (l *listed) unmount() {
 	l.Helper()
@@ -251,11 +284,13 @@ func (l *listed) find(path string) (all []string) {
 	return all
 }
 
-// within fails if do makes more requests than most.
+// within fails if do makes more requests than most, in as much time as attributes live.
 func (l *listed) within(most int, what string, do func()) {
 	l.Helper()
 	l.forget()
+	start := time.Now()
 	do()
+	most *= 1 + int(time.Since(start)/l.ttl)
 	if n := l.requests(); n > most {
 		l.Errorf("%s: %d requests, want %d at most", what, n, most)
 	} else {
@@ -269,10 +304,8 @@ func (l *listed) expire() { time.Sleep(l.ttl + l.ttl/10) }
 // TestFindAgain looks at a tree again when the time of its attributes is over: a handful
 // of requests prove it, and changes made elsewhere are seen; after a remount, too.
 func TestFindAgain(t *testing.T) {
-	dirs := 50
-	if os.Getenv("MESHMOUNT_LONG") != "" {
-		dirs = 250 // 10,000 names
-	}
+	t.Parallel()
+	dirs := full(50, 250) // of 40 files
 	for name, c := range map[string]struct {
 		start       func(*testing.T) *listed
 		dirs, files int
@@ -328,22 +361,21 @@ func TestFindAgain(t *testing.T) {
 	}
 }
 
-// TestListingsOverlap walks a tree over a distance: the listings are asked for together.
+// TestListingsOverlap walks a tree whose listings are answered only when there are enough
+// of them, more and more: they are asked for together.
 func TestListingsOverlap(t *testing.T) {
 	l := listedShare(t, efss.Nextcloud)
-	const dirs, files = 100, 30
+	const dirs, files = 100, 5
 	l.plant(dirs, files)
+	for _, enough := range []int{1, 16, 32} {
+		l.gates = append(l.gates, gate{enough, make(chan struct{})})
+	}
 	l.mount()
 	defer l.unmount()
-	l.proxy.SetLatency(25 * time.Millisecond) // each way
-	start := time.Now()
 	if n := len(l.find("/a")); n != dirs*(files+1) {
 		t.Errorf("%d names", n)
 	}
-	took := time.Since(start)
-	t.Logf("%d directories over 50 ms in %v, %d listings at once", dirs, took, l.at)
-	// One after the other they take more than 5 s.
-	if took > 4*time.Second || l.at < 16 {
-		t.Errorf("%d directories took %v, with %d listings at once at most", dirs, took, l.at)
+	if len(l.gates) > 0 {
+		t.Errorf("there were %d listings at once at most", l.at)
 	}
 }

@@ -157,10 +157,7 @@ func TestReadKill(t *testing.T) {
 		files[fmt.Sprintf("f%02d", i)] = book(uint64(i), (12+i%4)<<17)
 	}
 	s.plant(t, files)
-	kills := readKills
-	if os.Getenv("MESHMOUNT_LONG") != "" {
-		kills = readKillsLong
-	}
+	kills := full(readKills, readKillsLong)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 5))

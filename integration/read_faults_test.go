@@ -23,8 +23,12 @@ import (
 // faultySize is that of the files of the tests of faulty servers.
 const faultySize = 8<<20 + 4321
 
-// patience is how long those tests let the program try.
-var patience = []string{"--io-timeout=2s", "--retry-time=3s", "--attr-ttl=1h", "--dir-ttl=1h"}
+// How long those tests let the program try: for as long as it takes, and so shortly that a
+// program gets an error.
+var (
+	steady   = []string{"--io-timeout=1h", "--retry-time=1h"}
+	patience = []string{"--io-timeout=2s", "--retry-time=3s", "--attr-ttl=1h", "--dir-ttl=1h"}
+)
 
 // readOrRefuse reads a file to its end: every byte that comes is right, and the first
 // error is one that says what is wrong. It returns the error.
@@ -111,7 +115,7 @@ func TestReadFaultySometimes(t *testing.T) {
 			s := startShelf(t, efss.Nextcloud)
 			content := book(1, faultySize)
 			s.plant(t, map[string][]byte{"large": content})
-			m := s.mount(t, harness.Program(t), "", "--io-timeout=20s", "--retry-time=60s", "--attr-ttl=1h")
+			m := s.mount(t, harness.Program(t), "", append(steady, "--attr-ttl=1h")...)
 			contentOnly(s, sometimes(random, 3, fault))
 			if err := readOrRefuse(t, what, filepath.Join(m.Dir, "a", "large"), content); err != nil {
 				t.Errorf("%s: %v", what, err)
@@ -141,9 +145,7 @@ func TestReadFaultyAlways(t *testing.T) {
 			s.plant(t, map[string][]byte{"large": content, "small": small, "other": small})
 			m := s.mount(t, harness.Program(t), "", patience...)
 			root := filepath.Join(m.Dir, "a")
-			if _, err := os.ReadDir(root); err != nil {
-				t.Fatal(err)
-			}
+			waitFor(t, func() error { _, err := os.ReadDir(root); return err })
 			contentOnly(s, func(*http.Request) *efss.Fault { return fault() })
 			for _, name := range []string{"large", "small"} {
 				if err := readOrRefuse(t, what, filepath.Join(root, name), map[string][]byte{"large": content, "small": small}[name]); err == nil {
@@ -152,7 +154,7 @@ func TestReadFaultyAlways(t *testing.T) {
 			}
 			s.share.SetFaults(nil)
 			for name, want := range map[string][]byte{"large": content, "small": small, "other": small} {
-				waitFor(t, 30*time.Second, func() error { return readWhole(filepath.Join(root, name), want) })
+				waitFor(t, func() error { return readWhole(filepath.Join(root, name), want) })
 			}
 			m.MustUnmount(t)
 		})
@@ -163,18 +165,16 @@ func TestReadFaultyAlways(t *testing.T) {
 // what tag says, in PROPFIND and GET alike.
 func oddShare(t *testing.T, content []byte, get http.HandlerFunc, tag func() string) *fakeDAV {
 	t.Helper()
-	f := startFake(t, map[string]string{"large": string(content)}, func(w io.Writer) { response(w, "/large", len(content)) }, get)
-	inner := f.Config.Handler
-	f.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	f := &fakeDAV{good: map[string]string{"large": string(content)}, list: func(w io.Writer) { response(w, "/large", len(content)) }, get: get}
+	return f.start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != "PROPFIND" {
-			inner.ServeHTTP(w, r)
+			f.ServeHTTP(w, r)
 			return
 		}
 		kept := &keptAnswer{ResponseWriter: w}
-		inner.ServeHTTP(kept, r)
+		f.ServeHTTP(kept, r)
 		_, _ = w.Write(bytes.ReplaceAll(kept.body.Bytes(), []byte(`"1"`), []byte(tag())))
-	})
-	return f
+	}))
 }
 
 // keptAnswer keeps a body.
@@ -197,7 +197,7 @@ func TestReadIgnoredRange(t *testing.T) {
 		_, _ = w.Write(content)
 	}, one)
 	env, args := fakeArgs(f)
-	m := harness.Mounting(t, append(env, readEnv()...), append(args, "--cache-dir="+cacheDir(t), "--cache-size=256MiB", "--io-timeout=20s")...)
+	m := harness.Mounting(t, append(env, readEnv()...), append(args, "--cache-dir="+cacheDir(t), "--cache-size=256MiB")...)
 	path := filepath.Join(m.Dir, "a", "large")
 	if err := readPages(path, content, 10); err != nil {
 		t.Error(err)
@@ -259,7 +259,7 @@ func TestReadCutConnections(t *testing.T) {
 			}
 			s.plant(t, files)
 			proxy := remotetest.NewProxy(t, s.address)
-			m := s.via(proxy.Addr()).mount(t, harness.Program(t), "", "--io-timeout=20s", "--retry-time=60s")
+			m := s.via(proxy.Addr()).mount(t, harness.Program(t), "", steady...)
 			for name, content := range files {
 				proxy.CutDown(random(faultySize / 2))
 				if err := readOrRefuse(t, name, filepath.Join(m.Dir, "a", name), content); err != nil {

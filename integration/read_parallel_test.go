@@ -50,7 +50,7 @@ func TestReadMemory(t *testing.T) {
 	m.MustUnmount(t)
 }
 
-const patternSize = 6<<20 + 789
+const patternSize = 3<<20 + 789
 
 // patterns are ways to read a file.
 var patterns = map[string]func(file *os.File, content []byte) error{

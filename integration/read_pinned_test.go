@@ -47,7 +47,7 @@ func fresh(t *testing.T, path string, content []byte) {
 // everyTime lets every open ask.
 var everyTime = []string{"--attr-ttl=0", "--dir-ttl=0", "--negative-ttl=0"}
 
-const pinnedSize = 7<<20 + 77
+const pinnedSize = 4<<20 + 77
 
 // overwrites are what happens to an open file on the server.
 func overwrites(t *testing.T, s *shelf) map[string]func(name string) []byte {

@@ -298,11 +298,15 @@ func dropPages(t *testing.T, path string) {
 	}
 }
 
-// await waits for something that another process does, for as long as a loaded machine
-// may need.
+// longest is how long tests wait for what must happen, on a machine that may stand still
+// for a minute. A process that is being started may have to wait for what other tests
+// write: it has their files open for a moment, and closes them.
+const longest = 4 * time.Minute
+
+// await waits for something that another process does.
 func await(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), longest)
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -311,6 +315,20 @@ func await(t *testing.T, what string, done func() bool) {
 		case <-ctx.Done():
 			t.Fatalf("%s did not happen", what)
 		case <-tick.C:
+		}
+	}
+}
+
+// waitFor repeats try until it gives no error.
+func waitFor(t *testing.T, try func() error) {
+	t.Helper()
+	for end := time.Now().Add(longest); ; time.Sleep(100 * time.Millisecond) {
+		err := try()
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("after %v still: %v", longest, err)
 		}
 	}
 }

@@ -15,11 +15,11 @@ const startProbes = 5
 // warmSize is room for the tree: a file takes a block at least.
 const warmSize = "--cache-size=1GiB"
 
-// warmTree is a tree of 300 files in 10 directories.
-func warmTree() map[string][]byte {
+// warmTree is a tree of n files and some large ones in 10 directories.
+func warmTree(n int) map[string][]byte {
 	sizes := []int{0, 1, 100, page, 10_000, 65_536, 100_001}
 	files := map[string][]byte{}
-	for i := range 300 {
+	for i := range n {
 		files[fmt.Sprintf("dir%d/sub/f%03d", i%10, i)] = book(uint64(i), sizes[i%len(sizes)])
 	}
 	for i, size := range []int{2 << 20, 3 << 20, 5 << 20} {
@@ -45,7 +45,7 @@ func again(t *testing.T, dir string, files map[string][]byte) {
 func TestReadWarmRemount(t *testing.T) {
 	t.Parallel()
 	s := startShelf(t, efss.Nextcloud)
-	files := warmTree()
+	files := warmTree(300)
 	s.plant(t, files)
 	for name, end := range map[string]func(*harness.Mount){
 		"killed":    func(m *harness.Mount) { m.Kill() },
@@ -82,7 +82,7 @@ func TestReadWarmRemount(t *testing.T) {
 func TestReadWarmChanged(t *testing.T) {
 	t.Parallel()
 	s := startShelf(t, efss.Nextcloud)
-	files := warmTree()
+	files := warmTree(full(70, 300))
 	s.plant(t, files)
 	cache := cacheDir(t)
 	m := s.mount(t, harness.Program(t), cache, warmSize, "--attr-ttl=0", "--dir-ttl=0")

@@ -48,7 +48,8 @@ func TestCross(t *testing.T) {
 	local := t.TempDir()
 	crossTree(t, local)
 	want := scan(t, filepath.Join(local, "tree"))
-	m := harness.Mounting(t, s.env, s.args...)
+	program := full(harness.StaticProgram, harness.Program)(t)
+	m := harness.MountingProgram(t, program, s.env, s.args...)
 	for _, way := range [][2]string{{"a", "b"}, {"b", "a"}} {
 		from, to := filepath.Join(m.Dir, way[0]), filepath.Join(m.Dir, way[1])
 		t.Run("from-"+way[0], func(t *testing.T) {
@@ -64,7 +65,7 @@ func TestCross(t *testing.T) {
 	}
 	before := map[string]map[string]fact{"a": scan(t, filepath.Join(m.Dir, "a")), "b": scan(t, filepath.Join(m.Dir, "b"))}
 	m.MustUnmount(t)
-	m = harness.Mounting(t, s.env, s.args...)
+	m = harness.MountingProgram(t, program, s.env, s.args...)
 	for _, branch := range []string{"a", "b"} {
 		after := scan(t, filepath.Join(m.Dir, branch))
 		compareFacts(t, "branch "+branch+" after a fresh mount", before[branch], after)

@@ -176,7 +176,7 @@ func TestZoneTornByOthers(t *testing.T) {
 	if err := errors.Join(err, other.write(desc, "new"), other.Close()); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, 10*time.Second, func() error {
+	waitFor(t, func() error {
 		if rows := b.client("alice").rows("file", wire.ColReplStatus); rows[0][0] != "0" {
 			return errors.New("the replica is not stale yet")
 		}

@@ -48,12 +48,16 @@ func (v *zoneVictim) content(n int) []byte {
 }
 
 // overwrite writes the next version through a mount.
-func (v *zoneVictim) overwrite(mount string) error {
+func (v *zoneVictim) overwrite(mount string) error { return v.overwriting(mount, func() {}) }
+
+// overwriting is overwrite, and calls begun when the file has been opened.
+func (v *zoneVictim) overwriting(mount string, begun func()) error {
 	file, err := os.OpenFile(filepath.Join(mount, "z", v.name), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
 		return err
 	}
 	v.begun++
+	begun()
 	_, err = file.Write(v.content(v.begun))
 	if err := errors.Join(err, file.Close()); err != nil {
 		return err
@@ -93,7 +97,7 @@ func (v *zoneVictim) check(t *testing.T, direct *irods.Backend) {
 // readObject reads an object as soon as nobody writes it any more.
 func readObject(t *testing.T, b *irods.Backend, path string) ([]byte, error) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(longest); ; time.Sleep(20 * time.Millisecond) {
 		r, err := b.Open(t.Context(), remote.Ref{Path: path, Size: -1})
 		var content []byte
 		if err == nil {
@@ -141,21 +145,22 @@ func (k *zoneKill) round(t *testing.T, mount string, disaster func() (over func(
 		}
 	}
 	stop := make(chan struct{})
-	var writers sync.WaitGroup
+	var writers, under sync.WaitGroup
 	for _, v := range k.victims {
+		under.Add(1)
+		begun := sync.OnceFunc(under.Done)
 		writers.Go(func() {
-			for {
+			for v.overwriting(mount, begun) == nil {
 				select {
 				case <-stop:
 					return
 				default:
-					if v.overwrite(mount) != nil {
-						return
-					}
 				}
 			}
+			begun()
 		})
 	}
+	under.Wait()
 	time.Sleep(time.Duration(k.random.IntN(150)) * time.Millisecond)
 	over := disaster()
 	close(stop)
@@ -171,7 +176,7 @@ func (k *zoneKill) round(t *testing.T, mount string, disaster func() (over func(
 // program has written.
 func (k *zoneKill) settle(t *testing.T) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); k.proxy.Stats().Open > 0; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(longest); k.proxy.Stats().Open > 0; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("agents of a dead program are still there: %+v", k.proxy.Stats())
 		}
@@ -182,20 +187,23 @@ func (k *zoneKill) report(t *testing.T) {
 	t.Helper()
 	for _, v := range k.victims {
 		t.Logf("%s: %d versions, torn %d times", v.name, v.begun, v.torn)
-		if v.begun < 60 {
+		if v.begun < full(zoneRoundsSome, zoneRoundsLong)*3/2 {
 			t.Errorf("%s: hardly anything happened", v.name)
 		}
 	}
 }
 
-// rounds of each disaster.
-const zoneRounds = 50
+// Rounds of each disaster.
+const (
+	zoneRoundsSome = 20
+	zoneRoundsLong = 200
+)
 
 // TestZoneKill kills the program at random moments of overwrites. Objects that go in
 // one call are whole afterwards; larger ones may be torn, which is seen as such.
 func TestZoneKill(t *testing.T) {
 	k := newZoneKill(t)
-	for range zoneRounds {
+	for range full(zoneRoundsSome, zoneRoundsLong) {
 		m := harness.MountingProgram(t, harness.StaticProgram(t), k.env, k.args...)
 		k.round(t, m.Dir, func() func() { m.Kill(); return func() { k.settle(t) } })
 		if t.Failed() {
@@ -218,7 +226,7 @@ func TestZoneKilledAgents(t *testing.T) {
 		func() func() { k.proxy.CutUp(k.random.Int64N(6 << 20)); return func() { k.proxy.CutUp(-1) } },
 		func() func() { k.proxy.CutDown(k.random.Int64N(8 << 10)); return func() { k.proxy.CutDown(-1) } },
 	}
-	for i := range 2 * zoneRounds {
+	for i := range 2 * full(zoneRoundsSome, zoneRoundsLong) {
 		k.round(t, m.Dir, disasters[i%len(disasters)])
 		if t.Failed() {
 			t.Fatalf("disaster %d", i%len(disasters))

@@ -153,7 +153,7 @@ func TestDeviationZoneNames(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(dir, strings.Repeat("d", 100))); err != nil {
 		t.Error(err)
 	}
-	waitFor(t, 5*time.Second, func() error {
+	waitFor(t, func() error {
 		if got := listNames(t, dir); len(got) != 0 {
 			return fmt.Errorf("the directory holds %q", got)
 		}

@@ -100,7 +100,7 @@ func dialZone(t *testing.T, address, secret string) *irods.Backend {
 // TestAppsZone runs the application checks on two mounted zones.
 func TestAppsZone(t *testing.T) {
 	t.Parallel()
-	testApps(t, startZones(t), harness.StaticProgram(t), hundreds)
+	testApps(t, startZones(t), harness.StaticProgram(t))
 }
 
 // startShareAndZone starts an OpenCloud server and a zone: branch a is a share, branch
@@ -129,7 +129,7 @@ func TestAppsShareAndZone(t *testing.T) {
 	m := harness.MountingProgram(t, harness.StaticProgram(t), s.env, s.args...)
 	a, b := filepath.Join(m.Dir, "a"), filepath.Join(m.Dir, "b")
 	checks := []string{"rsync", "branches", "shell"}
-	newApps(t, "propagating", hundreds).some(t, a, b, checks, "work", "verify")
+	newApps(t, "propagating", full(hundred, thousands)).some(t, a, b, checks, "work", "verify")
 	for _, check := range checks { // what the first run has left in the other branch
 		if err := os.RemoveAll(filepath.Join(b, check)); err != nil {
 			t.Fatal(err)
@@ -138,6 +138,6 @@ func TestAppsShareAndZone(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	newApps(t, "mount", hundreds).some(t, b, a, checks, "work", "verify")
+	newApps(t, "mount", full(hundred, thousands)).some(t, b, a, checks, "work", "verify")
 	m.MustUnmount(t)
 }

@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -141,8 +140,32 @@ func secretForms(password string) map[string][]byte {
 	return forms
 }
 
-// coded are runs that may be base64.
-var coded = regexp.MustCompile(`[A-Za-z0-9+/_-]{8,}`)
+// coded returns the runs of a stream that may be base64.
+func coded(stream []byte) (runs [][]byte) {
+	const least = 8
+	from := 0
+	for i, b := range stream {
+		if inBase64[b] {
+			continue
+		}
+		if i-from >= least {
+			runs = append(runs, stream[from:i])
+		}
+		from = i + 1
+	}
+	if len(stream)-from >= least {
+		runs = append(runs, stream[from:])
+	}
+	return runs
+}
+
+// inBase64 are the digits of base64 and base64url.
+var inBase64 = func() (digits [256]bool) {
+	for _, b := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/_-") {
+		digits[b] = true
+	}
+	return digits
+}()
 
 // findSecret looks for a password in a stream, and in what is base64 in it, and in what
 // is base64 in that. It returns the form in which it stands there, "" for none.
@@ -155,7 +178,7 @@ func findSecret(stream []byte, password string) string {
 			}
 		}
 		var inner []byte
-		for _, run := range coded.FindAll(stream, -1) {
+		for _, run := range coded(stream) {
 			run = run[:len(run)/4*4]
 			for _, coding := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
 				if b, err := coding.DecodeString(string(run)); err == nil {
@@ -244,7 +267,7 @@ func TestZoneCapture(t *testing.T) {
 // useZone does a bit of everything on a branch.
 func useZone(t *testing.T, dir string) {
 	t.Helper()
-	big := bytes.Repeat([]byte("0123456789abcdef"), 1<<19) // 8 MiB
+	big := bytes.Repeat([]byte("\x01\x02\x03 marked\xff\xfe\xfd"), 5<<20/16) // in pieces
 	err := errors.Join(
 		os.Mkdir(filepath.Join(dir, "d"), 0o755),
 		os.WriteFile(filepath.Join(dir, "d", "f"), []byte("marked content"), 0o600),

@@ -66,7 +66,7 @@ func (d *demo) show(ctx context.Context) error {
 func (d *demo) end() error {
 	var faults []error
 	if ok, err := harness.Mounted(d.point); err == nil && ok {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		defer cancel()
 		if _, err := d.meshmount(ctx, "unmount", d.point); err != nil {
 			faults = append(faults, err, harness.Detach(d.point))

@@ -21,7 +21,7 @@ func main() {
 	keep := flag.String("keep", "", "keep the servers' data in this `directory` and start from what is there (default: a temporary directory)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	err := run(ctx, *binary, *keep)
 	cancel()
 	stop()

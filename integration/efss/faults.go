@@ -41,9 +41,10 @@ type Fault struct {
 	RequestAt  int64
 
 	// CutReply closes the connection at ReplyAt of the answer's body; Stall stops
-	// sending there until the client gives up.
+	// sending there until the client gives up, or until Resume (if not nil) is closed.
 	CutReply, Stall bool
 	ReplyAt         int64
+	Resume          <-chan struct{}
 	// Flip inverts the lowest bit of the byte at FlipAt of the answer's body.
 	Flip   bool
 	FlipAt int64
@@ -261,13 +262,10 @@ func (w *faultyWriter) some(p []byte) (int, error) {
 	}
 	if w.f.CutReply || w.f.Stall {
 		if at >= w.f.ReplyAt {
-			_ = http.NewResponseController(w.recorder).Flush()
-			if w.f.Stall {
-				<-w.r.Context().Done()
-			}
-			panic(http.ErrAbortHandler)
+			w.stop()
+		} else {
+			p = p[:min(int64(len(p)), w.f.ReplyAt-at)]
 		}
-		p = p[:min(int64(len(p)), w.f.ReplyAt-at)]
 	}
 	if w.f.PerSecond > 0 {
 		p = p[:min(int64(len(p)), max(1, w.f.PerSecond/20))]
@@ -282,6 +280,19 @@ func (w *faultyWriter) some(p []byte) (int, error) {
 		p = q
 	}
 	return w.recorder.Write(p)
+}
+
+// stop ends the answer where it is, or returns when it may go on.
+func (w *faultyWriter) stop() {
+	_ = http.NewResponseController(w.recorder).Flush()
+	if w.f.Stall {
+		select {
+		case <-w.f.Resume:
+			return
+		case <-w.r.Context().Done():
+		}
+	}
+	panic(http.ErrAbortHandler)
 }
 
 // Request is one request that was answered.

@@ -1,6 +1,7 @@
 package efss
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -73,21 +74,35 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// TestFaultStall reads an answer that stops: the rest comes when it may, or never.
 func TestFaultStall(t *testing.T) {
 	w := start(t, Nextcloud)
 	w.put("/f", "0123456789")
-	w.SetFaults(only("GET", &Fault{Stall: true, ReplyAt: 3}))
-	client := &http.Client{Timeout: 200 * time.Millisecond}
-	req, _ := http.NewRequest("GET", w.dest("/f"), nil)
-	req.SetBasicAuth(w.user, w.app)
-	resp, err := client.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	got, err := io.ReadAll(resp.Body)
-	if string(got) != "012" || err == nil {
-		t.Errorf("%q %v", got, err)
+	for _, resumed := range []bool{false, true} {
+		resume := make(chan struct{})
+		w.SetFaults(only("GET", &Fault{Stall: true, ReplyAt: 3, Resume: resume}))
+		ctx, giveUp := context.WithCancel(t.Context())
+		req, _ := http.NewRequestWithContext(ctx, "GET", w.dest("/f"), nil)
+		req.SetBasicAuth(w.user, w.app)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := make([]byte, 3)
+		if _, err := io.ReadFull(resp.Body, first); err != nil || string(first) != "012" {
+			t.Errorf("%q %v", first, err)
+		}
+		if resumed {
+			close(resume)
+		} else {
+			time.AfterFunc(50*time.Millisecond, giveUp)
+		}
+		rest, err := io.ReadAll(resp.Body)
+		if want := map[bool]string{true: "3456789"}[resumed]; string(rest) != want || (err == nil) != resumed {
+			t.Errorf("resumed %v: %q %v", resumed, rest, err)
+		}
+		giveUp()
+		_ = resp.Body.Close()
 	}
 }
 

@@ -23,7 +23,7 @@ type Spec struct {
 	// Log is the file that takes the program's output.
 	Log string
 	// Patience is how long the mount may live before it is killed, so that a
-	// program that hangs on it gets an error. Zero means five minutes.
+	// program that hangs on it gets an error. Zero means a quarter of an hour.
 	Patience time.Duration
 }
 
@@ -40,9 +40,10 @@ type Mount struct {
 	gone   sync.Once
 }
 
+// A machine may stand still for a minute, and what is too slow then is no fault.
 const (
-	startTime   = 60 * time.Second
-	unmountTime = 60 * time.Second
+	startTime   = 4 * time.Minute
+	unmountTime = 4 * time.Minute
 )
 
 // Start runs the program and returns when the mount is there. The error holds the
@@ -68,7 +69,7 @@ func Start(ctx context.Context, spec Spec) (*Mount, error) {
 	}()
 	patience := spec.Patience
 	if patience == 0 {
-		patience = 5 * time.Minute
+		patience = 15 * time.Minute
 	}
 	m.timer = time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
 	if err := m.waitMounted(ctx); err != nil {

@@ -9,7 +9,7 @@ import (
 
 // How long Send waits for others' transfers to end, and between two of its attempts.
 const (
-	lockTime  = 30 * time.Second
+	lockTime  = 4 * time.Minute
 	lockPause = 5 * time.Millisecond
 )
 

@@ -230,7 +230,7 @@ func (m *Mount) MustUnmount(tb testing.TB) {
 }
 
 // commandTime is the longest that one command of a test may take.
-const commandTime = 3 * time.Minute
+const commandTime = 10 * time.Minute
 
 // Run runs a program in dir and returns what it wrote. The test fails if it fails
 // or takes too long; then its whole process group is killed.
@@ -262,7 +262,7 @@ func Try(ctx context.Context, dir, name string, args ...string) (string, error) 
 		"GIT_COMMITTER_NAME=Test", "GIT_COMMITTER_EMAIL=test@example.org")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = 10 * time.Second
+	cmd.WaitDelay = time.Minute
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // stopTime is how long a server may take to end before it is killed.
-const stopTime = 10 * time.Second
+const stopTime = 4 * time.Minute
 
 // process is a running server program.
 type process struct {

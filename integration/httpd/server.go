@@ -57,7 +57,7 @@ func newServer() (*Server, error) {
 }
 
 // startTime is how long a server may take to accept connections.
-const startTime = 20 * time.Second
+const startTime = 4 * time.Minute
 
 // run starts the program and waits until it accepts connections at addr.
 func (s *Server) run(cmd *exec.Cmd, addr string) error {

@@ -3,7 +3,7 @@
 # insert DB N: N transactions, each waiting for the lock.
 insert() {
 	for _ in $(seq "$2"); do
-		sqlite3 -cmd '.timeout 60000' "$1" 'BEGIN IMMEDIATE; INSERT INTO t SELECT hex(randomblob(100)) FROM t LIMIT 20; UPDATE n SET v = v + 1; COMMIT;'
+		sqlite3 -cmd '.timeout 240000' "$1" 'BEGIN IMMEDIATE; INSERT INTO t SELECT hex(randomblob(100)) FROM t LIMIT 20; UPDATE n SET v = v + 1; COMMIT;'
 	done
 }
 
@@ -14,7 +14,7 @@ killed() {
 	pid=$!
 	exec 9>"$TMP/fifo"
 	echo 'PRAGMA cache_size=1; PRAGMA cache_spill=1; BEGIN; UPDATE t SET x = x || "torn"; SELECT "begun";' >&9
-	for _ in $(seq 600); do grep -q begun "$TMP/out" && break; sleep 0.05; done
+	for _ in $(seq 4800); do grep -q begun "$TMP/out" && break; sleep 0.05; done
 	grep -q begun "$TMP/out" || die "the writer did not begin"
 	kill -9 $pid
 	wait $pid 2>/dev/null || true
