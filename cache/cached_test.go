@@ -76,7 +76,7 @@ func (w *wrapped) want(t testing.TB, ref remote.Ref, data []byte, off, n int) {
 // fetched waits until no fetch is on its way, so that all is stored.
 func (w *wrapped) fetched(t testing.TB) {
 	t.Helper()
-	for range 5000 {
+	for range 200_000 {
 		w.mu.Lock()
 		n := len(w.flights)
 		w.mu.Unlock()
@@ -355,7 +355,7 @@ func TestSharedFetch(t *testing.T) {
 // waiters waits until n parts wait for fetches.
 func (w *wrapped) waiters(t *testing.T, n int) {
 	t.Helper()
-	for range 5000 {
+	for range 200_000 {
 		got := 0
 		w.mu.Lock()
 		for _, f := range w.flights {

@@ -30,7 +30,7 @@ func (s *strange) online() {
 // eventually waits until is is true.
 func (s *strange) eventually(what string, is func() bool) {
 	s.t.Helper()
-	for end := time.Now().Add(20 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(4 * time.Minute); !is(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			s.t.Fatalf("%s: never", what)
 		}

@@ -45,7 +45,7 @@ func (w *world) drain() {
 	if w.journal.store == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	defer cancel()
 	if err := w.journal.store.Drain(ctx); err != nil {
 		w.t.Errorf("drain: %v: %+v", err, w.journal.store.Status().Items)

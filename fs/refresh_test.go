@@ -162,7 +162,7 @@ func TestOldListingIsShown(t *testing.T) {
 // eventually waits for something that happens behind.
 func (c *counted) eventually(what string, is func() bool) {
 	c.t.Helper()
-	for end := time.Now().Add(10 * time.Second); !is(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(4 * time.Minute); !is(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			c.t.Fatalf("%s does not come", what)
 		}

@@ -289,7 +289,7 @@ func (s *strange) soon(what string, do func()) {
 	go func() { defer close(done); do() }()
 	select {
 	case <-done:
-	case <-time.After(5 * time.Second):
+	case <-time.After(4 * time.Minute):
 		s.t.Fatal(what + " hangs")
 	}
 }

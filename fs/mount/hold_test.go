@@ -23,7 +23,7 @@ func (t *tree) waiters() int {
 // untilWaiting returns when n wait for a hold.
 func untilWaiting(t *testing.T, tr *tree, n int) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); tr.waiters() != n; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(4 * time.Minute); tr.waiters() != n; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d wait, want %d", tr.waiters(), n)
 		}

@@ -73,11 +73,14 @@ func TestWaitingOther(t *testing.T) {
 		cancel := make(chan struct{})
 		close(cancel)
 		w := &waiting{Context: context.Background(), cancel: cancel, pid: tc.pid}
-		ended := false
+		ended, wait := false, dyingPoll*3/2
+		if tc.ends {
+			wait = 4 * time.Minute
+		}
 		select {
 		case <-w.Done():
 			ended = true
-		case <-time.After(dyingPoll * 3 / 2):
+		case <-time.After(wait):
 		}
 		if ended != tc.ends || (w.Err() != nil) != tc.ends || w.interrupted.Load() != tc.ends {
 			t.Errorf("wait %s: ended %v, err %v", tc.name, ended, w.Err())

@@ -48,7 +48,7 @@ func (k *fakeKernel) heard() []string {
 // untilHeard waits until k was told n things.
 func untilHeard(t *testing.T, k *fakeKernel, n int) []string {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); len(k.heard()) < n; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(4 * time.Minute); len(k.heard()) < n; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("heard %v, want %d things", k.heard(), n)
 		}

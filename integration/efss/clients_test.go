@@ -27,7 +27,7 @@ func runTool(t *testing.T, dir string, env []string, name string, args ...string
 
 func tryTool(t *testing.T, dir string, env []string, name string, args ...string) (string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, tool(t, name), args...)
 	cmd.Dir = dir

@@ -125,7 +125,7 @@ func (w *world) halfPut(path, part string, total int) net.Conn {
 // waitFor waits until a condition that a request of another goroutine brings about.
 func (w *world) waitFor(what string, ok func() bool) {
 	w.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(4 * time.Minute); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			w.t.Fatal("still waiting for ", what)
 		}

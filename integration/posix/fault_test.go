@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -153,15 +154,8 @@ func TestErrorAtClose(t *testing.T) {
 	}
 }
 
-// within fails the test if do takes longer than it may.
-func within(t *testing.T, what string, limit time.Duration, do func()) {
-	t.Helper()
-	began := time.Now()
-	do()
-	if took := time.Since(began); took > limit {
-		t.Errorf("%s took %v", what, took)
-	}
-}
+// longest is how long tests wait for what must happen, on a machine that may stand still.
+const longest = 4 * time.Minute
 
 // When a server hangs, what is known is told at once: space, attributes of what is
 // open, and what lies on other branches.
@@ -179,8 +173,18 @@ func TestHungServer(t *testing.T) {
 	defer f.Close()
 	resume := back.Stall()
 	defer resume()
-	defer time.AfterFunc(30*time.Second, resume).Stop() // a failed test does not hang
-	within(t, "statfs", time.Second, func() {
+	var resumed atomic.Bool
+	defer time.AfterFunc(longest, func() { // a failed test does not hang
+		resumed.Store(true)
+		resume()
+	}).Stop()
+	atOnce := func(what string, do func()) {
+		t.Helper()
+		if do(); resumed.Load() {
+			t.Errorf("%s waits for the server", what)
+		}
+	}
+	atOnce("statfs", func() {
 		var st unix.Statfs_t
 		if err := unix.Statfs(root, &st); err != nil || st.Namelen == 0 {
 			t.Errorf("statfs: %v, %+v", err, st)
@@ -189,16 +193,16 @@ func TestHungServer(t *testing.T) {
 			t.Errorf("fstatfs: %v", err)
 		}
 	})
-	within(t, "fstat", time.Second, func() {
+	atOnce("fstat", func() {
 		if st, err := f.Stat(); err != nil || st.Size() != 40_000 {
 			t.Errorf("fstat: %v, %v", st, err)
 		}
 	})
-	within(t, "work on the other branch", time.Second, func() {
+	atOnce("work on the other branch", func() {
 		write(t, root+"/well/f", "text")
 		wantFile(t, root+"/well/f", "text")
 	})
-	within(t, "close", time.Second, func() {
+	atOnce("close", func() {
 		if err := f.Close(); err != nil {
 			t.Error(err)
 		}
@@ -231,8 +235,8 @@ func TestKillWaiting(t *testing.T) {
 			}
 			select {
 			case <-ended:
-			case <-time.After(5 * time.Second):
-				t.Errorf("%s is still there 5 s after %v", command, sig)
+			case <-time.After(longest):
+				t.Errorf("%s is still there after %v", command, sig)
 				resume()
 				<-ended
 				resume = back.Stall()
@@ -251,12 +255,17 @@ func TestInterruptedRead(t *testing.T) {
 	back, dir := faultyMount(t)
 	child := func(rule remotetest.Rule, want string) {
 		t.Helper()
-		// The program opens the file before the server fails.
-		back.SetPlan(remotetest.Plan{Rules: []remotetest.Rule{rule}})
-		defer back.SetPlan(remotetest.Plan{})
-		out, err := startChild(t, dir, nil).wait()
-		if err != nil || !strings.Contains(out, want) {
-			t.Errorf("%v: want %q in\n%s", err, want, out)
+		// On a machine that stands still, a read may last too long: one in time will do.
+		for left := 4; ; left-- {
+			back.SetPlan(remotetest.Plan{Rules: []remotetest.Rule{rule}})
+			out, err := startChild(t, dir, nil).wait()
+			back.SetPlan(remotetest.Plan{})
+			if err == nil && strings.Contains(out, want) {
+				return
+			}
+			if left == 0 {
+				t.Fatalf("%v: want %q in\n%s", err, want, out)
+			}
 		}
 	}
 	read := []remote.Op{remote.OpRead}

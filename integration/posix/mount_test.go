@@ -76,7 +76,7 @@ func (m *served) end(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	defer cancel()
 	if err := m.core.Close(ctx); err != nil {
 		t.Errorf("close: %v", err)

@@ -221,7 +221,7 @@ func TestFaults(t *testing.T) {
 // waitFor waits for something that another goroutine does.
 func waitFor(t *testing.T, done func() bool) {
 	t.Helper()
-	for range 5000 {
+	for range 100_000 {
 		if done() {
 			return
 		}

@@ -36,7 +36,7 @@ func useLanes(b *Backend, lanes int) {
 }
 
 // testPatience bounds what tests wait for.
-const testPatience = 30 * time.Second
+const testPatience = 4 * time.Minute
 
 // gate holds calls of one API back. The zone asks it in the goroutine of each call.
 type gate struct {

@@ -192,11 +192,11 @@ func TestProxyDelays(t *testing.T) {
 // eventually waits for something that another goroutine brings about.
 func eventually(t *testing.T, ok func() bool) {
 	t.Helper()
-	for range 500 {
+	for range 24_000 {
 		if ok() {
 			return
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Error("it did not happen within 5 s")
+	t.Error("it did not happen")
 }

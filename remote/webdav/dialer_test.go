@@ -73,7 +73,7 @@ func (h *hall) state(d *dialer) (used, making, spares int) {
 // want waits until the dialer makes nothing, and checks what it has.
 func (h *hall) want(t *testing.T, d *dialer, used, spares int) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(4 * time.Minute); ; time.Sleep(time.Millisecond) {
 		u, making, s := h.state(d)
 		if making == 0 || time.Now().After(end) {
 			if u != used || making != 0 || s != spares {
@@ -131,7 +131,7 @@ func TestDialAhead(t *testing.T) {
 // until waits for a condition.
 func until(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !holds(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(4 * time.Minute); !holds(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("never: %s", what)
 		}

@@ -271,7 +271,7 @@ func (b *background) ends(t *testing.T) exit.Code {
 	t.Helper()
 	select {
 	case <-b.done:
-	case <-time.After(30 * time.Second):
+	case <-time.After(4 * time.Minute):
 		t.Fatalf("it does not end:\n%s", b.log())
 	}
 	return exit.Code(b.cmd.ProcessState.ExitCode())
@@ -280,7 +280,7 @@ func (b *background) ends(t *testing.T) exit.Code {
 // await repeats check until it returns nil.
 func await(t *testing.T, check func() error) {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(4 * time.Minute)
 	for err := check(); err != nil; err = check() {
 		if time.Now().After(deadline) {
 			t.Fatal(err)

@@ -48,7 +48,7 @@ func (s *screen) String() string {
 // await waits until the screen shows text.
 func (s *screen) await(t *testing.T, text string) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(s.String(), text); {
+	for deadline := time.Now().Add(4 * time.Minute); !strings.Contains(s.String(), text); {
 		if time.Now().After(deadline) {
 			t.Fatalf("%q did not appear; the screen shows %q", text, s.String())
 		}
