@@ -172,6 +172,10 @@ type PutOptions struct {
 	// it. It is at most 64 letters, digits and "-", and no other content of this tree has
 	// the same. An adapter that cannot resume ignores it.
 	Resume string
+	// Tag, if not empty, is at most 32 letters and digits. What is on the server before the
+	// upload is complete bears it in its name, if it is not named for Resume, so that Sweep
+	// finds what a process leaves that dies. An adapter that is no Sweeper ignores it.
+	Tag string
 	// Redo tells that an earlier Put or Patch of ours with the same Cond may have been cut
 	// off: a file that it has left torn may be replaced although it is not of
 	// Cond.Version any more. A whole file of another version is still a Conflict.

@@ -34,6 +34,7 @@ const (
 
 	OpPutGrowing Op = "putgrowing"
 	OpPatch      Op = "patch"
+	OpSweep      Op = "sweep"
 )
 
 // Ops returns all operations, for tables that must be complete.
@@ -41,7 +42,7 @@ func Ops() []Op {
 	return []Op{OpStat, OpList, OpRead, OpPut, OpMkdir, OpRemove, OpRename,
 		OpSetAttr, OpSymlink, OpUsage, OpOpen, OpStream,
 		OpXattrs, OpSetXattr, OpRemoveXattr, OpReplicas, OpRemoveTree, OpChanged,
-		OpPutGrowing, OpPatch}
+		OpPutGrowing, OpPatch, OpSweep}
 }
 
 // Mutates tells whether the operation changes the remote tree.

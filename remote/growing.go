@@ -35,6 +35,14 @@ type Growing interface {
 	Attrs() Attrs
 }
 
+// Sweeper is the ability to remove what uploads have left whose processes died.
+type Sweeper interface {
+	// Sweep removes, where an upload of size bytes (-1: one that grows) to path keeps what
+	// is not complete, all for whose PutOptions.Tag or PutOptions.Resume dead returns true.
+	// A place that was swept once is not looked at again.
+	Sweep(ctx context.Context, path string, size int64, dead func(tag string) bool) error
+}
+
 // Patcher is the ability to change parts of a file without sending the rest.
 type Patcher interface {
 	// Patch makes the file's content that of its version opts.Cond.Version, which may not

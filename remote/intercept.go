@@ -317,6 +317,16 @@ func (d *decorator) Patch(ctx context.Context, path string, p Patch, opts PutOpt
 	})
 }
 
+// Sweep implements Sweeper.
+func (d *decorator) Sweep(ctx context.Context, path string, size int64, dead func(tag string) bool) error {
+	c := &Call{Op: OpSweep, Path: path}
+	inner, ok := As[Sweeper](d.inner)
+	if !ok {
+		return c.Fail(Unsupported, errNoAbility)
+	}
+	return d.run(ctx, c, func(ctx context.Context) error { return inner.Sweep(ctx, c.Path, size, dead) })
+}
+
 // Open implements Opener.
 func (d *decorator) Open(ctx context.Context, ref Ref) (io.ReadCloser, error) {
 	c := &Call{Op: OpOpen, Path: ref.Path, Ref: ref}

@@ -78,10 +78,12 @@ func callAll(t *testing.T, b remote.Backend) []remote.Op {
 	check(r.Close())
 	callXattrs(t, b)
 	callGrowing(t, b)
+	sweeper, _ := remote.As[remote.Sweeper](b)
+	check(sweeper.Sweep(t.Context(), "/f", 1, func(string) bool { return true }))
 	return []remote.Op{remote.OpPut, remote.OpStat, remote.OpList, remote.OpRead, remote.OpMkdir, remote.OpRename,
 		remote.OpRemove, remote.OpSetAttr, remote.OpSymlink, remote.OpUsage, remote.OpOpen, remote.OpStream, remote.OpStream,
 		remote.OpSetXattr, remote.OpXattrs, remote.OpRemoveXattr, remote.OpReplicas, remote.OpMkdir, remote.OpRemoveTree,
-		remote.OpChanged, remote.OpChanged, remote.OpPutGrowing, remote.OpPatch}
+		remote.OpChanged, remote.OpChanged, remote.OpPutGrowing, remote.OpPatch, remote.OpSweep}
 }
 
 // callXattrs is the part of callAll about attributes, replicas and trees.
@@ -213,6 +215,7 @@ type attributed interface {
 	remote.Tracker
 	remote.GrowingPutter
 	remote.Patcher
+	remote.Sweeper
 }
 
 // wantUnsupported calls abilities that are not there.
@@ -234,4 +237,5 @@ func wantUnsupported(t *testing.T, b attributed) {
 	wantKind(t, err, remote.Unsupported)
 	_, err = b.Patch(t.Context(), "/f", remote.Patch{}, remote.PutOptions{Cond: remote.Cond{Version: "v"}})
 	wantKind(t, err, remote.Unsupported)
+	wantKind(t, b.Sweep(t.Context(), "/f", 1, nil), remote.Unsupported)
 }

@@ -281,7 +281,7 @@ func TestTornIsNotSeen(t *testing.T) {
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
-			w := newSite(t, memory.Options{}, Policy{})
+			w := newSite(t, memory.Options{InPlacePut: true}, Policy{})
 			for _, path := range []string{"/torn", "/whole"} {
 				if _, err := w.server.Put(ctx, path, remotetest.Bytes([]byte("content")), remote.PutOptions{}); err != nil {
 					t.Fatal(err)

@@ -83,9 +83,12 @@
 //     there is nothing. Rename: the source is gone and the target has the size. Symlink: it
 //     is there. Setattr: gives the same twice. If the program has changed the content since,
 //     the ghost tells that what is there is ours.
-//   - In an early upload of a file that was never committed: atomic servers have nothing;
-//     for the others a record says beforehand what to take away (opClean), and nobody sees
-//     the path before that was tried.
+//   - In an early upload of a file that was never committed: atomic servers have nothing but
+//     what is not complete; for the others there may be a torn file. A record says
+//     beforehand what to take away (opClean), and where that may be torn, nobody sees the
+//     path before it was tried.
+//   - In any upload: names of what is not complete (temporary files, upload folders) bear the
+//     journal's tag, and are removed before the change is repeated (remote.Sweeper).
 //   - The machine goes down: records of before the last sync are whole, later ones are cut
 //     off or whole. A record whose content was not synced is trusted only if its digest
 //     holds; otherwise it is parked, never sent.

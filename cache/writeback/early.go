@@ -19,7 +19,7 @@ type growing struct {
 	entry  remote.Entry // set when done is closed
 	err    error        // set when done is closed
 	stored bool         // set when done is closed; the server has entry, whether it is all or not
-	clean  uint64       // number of the record that has a torn rest removed, 0 for none
+	clean  uint64       // number of the record that has removed what is left of it, 0 for none
 }
 
 // Early begins to send a file that is large and still being written, if that can be done
@@ -45,7 +45,7 @@ func (b *Branch) Early(path string, st *Stage, cond remote.Cond) {
 		return
 	}
 	x := &growing{b: b, g: g, path: path, cond: cond, done: make(chan struct{})}
-	if !atomic {
+	if _, sweeps := remote.As[remote.Sweeper](b.below); sweeps || !atomic {
 		x.clean = s.nextID()
 		r := record{Kind: recOp, ID: x.clean, Branch: b.policy.Tree, Op: opClean, Path: path, Time: s.opts.Now()}
 		if err := s.write(r); err != nil {
@@ -64,7 +64,7 @@ func (b *Branch) Early(path string, st *Stage, cond remote.Cond) {
 func (x *growing) run(ctx context.Context, p remote.GrowingPutter, st *Stage) {
 	defer x.cancel()
 	start := x.b.store.opts.Now()
-	x.entry, x.err = p.PutGrowing(remote.WithoutRetry(ctx), x.path, x.g, remote.PutOptions{Cond: x.cond})
+	x.entry, x.err = p.PutGrowing(remote.WithoutRetry(ctx), x.path, x.g, remote.PutOptions{Cond: x.cond, Tag: x.b.store.tag})
 	if x.err == nil {
 		x.stored, x.err = true, x.g.failed()
 	}
@@ -138,20 +138,23 @@ func (st *Stage) grown(path string, cond remote.Cond, attrs remote.Attrs) *growi
 	return nil
 }
 
-// clean removes what an upload of ours has left torn.
+// clean removes what an early upload of ours has left: unfinished, or torn in its place.
 func (j *job) clean(ctx context.Context) outcome {
+	if err := j.sweep(ctx, -1); err != nil {
+		return outcome{err: err}
+	}
 	e, err := j.b.below.Stat(ctx, j.path)
 	torn := err != nil && remote.KindOf(err) == remote.Corrupt
 	switch {
 	case err != nil && remote.KindOf(err) == remote.NotExist:
 		return outcome{}
-	case err == nil:
+	case err == nil && !j.b.Caps().AtomicPut:
 		torn, err = j.torn(ctx, e)
 	}
 	if torn {
-		err = j.b.below.Remove(ctx, j.path, remote.RemoveOptions{Type: remote.File})
+		e, err = remote.Entry{}, j.b.below.Remove(ctx, j.path, remote.RemoveOptions{Type: remote.File})
 	}
-	return outcome{err: err}
+	return outcome{entry: e, err: err}
 }
 
 // torn tells whether a file of the server is one that whoever wrote it last has not brought to

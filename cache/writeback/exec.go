@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"strings"
 	"time"
 
@@ -75,6 +74,9 @@ func (j *job) put(ctx context.Context) outcome {
 	}
 	if err := j.stage.settle(); err != nil {
 		return outcome{err: remote.E("put", j.path, kindOfDisk(err), err)}
+	}
+	if err := j.sweep(ctx, j.size); err != nil {
+		return outcome{err: err}
 	}
 	if err := j.removeLink(ctx); err != nil {
 		return outcome{err: err}
@@ -152,7 +154,7 @@ func (j *job) pinned() *pin {
 		return j.pin
 	}
 	if c.token == "" || c.gen != j.gen {
-		c.token = fmt.Sprintf("%016x%016x", rand.Uint64(), rand.Uint64())
+		c.token = s.uploadName()
 		s.note(c.record())
 	}
 	j.token = c.token
@@ -172,7 +174,7 @@ func (b *Branch) forgetToken(c *change, token string) {
 
 // options returns the options of the put.
 func (j *job) options() remote.PutOptions {
-	o := remote.PutOptions{Attrs: j.attrs, Resume: j.token, Redo: j.redo}
+	o := remote.PutOptions{Attrs: j.attrs, Resume: j.token, Tag: j.b.store.tag, Redo: j.redo}
 	o.Cond = remote.Cond{NotExist: j.base.Type == 0, Version: j.base.Version, Provisional: j.base.Provisional}
 	return o
 }

@@ -96,7 +96,7 @@ func (s *Store) adopt(b *Branch) {
 	begin := s.opts.Now().Add(s.opts.Grace)
 	for _, o := range mine {
 		c := a.change(o)
-		if c.kind == opClean {
+		if c.kind == opClean && !b.Caps().AtomicPut {
 			b.torn[c] = struct{}{}
 		} else {
 			c.retry = begin

@@ -79,6 +79,7 @@ type Store struct {
 	space   *space
 	journal *journal
 	session string // part of the versions of this process
+	tag     string // of its uploads, "" for none
 
 	syncMu sync.Mutex // held by syncNow; before mu
 
@@ -118,6 +119,7 @@ func Open(dir string, opts Options) (*Store, error) {
 	if err := s.acquire(dir); err != nil {
 		return nil, err
 	}
+	s.sign()
 	staging, logs := filepath.Join(dir, "staging"), filepath.Join(dir, "journal")
 	for _, d := range []string{staging, logs} {
 		if err := os.MkdirAll(d, 0o700); err != nil {

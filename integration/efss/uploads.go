@@ -32,6 +32,9 @@ func (q *request) uploads(rest string) error {
 	if err != nil {
 		return err
 	}
+	if len(parts) == 1 && parts[0] == q.user && q.r.Method == "PROPFIND" {
+		return q.listUploads()
+	}
 	if len(parts) < 2 || len(parts) > 3 || parts[0] != q.user {
 		return q.notFound("/" + strings.Join(parts, "/"))
 	}
@@ -53,6 +56,32 @@ func (q *request) uploads(rest string) error {
 		return q.reply(http.StatusNoContent)
 	}
 	return q.unknownMethod()
+}
+
+// listUploads answers PROPFIND on the home of a user's uploads.
+func (q *request) listUploads() error {
+	want, err := q.propfindBody()
+	if err != nil {
+		return err
+	}
+	home := filepath.Join(q.s.opts.Dir, "uploads", q.user)
+	q.expireUploads(home)
+	folders, _ := os.ReadDir(home) // none yet
+	if q.header("Depth") == "0" {
+		folders = nil
+	}
+	base, out := "/remote.php/dav/uploads/"+q.user+"/", q.multistatus()
+	entry := func(path string, a attrs) error {
+		found, missing := q.chunkProps(a, want)
+		return out.list.response(q.b().list.href(path), propstat{http.StatusOK, found}, propstat{http.StatusNotFound, missing})
+	}
+	err = entry(base, attrs{Dir: true, MTime: q.now()})
+	for _, d := range folders {
+		if fi, ierr := d.Info(); ierr == nil {
+			err = errors.Join(err, entry(base+d.Name()+"/", attrs{Dir: true, MTime: fi.ModTime()}))
+		}
+	}
+	return errors.Join(err, out.end())
 }
 
 // uploadFolder answers requests about the folder of one upload.

@@ -96,6 +96,7 @@ var _ interface {
 	remote.Tracker
 	remote.GrowingPutter
 	remote.Patcher
+	remote.Sweeper
 } = (*Backend)(nil)
 
 // New returns a backend that holds an empty root directory.

@@ -73,6 +73,16 @@ func (b *Backend) Tear(path string) error {
 	return nil
 }
 
+// Sweep implements remote.Sweeper. What is not complete is nowhere here.
+func (b *Backend) Sweep(ctx context.Context, path string, _ int64, _ func(tag string) bool) error {
+	if err := remote.CheckPath("sweep", path); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.alive(ctx, "sweep", path)
+}
+
 // Patch implements remote.Patcher. While it goes on, readers are refused with Locked, and
 // after it was cut off with Corrupt. An error after the first change is Unsure.
 func (b *Backend) Patch(ctx context.Context, path string, p remote.Patch, opts remote.PutOptions) (remote.Entry, error) {

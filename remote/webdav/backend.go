@@ -45,6 +45,7 @@ type Backend struct {
 	ranges  rangePlan
 	streams chan struct{} // one for each body under way whose end is not known
 	left    leftovers
+	swept   sync.Map // places of unfinished uploads (string) that were looked at
 
 	buffered atomic.Int64 // bytes of buffers that uploads hold
 
@@ -71,6 +72,7 @@ var _ interface {
 	remote.Usager
 	remote.Locator
 	remote.GrowingPutter
+	remote.Sweeper
 } = (*Backend)(nil)
 
 var errClosed = &remote.Error{Op: "close", Kind: remote.BadHandle, Err: errors.New("the backend is closed")}

@@ -130,7 +130,7 @@ func (k *chunkUpload) tooMany() error {
 func (k *chunkUpload) name() string {
 	token := k.u.opts.Resume
 	if token == "" {
-		return "meshmount-" + rand.Text()
+		return folderPrefix + tagged(k.u.opts.Tag, rand.Text())
 	}
 	place := sha256.Sum256([]byte(k.u.path))
 	return fmt.Sprintf("meshmount-%x-%x-%x-%s-%s", chunkStep, k.cut.first, k.cut.most, hex.EncodeToString(place[:8]), token)

@@ -23,8 +23,8 @@ const (
 // program that died.
 const abandoned = 24 * time.Hour
 
-// tempName returns a new temporary name.
-func tempName() string { return tempPrefix + rand.Text() + tempSuffix }
+// tempName returns a new temporary name, with a tag if that is not empty.
+func tempName(tag string) string { return tempPrefix + tagged(tag, rand.Text()) + tempSuffix }
 
 func isTemp(name string) bool {
 	return strings.HasPrefix(name, tempPrefix) && strings.HasSuffix(name, tempSuffix)

@@ -79,7 +79,7 @@ func TestUnusableNames(t *testing.T) {
 		Unknown:   {"new\nline"},
 	} {
 		row, _ := rowOf(dialect)
-		for _, name := range append(names, tempName()) {
+		for _, name := range append(names, tempName("")) {
 			if row.unusable(name) == "" {
 				t.Errorf("%s takes %q", dialect, name)
 			}
@@ -107,7 +107,7 @@ func TestHostileListing(t *testing.T) {
 	for _, href := range bad {
 		doc.WriteString(entry(href))
 	}
-	doc.WriteString(entry("/d/" + tempName()))
+	doc.WriteString(entry("/d/" + tempName("")))
 	doc.WriteString(`<d:response><d:href>/d/vanished</d:href><d:status>HTTP/1.1 404 Not Found</d:status></d:response>`)
 	doc.WriteString(`<d:response><d:href>/d/sizeless</d:href><d:propstat><d:prop><d:resourcetype/></d:prop><d:status>HTTP/1.1 200 OK</d:status></d:propstat></d:response>`)
 	doc.WriteString(`<d:response><d:href>/d/</d:href><d:propstat><d:prop><d:resourcetype><d:collection/></d:resourcetype></d:prop><d:status>HTTP/1.1 200 OK</d:status></d:propstat></d:response>`)

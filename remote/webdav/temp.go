@@ -66,7 +66,7 @@ func (u *upload) tempName() string {
 	if u.opts.Resume != "" && u.ranged {
 		return tempPrefix + u.opts.Resume + tempSuffix
 	}
-	return tempName()
+	return tempName(u.opts.Tag)
 }
 
 // blame takes note of a server that did not keep what it had taken: it is not sent such
