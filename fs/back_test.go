@@ -296,6 +296,27 @@ func TestBackRemount(t *testing.T) {
 	}
 }
 
+// TestBackTruncateIsCommitted cuts a file by its name while a writer has it open, whose close
+// the kernel may have been told of and we not yet: the journal knows at once.
+func TestBackTruncateIsCommitted(t *testing.T) {
+	s := newStrange(t, memory.Options{})
+	s.journal.store.Pause()
+	h, _, err := s.Create(t.Context(), "/a/f", syscall.O_RDWR, 0o644)
+	s.must(err)
+	s.put(h, "content", 0)
+	s.must(h.Flush(t.Context()))
+	for _, size := range []int64{3, 5} {
+		_, err = s.Setattr(t.Context(), "/a/f", nil, 0, SetAttr{Size: &size})
+		s.must(err)
+		b, rel := s.ns.resolve("/a/f")
+		if e, err := b.Back.Stat(t.Context(), rel); err != nil || e.Size != size {
+			t.Errorf("the journal has %d bytes, want %d (%v)", e.Size, size, err)
+		}
+	}
+	h.Release()
+	s.journal.store.Resume()
+}
+
 // TestBackStatRacesWithSettling looks at a file all the time while its versions reach the
 // server: it stays the same object with the content that was written last.
 func TestBackStatRacesWithSettling(t *testing.T) {

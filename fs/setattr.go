@@ -49,9 +49,11 @@ func (f *FS) resize(ctx context.Context, path string, x *file, size int64) error
 	}
 	if x != nil {
 		if f.writers(x) > 0 || x.isGone() {
-			// The close of the writer brings it to the server, or nothing has to.
+			// The close of the writer brings it to the server, or nothing has to. A journal
+			// knows of it at once: the writer may be one that has long been closed, and the
+			// kernel has not told.
 			err := x.truncate(size)
-			if err == nil && f.writers(x) == 0 {
+			if err == nil && (f.writers(x) == 0 || x.b.Back != nil && !x.isGone()) {
 				err = x.upload(ctx) // that was closed meanwhile
 			}
 			return err

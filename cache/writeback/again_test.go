@@ -344,3 +344,32 @@ func TestMovedAway(t *testing.T) {
 	has(t, w.server, "/f", "another")
 	has(t, w.server, "/g", "content")
 }
+
+// TestRenameTime has the answer to a rename lost, by which the server has given the file
+// another time: it gets its own back.
+func TestRenameTime(t *testing.T) {
+	ctx := context.Background()
+	w := newSite(t, memory.Options{}, Policy{})
+	at := time.Unix(1e9, 0)
+	if _, err := w.b.Put(ctx, "/f", remotetest.Bytes([]byte("content")), remote.PutOptions{Attrs: remote.Attrs{MTime: &at}}); err != nil {
+		t.Fatal(err)
+	}
+	w.faulty.SetPlan(remotetest.Plan{Rules: []remotetest.Rule{{Ops: []remote.Op{remote.OpPut}, Fault: remotetest.FaultError}}})
+	w.s.Start()
+	eventually(t, "an attempt has failed", func() bool { return w.s.Status().Items[0].Tries > 0 })
+	if err := w.b.Rename(ctx, "/f", "/g", remote.RenameOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	w.faulty.SetPlan(remotetest.Plan{Rules: []remotetest.Rule{{Ops: []remote.Op{remote.OpRename}, Fault: remotetest.FaultLost},
+		{Ops: []remote.Op{remote.OpStat}, Skip: 2, Fault: remotetest.FaultError}}}) // those of the first attempt go well
+	eventually(t, "the rename is made", func() bool { _, err := w.server.Stat(ctx, "/g"); return err == nil })
+	now := time.Unix(2e9, 0)
+	if _, err := w.server.SetAttr(ctx, "/g", remote.Attrs{MTime: &now}); err != nil {
+		t.Fatal(err)
+	}
+	w.faulty.SetPlan(remotetest.Plan{})
+	w.flush()
+	if e, err := w.server.Stat(ctx, "/g"); err != nil || !e.MTime.Equal(at) {
+		t.Errorf("time %v (%v), want %v", e.MTime, err, at)
+	}
+}

@@ -235,7 +235,17 @@ func (j *job) rename(ctx context.Context) outcome {
 		return outcome{err: err}
 	}
 	e, err := j.b.below.Stat(ctx, j.to)
-	return outcome{entry: e, err: err, wish: j.unkept(e)}
+	if err != nil {
+		return outcome{err: err}
+	}
+	return j.arrived(ctx, e)
+}
+
+// arrived is the outcome of a rename that has been made: some servers give the file another
+// time by that.
+func (j *job) arrived(ctx context.Context, e remote.Entry) outcome {
+	j.path = j.to
+	return j.attributes(ctx, e)
 }
 
 // renamed is the outcome of a rename whose source is not there: an attempt before, maybe
@@ -246,7 +256,7 @@ func (j *job) renamed(ctx context.Context, cause error) outcome {
 		return outcome{err: err}
 	}
 	if err == nil && e.Type == remote.File && e.Size == j.size && e.Version != j.toBase.Version {
-		return outcome{entry: e, wish: j.unkept(e)}
+		return j.arrived(ctx, e)
 	}
 	if j.stage == nil {
 		return outcome{err: cause}
