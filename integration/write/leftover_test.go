@@ -19,7 +19,7 @@ import (
 // they are written, of large ones, and of ones that replace others. When the next mount has
 // drained, the server has no more than the files: no temporary names, no upload folders.
 func TestLeftovers(t *testing.T) {
-	kills := 4
+	kills := 2
 	if long() {
 		kills = 60
 	}

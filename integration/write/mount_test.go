@@ -41,6 +41,8 @@ func (s *server) mountedAt(t *testing.T, address, cache string, args ...string) 
 		env = nil
 	}
 	m := harness.MountingProgram(t, harness.StaticProgram(t), env, slices.Concat(flags, args, []string{s.branch("b", address)})...)
+	// The tree answers a moment before the control socket is there.
+	await(t, "the mount", func() bool { return strings.Contains(m.Output(), "msg=mounted") })
 	return &mount{Mount: m, s: s, root: filepath.Join(m.Dir, "b"), cache: cache}
 }
 

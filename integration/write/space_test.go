@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/meshmount/meshmount/integration/efss"
 	"github.com/meshmount/meshmount/integration/harness"
 	"github.com/meshmount/meshmount/integration/zone"
@@ -42,11 +44,12 @@ func fill(t *testing.T, disk string) (free func()) {
 	}
 	name := file.Name()
 	defer func() { _ = file.Close() }()
-	for size := 1 << 20; size >= 1; size /= 16 {
-		for err = nil; err == nil; {
-			_, err = file.Write(make([]byte, size))
+	end := int64(0)
+	for size := int64(64 << 20); size >= 1; size /= 4 {
+		for err = nil; err == nil; end += size {
+			err = unix.Fallocate(int(file.Fd()), 0, end, size)
 		}
-		if !errors.Is(err, syscall.ENOSPC) {
+		if end -= size; !errors.Is(err, syscall.ENOSPC) {
 			t.Fatal(err)
 		}
 	}
@@ -59,36 +62,6 @@ func fill(t *testing.T, disk string) (free func()) {
 
 // noSpace tells whether a program was told that there is no space, and nothing else.
 func noSpace(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
-
-// TestFullWhileUploading fills the disk while the uploads are under way, and kills the process
-// then.
-func TestFullWhileUploading(t *testing.T) {
-	each(t, func(t *testing.T, s *server) {
-		disk := smallDisk(t, 24<<20)
-		m := s.mounted(t, filepath.Join(disk, "cache"), "--cache=off")
-		door := s.holdUploads(t)
-		want := expect{}
-		for i := range 20 {
-			name := fmt.Sprint("f", i)
-			want[name] = book(uint64(i), 50_000)
-			m.write(t, name, want[name])
-		}
-		await(t, "an upload", door.entered)
-		free := fill(t, disk)
-		defer free()
-		door.open()
-		m.flush(t)
-		want.inMount(t, m)
-		want.onServer(t, s)
-		m.Kill()
-		free()
-		s.settle(t)
-		m = s.mounted(t, filepath.Join(disk, "cache"), "--cache=off")
-		want.inMount(t, m)
-		m.MustUnmount(t)
-		want.onServer(t, s)
-	})
-}
 
 // TestStagingSize writes more than may be staged while uploads go on: writers wait, nobody
 // gets an error. While none go on, they get ENOSPC.
