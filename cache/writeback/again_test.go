@@ -373,3 +373,65 @@ func TestRenameTime(t *testing.T) {
 		t.Errorf("time %v (%v), want %v", e.MTime, err, at)
 	}
 }
+
+// TestWrittenAfterRename writes into a file that the server is yet to rename, commits nothing,
+// and the process ends: what the next one shows is what the server gets.
+func TestWrittenAfterRename(t *testing.T) {
+	ctx := context.Background()
+	for what, write := range map[string]func(st *Stage) error{
+		"nothing":   func(*Stage) error { return nil },
+		"over":      func(st *Stage) error { _, err := st.WriteAt([]byte("C"), 0); return err },
+		"at end":    func(st *Stage) error { _, err := st.WriteAt([]byte("!"), 7); return err },
+		"cut":       func(st *Stage) error { return st.Truncate(3) },
+		"chmod cut": func(st *Stage) error { return st.Truncate(3) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			w := newSite(t, memory.Options{}, Policy{})
+			w.put("/f", "content")
+			w.faulty.SetPlan(remotetest.Plan{Rules: []remotetest.Rule{{Ops: []remote.Op{remote.OpPut}, Fault: remotetest.FaultError}}})
+			w.s.Start()
+			eventually(t, "an attempt has failed", func() bool { return w.s.Status().Items[0].Tries > 0 })
+			if err := w.b.Rename(ctx, "/f", "/g", remote.RenameOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			e, err := w.b.Stat(ctx, "/g")
+			if err != nil {
+				t.Fatal(err)
+			}
+			st, ok := w.b.Restage(e.Version)
+			if !ok {
+				t.Fatal("its content is not here")
+			}
+			defer st.Release()
+			w.faulty.SetPlan(remotetest.Plan{Rules: []remotetest.Rule{{Ops: []remote.Op{remote.OpRename}, Fault: remotetest.FaultError}}})
+			eventually(t, "it is only to be renamed", func() bool { i := w.s.Status().Items; return len(i) == 1 && i[0].Tries > 0 })
+			if what == "chmod cut" {
+				mode := uint32(0o700)
+				if _, err := w.b.SetAttr(ctx, "/g", remote.Attrs{Mode: &mode}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := write(st); err != nil {
+				t.Fatal(err)
+			}
+			w.reopen()
+			now, err := w.b.Stat(ctx, "/g")
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := make([]byte, now.Size)
+			if n, err := w.b.ReadAt(ctx, remote.Ref{Path: "/g", Version: now.Version, Size: now.Size}, p, 0); n < len(p) {
+				t.Fatal(err)
+			}
+			w.faulty.SetPlan(remotetest.Plan{})
+			w.s.Start()
+			w.flush()
+			has(t, w.server, "/g", string(p))
+			has(t, w.b, "/g", string(p))
+			hasNot(t, w.server, "/f")
+			if what == "chmod cut" && string(p) != "con" {
+				t.Errorf("%q is seen", p)
+			}
+		})
+	}
+}

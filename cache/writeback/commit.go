@@ -242,11 +242,10 @@ func (b *Branch) cut(st *Stage, size int64) {
 	now := s.opts.Now()
 	var renamed []*change
 	for _, c := range st.users {
-		last, _ := b.queue.tail(c.to)
 		switch {
 		case c.size <= size:
 			continue
-		case c.kind == opRename && c == last:
+		case c.kind == opRename && b.shown(c.to) == c:
 			renamed = append(renamed, c)
 			continue
 		case c.kind == opRename: // what is renamed on the server is as it was
@@ -268,12 +267,24 @@ func (b *Branch) cut(st *Stage, size int64) {
 	}
 }
 
-// putCut has the server learn that what it was to rename is shorter by now. It shows the same
-// version as the rename: it is the same file. Guarded by store.mu.
+// shown returns the change that makes the content that is seen at path, nil if none does.
+// Guarded by store.mu.
+func (b *Branch) shown(path string) *change {
+	for _, c := range slices.Backward(b.queue.lines[path]) {
+		if c.kind != opSetAttr && c.kind != opForeign && c.kind != opClean {
+			return c
+		}
+	}
+	return nil
+}
+
+// putCut has the server learn that what it was to rename is another content by now. It shows
+// the same version as the rename: it is the same file. Guarded by store.mu.
 func (b *Branch) putCut(renamed *change, size int64) {
 	s := b.store
 	now := s.opts.Now()
-	c := &change{b: b, id: s.lastID + 1, kind: opPut, path: renamed.to, stage: renamed.stage, size: size, after: renamed, since: now,
+	last, _ := b.queue.tail(renamed.to)
+	c := &change{b: b, id: s.lastID + 1, kind: opPut, path: renamed.to, stage: renamed.stage, size: size, after: last, since: now,
 		mtime: now, attrs: remote.Attrs{MTime: &now}, version: renamed.version, delay: now.Add(b.policy.Delay)}
 	if err := s.write(c.record()); err != nil {
 		s.log.Warn("that a file was cut is not in the journal yet", "branch", b.policy.Name, "path", c.path, "err", err)

@@ -106,8 +106,25 @@ func (s *Store) adopt(b *Branch) {
 			b.queue.excuse(c)
 		}
 	}
+	for _, o := range mine {
+		if c := b.all[o.op.ID]; c != nil && c.kind == opRename && c.stage != nil && c.after == nil && c.state == idle {
+			b.putWritten(c)
+		}
+	}
 	for _, st := range a.stages {
 		st.Release()
+	}
+}
+
+// putWritten looks whether what the server is to rename, which it has, was written here since:
+// then that is seen, and the server is to have it. Guarded by mu.
+func (b *Branch) putWritten(renamed *change) {
+	st := renamed.stage
+	if b.shown(renamed.to) != renamed || st.settle() != nil {
+		return // it will be told when it is read
+	}
+	if size := st.Size(); size < renamed.size || !st.digest(renamed.size, maxAnnounce).equal(renamed.digest) {
+		b.putCut(renamed, size)
 	}
 }
 

@@ -367,12 +367,7 @@ func (c *change) inherit(before *change) {
 // movedOn tells whether a later change shows the content of c: a rename elsewhere, or what
 // was cut of it. Guarded by store.mu.
 func (b *Branch) movedOn(c *change) bool {
-	for _, d := range c.next {
-		if d.version == c.version && c.version != "" {
-			return true
-		}
-	}
-	return false
+	return c.stage != nil && slices.ContainsFunc(c.stage.users, func(d *change) bool { return d.id > c.id && d.version == c.version })
 }
 
 // layOver has the bytes that the stage of c has not come from what the server has of it
