@@ -2,6 +2,7 @@ package writeback
 
 import (
 	"context"
+	"errors"
 	"hash/crc32"
 	"io"
 	"slices"
@@ -129,7 +130,9 @@ func (j *job) announce(size int64) error {
 
 // isGhost tells whether a file of the server is what an attempt of ours has stored.
 func (j *job) isGhost(ctx context.Context, e remote.Entry) (bool, error) {
-	like := slices.Clone(j.ghosts)
+	j.b.store.mu.Lock()
+	like := append(slices.Clone(j.ghosts), j.c.ghosts...) // also what was noted since the attempt began
+	j.b.store.mu.Unlock()
 	like = slices.DeleteFunc(like, func(g ghost) bool { return e.Type != remote.File || g.size != e.Size })
 	if len(like) == 0 {
 		return false, nil
@@ -144,7 +147,7 @@ func (j *job) isGhost(ctx context.Context, e remote.Entry) (bool, error) {
 	for off := int64(0); off < e.Size && len(like) > 0; {
 		n := int(min(int64(len(buf)), e.Size-off))
 		if got, err := j.b.below.ReadAt(ctx, ref, buf[:n], off); got < n {
-			return false, err
+			return false, inMotion(e.Path, err)
 		}
 		for i, g := range like {
 			sums[i] = g.update(sums[i], buf[:n], off)
@@ -157,6 +160,16 @@ func (j *job) isGhost(ctx context.Context, e remote.Entry) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// inMotion makes an error of reading what was just seen on the server one that passes, if
+// somebody has replaced that meanwhile: it is looked at again.
+func inMotion(path string, err error) error {
+	switch k := remote.KindOf(err); {
+	case err == nil, errors.Is(err, io.EOF), k == remote.Changed, k == remote.NotExist:
+		return &remote.Error{Op: "read", Path: path, Kind: remote.Unavailable, Err: err}
+	}
+	return err
 }
 
 // update adds to a checksum what of p, which lies at off, is ours.

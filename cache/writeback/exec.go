@@ -335,7 +335,7 @@ func (j *job) sameRange(ctx context.Context, e remote.Entry, p *pin, r remote.By
 			if err == nil || errors.Is(err, io.EOF) {
 				return false, nil
 			}
-			return false, err
+			return false, inMotion(e.Path, err)
 		}
 		if !bytes.Equal(mine[:n], theirs[:n]) {
 			return false, nil

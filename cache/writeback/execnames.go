@@ -75,7 +75,7 @@ func (j *job) symlink(ctx context.Context) outcome {
 	}
 	path := ConflictPath(j.path, j.b.store.opts.Hostname, j.b.store.opts.Now(), j.b.Caps().MaxName)
 	ours, err := s.Symlink(ctx, path, j.target)
-	return outcome{entry: theirs, copy: ours, err: err}
+	return outcome{entry: theirs, copy: ours, err: j.taken(err)}
 }
 
 // halfLink tells whether a file is what an attempt of ours has left that was cut off before
@@ -226,13 +226,13 @@ func (j *job) rename(ctx context.Context) outcome {
 		}
 		path := ConflictPath(j.to, j.b.store.opts.Hostname, j.b.store.opts.Now(), j.b.Caps().MaxName)
 		if err := j.b.below.Rename(ctx, from, path, remote.RenameOptions{NoReplace: true}); err != nil {
-			return outcome{err: err}
+			return outcome{err: j.taken(err)}
 		}
 		ours, err := j.b.below.Stat(ctx, path)
 		return outcome{entry: dst, copy: ours, err: err}
 	}
 	if err := j.b.below.Rename(ctx, from, j.to, remote.RenameOptions{NoReplace: free}); err != nil {
-		return outcome{err: err}
+		return outcome{err: j.taken(err)}
 	}
 	e, err := j.b.below.Stat(ctx, j.to)
 	if err != nil {
@@ -246,6 +246,15 @@ func (j *job) rename(ctx context.Context) outcome {
 func (j *job) arrived(ctx context.Context, e remote.Entry) outcome {
 	j.path = j.to
 	return j.attributes(ctx, e)
+}
+
+// taken makes the error that there is something at a name one that passes, as a moment ago
+// there was nothing: it is looked at again, and the next copy has another name.
+func (j *job) taken(err error) error {
+	if err == nil || remote.KindOf(err) != remote.Exist {
+		return err
+	}
+	return &remote.Error{Op: j.kind.String(), Path: j.path, Kind: remote.Unavailable, Err: err}
 }
 
 // renamed is the outcome of a rename whose source is not there: an attempt before, maybe
