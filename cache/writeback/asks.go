@@ -85,6 +85,9 @@ func (b *Branch) rebase(c *change) {
 func (b *Branch) Reattributed(path, was string) (remote.Entry, bool) {
 	b.store.mu.Lock()
 	defer b.store.mu.Unlock()
+	if c, ok := b.contents[was]; ok && c.aside { // what is at path is somebody else's
+		return remote.Entry{Path: path, Version: was}, false
+	}
 	now := b.resolved(remote.Entry{Path: path, Version: was})
 	return b.clad(now), now.Version != was
 }

@@ -62,3 +62,60 @@ func TestAttributesOnTheirWay(t *testing.T) {
 		t.Errorf("nothing is pending, and it shows %+v instead of %+v", got, was)
 	}
 }
+
+// TestContentAsideIsNotAtItsName wants a local version whose content went aside not to be
+// taken for what is at its name, which is somebody else's.
+func TestContentAsideIsNotAtItsName(t *testing.T) {
+	w := newSite(t, memory.Options{}, Policy{})
+	e := w.put("/f", "ours")
+	if _, err := w.server.Put(context.Background(), "/f", remotetest.Bytes([]byte("theirs")), remote.PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	w.s.Start()
+	w.flush()
+	if now, ok := w.b.Reattributed("/f", e.Version); ok {
+		t.Errorf("it is taken for %+v", now)
+	}
+	if now, ok := w.b.Became(e.Version); !ok || now.Path == "/f" {
+		t.Errorf("it became %+v, %v", now, ok)
+	}
+}
+
+// TestAttributesThatAreNotKeptInTurn sets attributes that the server does not keep while
+// others are on their way: the last ones are told last.
+func TestAttributesThatAreNotKeptInTurn(t *testing.T) {
+	w := newSite(t, memory.Options{NoMode: true}, Policy{})
+	ctx := context.Background()
+	told := make(chan Settled, 10)
+	w.b.OnSettled(func(s Settled) { told <- s })
+	e := w.put("/f", "content")
+	w.faulty.SetPlan(remotetest.Plan{Rules: []remotetest.Rule{
+		{Ops: []remote.Op{remote.OpPut, remote.OpSetAttr}, Latency: 50 * time.Millisecond, Count: 2}}})
+	w.s.Start()
+	for i, mode := range []uint32{0o700, 0o600} {
+		eventually(t, "the change before is under way", func() bool { return w.s.Status().Branches[0].Uploading == 1 })
+		if i == 1 {
+			eventually(t, "the content is stored", func() bool { _, ok := w.b.Became(e.Version); return ok })
+			if e, ok := w.b.Became(e.Version); !ok || IsLocal(e.Version) {
+				t.Fatal(e)
+			}
+		}
+		if now, ok := w.b.Became(e.Version); ok {
+			e = now
+		}
+		if _, err := w.b.SetAttrs(ctx, e, remote.Attrs{Mode: &mode}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.flush()
+	w.b.Told()
+	var last *uint32
+	for len(told) > 0 {
+		if s := <-told; s.Attrs.Mode != nil {
+			last = s.Attrs.Mode
+		}
+	}
+	if last != nil && *last != 0o600 {
+		t.Errorf("told at last: mode %o", *last)
+	}
+}

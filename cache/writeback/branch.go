@@ -73,6 +73,7 @@ var _ interface {
 type content struct {
 	stage *Stage        // nil when the server has it
 	entry *remote.Entry // on the server; nil before it has it
+	aside bool          // under the name of a conflict copy
 }
 
 // recent is the end of a change: answers that were asked for before do not know of it.

@@ -351,13 +351,13 @@ func (b *Branch) SetAttrs(ctx context.Context, e remote.Entry, a remote.Attrs) (
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e = b.resolved(e)
-	if !IsLocal(e.Version) { // what is pending shows all, and says what was not kept
+	last, _ := b.queue.tail(e.Path)
+	if last == nil && !IsLocal(e.Version) { // what is pending shows all, and says what was not kept
 		a = b.keepable(a)
 	}
 	if a.MTime == nil && a.Mode == nil {
-		return b.clad(e), nil
+		return e, nil
 	}
-	last, _ := b.queue.tail(e.Path)
 	dirTime := e.Type == remote.Dir && a.MTime != nil // what is done below it would change it again
 	if last != nil && last.simple() && (last.kind == opPut || last.kind == opMkdir && !dirTime || last.kind == opSetAttr && !dirTime) {
 		return b.fold(last, e, a)

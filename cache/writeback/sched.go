@@ -395,6 +395,7 @@ func (b *Branch) stored(c *change, r outcome, moved bool) {
 		e = r.copy
 	}
 	b.remember(c.version, e)
+	b.contents[c.version].aside = r.copy.Type != 0
 }
 
 // remember notes what the server has of a version. Guarded by store.mu.
