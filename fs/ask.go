@@ -70,6 +70,7 @@ func (m *metaCache) question(ctx context.Context, rel string) *question {
 	// The answer serves all who wait: one of them giving up must not end it.
 	m.detach(ctx, func(ctx context.Context) {
 		e, err := m.b.Backend.Stat(ctx, rel)
+		m.hear()
 		m.answer(q, rel, known{e: e, absent: remote.KindOf(err) == remote.NotExist, at: at}, err, mark)
 	})
 	return q
@@ -89,4 +90,12 @@ func (m *metaCache) answer(q *question, rel string, k known, err error, mark uin
 		q.e = m.applyKept(k.e)
 	}
 	close(q.done)
+}
+
+// hear waits until it is known here what has become of all changes that are over: an answer
+// that knows of them is no newer then than what is known.
+func (m *metaCache) hear() {
+	if m.b.Back != nil {
+		m.b.Back.Told()
+	}
 }

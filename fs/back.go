@@ -33,11 +33,11 @@ func (b *branch) present(e remote.Entry) remote.Entry {
 func (b *branch) show(e remote.Entry) {
 	b.meta.set(e)
 	// The change may be over, and have been told, before this was recorded.
-	switch now := b.present(e); {
-	case now.Version == e.Version:
-	case b.hasAside(e):
+	if b.hasAside(e) {
 		b.meta.forget(e.Path, e.Type)
-	default:
+	} else if now := b.present(e); now.Version != e.Version {
+		// With the attributes that were just set: what the server did not keep is told.
+		now.MTime, now.Mode, now.ModeKnown = e.MTime, e.Mode, e.ModeKnown
 		b.meta.settle(e.Path, e.Version, now)
 	}
 }
@@ -45,6 +45,9 @@ func (b *branch) show(e remote.Entry) {
 // hasAside tells whether the server has the content of the pending version e under another
 // name.
 func (b *branch) hasAside(e remote.Entry) bool {
+	if b.Back == nil {
+		return false
+	}
 	now, ok := b.Back.Became(e.Version)
 	return ok && now.Path != e.Path
 }
@@ -219,6 +222,8 @@ func (x *file) commitStaged(ctx context.Context, sync bool) error {
 		return nil
 	}
 	c.Sync = sync
+	x.telling.Lock() // what becomes of it is told when it is known here
+	defer x.telling.Unlock()
 	x.b.meta.changing(rel)
 	e, err := x.b.Back.Commit(ctx, rel, st, c)
 	x.b.meta.changing(rel)

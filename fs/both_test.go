@@ -1,19 +1,19 @@
 package fs
 
-import (
-	"os"
-	"testing"
-)
+import "testing"
 
 // TestWriteBack runs the tests of the mode without a journal with one: their worlds have
-// it because of the name of this test. Left out are those that want errors of the server
-// from the call that wrote, or look at what is parked, those that need no world, those with
-// other writers, where conflicts stay for the user, and two of attributes that servers do
-// not keep: with a journal they may show the server's for a moment.
+// it because of the name of this test. Left out are
+//   - those that want errors of the server, or conflicts, from the call that wrote, or look
+//     at what is parked in its directory: a journal has told the program long before, and
+//     keeps it itself. TestBackConflict, TestBackQuota and TestBackBrokenJournal are about
+//     that.
+//   - TestFsyncThatIsInterruptedGoesOn and TestSlowUploadHoldsUpNoReader: with a journal
+//     fsync waits for no server, and an upload holds up no writer.
+//   - TestChaos and TestFaultsLoseNothing: a change of a name whose answer is lost leaves
+//     changes that wait for what was renamed; the journal parks them, for the user.
+//   - those that need no world.
 func TestWriteBack(t *testing.T) {
-	if os.Getenv("MESHMOUNT_LONG") == "" {
-		t.Skip("the random operations among them still find a race now and then: make test-long runs them")
-	}
 	for name, test := range alsoBack {
 		t.Run(name, test)
 	}
@@ -130,4 +130,9 @@ var alsoBack = map[string]func(*testing.T){
 	"TestXattrConflict":                                       TestXattrConflict,
 	"TestXattrKeepsVersion":                                   TestXattrKeepsVersion,
 	"TestXattrGoneElsewhere":                                  TestXattrGoneElsewhere,
+	"TestConcurrentPrograms":                                  TestConcurrentPrograms,
+	"TestDirectoryTimeFollowsItsNames":                        TestDirectoryTimeFollowsItsNames,
+	"TestLocations":                                           TestLocations,
+	"TestSecondChmodShowsWhereModesAreNotKept":                TestSecondChmodShowsWhereModesAreNotKept,
+	"TestXattrIdentity":                                       TestXattrIdentity,
 }

@@ -72,6 +72,7 @@ func chaos(t *testing.T, seed uint64) {
 	w.soonDone(&wg)
 	flaky.SetPlan(remotetest.Plan{})
 	w.nothingOpen()
+	w.drain()
 	w.uniformTree("/")
 	w.finish()
 	for range 10_000 {

@@ -54,7 +54,9 @@
 //  2. file.filling: whoever brings missing bytes from the server into the staging file.
 //  3. file.content: whoever changes the staged bytes; never during an upload, which
 //     keeps writers off by file.frozen. Readers rely on the staging file's own lock.
-//  4. state, held for moments and never during I/O: FS.mu before file.mu before the
+//  4. file.telling: from a commit until it is known here, and while what has become of it
+//     is told.
+//  5. state, held for moments and never during I/O: FS.mu before file.mu before the
 //     locks of inodes, versions and inoCache; dirFetch.mu before metaCache.mu;
 //     otherwise never two at a time.
 package fs

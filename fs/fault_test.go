@@ -359,7 +359,13 @@ func (s *strange) faultyStep(r *rand.Rand, name, text string, acked map[string]s
 		if err != nil {
 			return
 		}
-		s.put(h, content, 0)
+		if _, err := h.WriteAt(ctx, []byte(content), 0); err != nil { // the server is full, as the journal knows
+			s.kind(err, remote.NoSpace)
+			h.Release()
+			delete(acked, name)
+			offered[""] = true
+			return
+		}
 		offered[content] = true
 		if err = h.Flush(ctx); err != nil && r.IntN(2) == 0 {
 			err = h.Flush(ctx)
@@ -367,7 +373,7 @@ func (s *strange) faultyStep(r *rand.Rand, name, text string, acked map[string]s
 		h.Release()
 		if delete(acked, name); err == nil {
 			acked[name] = content
-		} else {
+		} else if s.journal.store == nil { // which has it all the same, until it is written over
 			refused[content] = true
 		}
 	}
@@ -377,6 +383,7 @@ func (s *strange) faultyStep(r *rand.Rand, name, text string, acked map[string]s
 // nothing there that nobody wrote.
 func (s *strange) account(offered, refused map[string]bool) {
 	s.t.Helper()
+	s.drain()
 	found := map[string]bool{}
 	parkedFiles, err := filepath.Glob(filepath.Join(s.park, "*"))
 	s.must(err)

@@ -44,6 +44,10 @@ type file struct {
 	setting int              // guarded by mu; changes of attributes under way on the server
 	moving  chan struct{}    // guarded by mu; closed when the rename under way is over, nil without one
 
+	// telling is held from the commit of content until it is the base, and by whoever is
+	// told what has become of it.
+	telling sync.Mutex
+
 	filling chan struct{} // holds a token while somebody runs fill
 	used    atomic.Bool   // a handle has read or written
 

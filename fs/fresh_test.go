@@ -211,6 +211,7 @@ func (c *counted) truth() (all []string) {
 func (c *counted) wantFind(what string) {
 	c.t.Helper()
 	got, want := c.find("/a"), c.truth()
+	c.idle()
 	if !slices.Equal(got, want) {
 		for i := range min(len(got), len(want)) {
 			if got[i] != want[i] {
@@ -218,6 +219,17 @@ func (c *counted) wantFind(what string) {
 			}
 		}
 		c.t.Fatalf("%s: find shows %d names, there are %d", what, len(got), len(want))
+	}
+}
+
+// idle waits until no directory is being listed: those ahead of a walk end after it.
+func (c *counted) idle() {
+	b, _ := c.ns.resolve("/a")
+	for busy := true; busy; {
+		b.fetchMu.Lock()
+		busy = len(b.fetches) > 0
+		b.fetchMu.Unlock()
+		time.Sleep(50 * time.Microsecond)
 	}
 }
 

@@ -153,6 +153,7 @@ func (d *dirFetch) run(ctx context.Context, f *FS, b *branch, rel string) {
 	if err == nil && w.enc == nil && !d.unread() {
 		b.ahead.listed(ctx, rel, d.entries)
 	}
+	b.meta.hear()
 	gone := d.finish(b, rel, err)
 	f.tellChanges(b, append(changes, gone...))
 	if err != nil {

@@ -36,10 +36,13 @@ type openPair struct {
 // answer agrees at once, and when all handles are closed the server agrees too.
 func TestRandomOperations(t *testing.T) {
 	seeds, ops := 60, 400
-	if withJournal(t) {
-		seeds = 20
-	}
-	if os.Getenv("MESHMOUNT_LONG") != "" {
+	long := os.Getenv("MESHMOUNT_LONG") != ""
+	switch {
+	case withJournal(t) && long:
+		seeds = 300
+	case withJournal(t):
+		seeds = 10
+	case long:
 		seeds = 3000
 	}
 	kinds := map[string]memory.Options{

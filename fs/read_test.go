@@ -205,9 +205,11 @@ func TestVersionIsPinned(t *testing.T) {
 			}
 		})
 	}
-	for _, c := range contents[1:] {
-		time.Sleep(30 * time.Millisecond)
-		w.elsewhere("/f", string(c))
+	for round := 0; round == 0 || gone.Load() == 0 && round < 50 && !t.Failed(); round++ {
+		for _, c := range contents[1:] {
+			time.Sleep(30 * time.Millisecond)
+			w.elsewhere("/f", string(c))
+		}
 	}
 	for n := wholes.Load(); wholes.Load() == n && !t.Failed(); { // it is quiet now
 		time.Sleep(10 * time.Millisecond)

@@ -136,6 +136,7 @@ func (f *FS) setAttrs(ctx context.Context, b *branch, e remote.Entry, a remote.A
 		x.catchUp()
 	}
 	e = b.present(e)
+	before := b.meta.keptOf(e.Path)
 	b.meta.changing(e.Path)
 	now, err := b.setAttr(ctx, e, a)
 	b.meta.changing(e.Path)
@@ -151,7 +152,11 @@ func (f *FS) setAttrs(ctx context.Context, b *branch, e remote.Entry, a remote.A
 		keep.MTime = a.MTime
 	}
 	b.show(now) // first: it may show a mode that is no longer to be kept
-	b.meta.keep(now, keep, a.MTime != nil)
+	if b.Back != nil && keep == (remote.Attrs{}) {
+		b.meta.unkeep(e.Path, before, a)
+	} else {
+		b.meta.keep(now, keep, a.MTime != nil)
+	}
 	now = b.meta.dress(now)
 	if x != nil {
 		x.attrsSet(e, now, a)

@@ -11,13 +11,18 @@ import (
 func (f *FS) settled(b *branch, s writeback.Settled) {
 	path := b.abs(s.Path)
 	ino := f.inos.of(path)
+	x := f.opened(path)
+	if x != nil {
+		x.telling.Lock()
+		defer x.telling.Unlock()
+	}
 	f.xattrs.changed(ino) // a file that had to be made anew has lost them
 	f.replicas.changed(ino)
 	if s.Entry.Provisional && s.Entry.Type == remote.File {
 		b.forgetBlocks(s.Path, remote.File) // the content before may have had the same version
 	}
 	if s.Copy.Type != 0 {
-		f.aside(b, path, s)
+		f.aside(b, path, x, s)
 		return
 	}
 	switch s.Entry.Type {
@@ -28,7 +33,6 @@ func (f *FS) settled(b *branch, s writeback.Settled) {
 		b.meta.keepSettled(s)
 	}
 	b.meta.settle(s.Path, s.Was, s.Entry)
-	x := f.opened(path)
 	if x == nil || !x.isOf(s.Was) {
 		return
 	}
@@ -56,14 +60,14 @@ func (f *FS) droppedBehind(x *file, path string) {
 	x.puts++
 }
 
-// aside takes note of a conflict: the name is theirs, our content has another one.
-func (f *FS) aside(b *branch, path string, s writeback.Settled) {
+// aside takes note of a conflict: the name, at which x is open if it is not nil, is theirs,
+// our content has another one.
+func (f *FS) aside(b *branch, path string, x *file, s writeback.Settled) {
 	b.meta.settle(s.Path, s.Was, s.Entry)
 	b.meta.changing(s.Copy.Path)
 	b.meta.keep(s.Copy, s.Attrs, true)
 	b.meta.set(s.Copy)
 	b.touchParent(s.Path)
-	x := f.opened(path)
 	if x == nil || !x.isOf(s.Was) {
 		if x == nil {
 			ino := f.inos.of(path)
@@ -86,15 +90,40 @@ func conflictError(path, beside string) error {
 	return fail("put", path, remote.Conflict, fmt.Errorf("somebody else changed it; our content is in %s", beside))
 }
 
-// keepSettled remembers attributes that the server has not kept of what has reached it. A
-// change of attributes alone leaves those from before.
+// keepSettled remembers attributes that the server has not kept of what has reached it,
+// unless others are pending by now. A change of attributes alone leaves those from before.
 func (m *metaCache) keepSettled(s writeback.Settled) {
+	pending := m.b.Back.Clad(remote.Entry{Path: s.Path})
+	if !pending.MTime.IsZero() {
+		s.Attrs.MTime = nil
+	}
+	if pending.ModeKnown {
+		s.Attrs.Mode = nil
+	}
 	m.mu.Lock()
 	if old, ok := m.kept[s.Path]; ok && old.version == s.Was {
 		m.kept[s.Path] = keptAttrs{old.Attrs, s.Entry.Version}
 	}
 	m.mu.Unlock()
 	m.keep(s.Entry, s.Attrs, writeback.IsLocal(s.Was))
+}
+
+// keptOf returns the attributes of rel that only this mount knows.
+func (m *metaCache) keptOf(rel string) keptAttrs {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.kept[rel]
+}
+
+// unkeep forgets those that the journal has taken over from: it has taken a. What was kept
+// since before is what the server did not keep of that.
+func (m *metaCache) unkeep(rel string, before keptAttrs, a remote.Attrs) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if now, ok := m.kept[rel]; ok && now == before && a.MTime != nil {
+		now.MTime = nil
+		m.keepLocked(rel, now)
+	}
 }
 
 // settle records what the server has at rel instead of the pending version was. What is

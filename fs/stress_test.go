@@ -59,6 +59,7 @@ func TestConcurrentPrograms(t *testing.T) {
 		t.Errorf("%d names and %d numbers are still open", len(w.files), len(w.byIno))
 	}
 	w.mu.Unlock()
+	w.drain()
 	for _, d := range []string{"/", "/d0", "/d1"} {
 		w.must(w.a.List(t.Context(), d, func(e remote.Entry) error {
 			if e.Type == remote.File && !uniform(w.server(e.Path)) {

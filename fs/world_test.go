@@ -142,10 +142,11 @@ func (w *world) server(path string) string {
 	return string(p)
 }
 
-// elsewhere has somebody else put a file, when the server has everything of ours.
+// elsewhere has somebody else put a file, when the server has everything of ours, and we
+// know.
 func (w *world) elsewhere(path, content string) {
 	w.t.Helper()
-	w.drain()
+	w.settle()
 	_, err := w.a.Put(w.t.Context(), path, text(content), remote.PutOptions{})
 	w.must(err)
 }

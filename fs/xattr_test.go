@@ -257,15 +257,16 @@ func (d describing) Replicas(ctx context.Context, path string) ([]remote.Replica
 }
 
 func TestLocations(t *testing.T) {
+	var server *remote.Observed
 	s := newStrange(t, memory.Options{}, func(b *Branch) {
 		inner := b.Backend.(remote.Unwrapper).Unwrap().(*memory.Backend)
-		b.Backend = remote.Observe(describing{inner, []remote.Replica{
+		server = remote.Observe(describing{inner, []remote.Replica{
 			{Number: 0, Resource: "root;disk1", Host: "host1", State: remote.ReplicaGood},
 			{Number: 3, Resource: "tape", State: remote.ReplicaStale},
 		}}, nil)
+		b.Backend = server
 	})
-	b, _ := s.ns.resolve("/a")
-	asked := func() int64 { return b.Backend.(*remote.Observed).Stats()[remote.OpReplicas].Calls }
+	asked := func() int64 { return server.Stats()[remote.OpReplicas].Calls }
 	s.elsewhere("/f", "x")
 	names, err := s.ListXattr(t.Context(), "/a/f")
 	if err != nil || !slices.Contains(names, locationsName) || asked() != 0 {
@@ -278,6 +279,7 @@ func TestLocations(t *testing.T) {
 		}
 	}
 	s.write("/a/f", "more")
+	s.settle()
 	if _, err := s.GetXattr(t.Context(), "/a/f", locationsName); err != nil || asked() != 2 {
 		t.Errorf("after a change: %v, %d requests", err, asked())
 	}
