@@ -58,6 +58,41 @@ func (s *space) take(n int64) error {
 	}
 }
 
+// watch returns what is closed when bytes are given back or sent.
+func (s *space) watch() <-chan struct{} {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.moved
+}
+
+// refused waits, when the disk has refused bytes for which there should have been room, for
+// an upload that has moved since watch was called. It returns false if none does.
+func (s *space) refused(moved <-chan struct{}) bool {
+	if s == nil {
+		return false
+	}
+	s.mu.Lock()
+	s.free, s.looked = 0, time.Time{}
+	s.mu.Unlock()
+	select {
+	case <-moved:
+		return true
+	default:
+	}
+	if s.stuck == nil || s.stuck() {
+		return false
+	}
+	select {
+	case <-moved:
+		return true
+	case <-time.After(s.patience):
+		return false
+	}
+}
+
 // tryTake takes room for n bytes, if there is any.
 func (s *space) tryTake(n int64) bool {
 	s.mu.Lock()

@@ -185,14 +185,22 @@ func (st *Stage) opened() (*os.File, error) {
 // waits for uploads to make some; NoSpace if they do not. After an error, the first n
 // bytes of p may be written.
 func (st *Stage) WriteAt(p []byte, off int64) (int, error) {
-	if len(p) == 0 {
-		return 0, nil
+	for n := 0; n < len(p); {
+		at := off + int64(n)
+		moved, want := st.home.space.watch(), st.missingHere(at, off+int64(len(p)))
+		if err := st.home.space.take(want); err != nil {
+			return n, err
+		}
+		m, err := st.writeTaken(p[n:], at, want)
+		if n += m; err != nil && (kindOfDisk(err) != remote.NoSpace || !st.home.space.refused(moved)) {
+			return n, err
+		}
 	}
-	end := off + int64(len(p))
-	want := st.missingHere(off, end)
-	if err := st.home.space.take(want); err != nil {
-		return 0, err
-	}
+	return len(p), nil
+}
+
+// writeTaken writes what the disk takes. Room was taken for want bytes.
+func (st *Stage) writeTaken(p []byte, off, want int64) (int, error) {
 	st.lockFor(off)
 	defer st.mu.Unlock()
 	f, err := st.open()

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/meshmount/meshmount/integration/harness"
 )
@@ -34,6 +35,7 @@ func fullPhases() []fullPhase {
 	return []fullPhase{
 		{"mount", (*fullRun).atMount, true},
 		{"write", (*fullRun).whileWriting, true},
+		{"wait", (*fullRun).whileUploading, false},
 		{"close", (*fullRun).atClose, true},
 		{"journal", (*fullRun).atJournal, true},
 		{"answer", (*fullRun).atAnswer, false},
@@ -202,6 +204,18 @@ func (r *fullRun) whileWriting(t *testing.T) {
 	r.refuse(t, 50_000)
 	r.want.inMount(t, r.m)
 	must(t, "resume", r.m.Dir)
+	r.drained(t)
+}
+
+// whileUploading has a program write more than there is room for, without a reserve, while
+// uploads go on: it waits for them and hears nothing of that.
+func (r *fullRun) whileUploading(t *testing.T) {
+	r.mount(t, 12<<20, "--staging-reserve=0", "--staging-size=1GiB")
+	r.free = func() {}
+	r.s.slow(50 * time.Millisecond)
+	for i := range 12 {
+		r.write(t, fmt.Sprint("f", i), book(uint64(i), 1<<20))
+	}
 	r.drained(t)
 }
 
