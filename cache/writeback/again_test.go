@@ -435,3 +435,46 @@ func TestWrittenAfterRename(t *testing.T) {
 		})
 	}
 }
+
+// TestSentBeforeRename has a put send what was written since its commit, and the process ends
+// before the rename behind it: the server has what is seen, and nothing is sent again.
+func TestSentBeforeRename(t *testing.T) {
+	ctx := context.Background()
+	w := newSite(t, memory.Options{}, Policy{})
+	at := time.Unix(1e9, 0)
+	if _, err := w.b.Put(ctx, "/f", remotetest.Bytes([]byte("content")), remote.PutOptions{Attrs: remote.Attrs{MTime: &at}}); err != nil {
+		t.Fatal(err)
+	}
+	w.faulty.SetPlan(remotetest.Plan{Rules: []remotetest.Rule{{Ops: []remote.Op{remote.OpPut}, Fault: remotetest.FaultError}}})
+	w.s.Start()
+	eventually(t, "an attempt has failed", func() bool { return w.s.Status().Items[0].Tries > 0 })
+	if err := w.b.Rename(ctx, "/f", "/g", remote.RenameOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	e, err := w.b.Stat(ctx, "/g")
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, ok := w.b.Restage(e.Version)
+	if !ok {
+		t.Fatal("its content is not here")
+	}
+	defer st.Release()
+	if _, err := st.WriteAt([]byte("C"), 0); err != nil {
+		t.Fatal(err)
+	}
+	w.faulty.SetPlan(remotetest.Plan{Rules: []remotetest.Rule{{Ops: []remote.Op{remote.OpRename}, Fault: remotetest.FaultError}}})
+	eventually(t, "it is only to be renamed", func() bool { i := w.s.Status().Items; return len(i) == 1 && i[0].Tries > 0 })
+	has(t, w.server, "/f", "Content")
+	w.reopen()
+	if n := len(w.s.Status().Items); n != 1 {
+		t.Errorf("there are %d changes", n)
+	}
+	if e, err := w.b.Stat(ctx, "/g"); err != nil || !e.MTime.Equal(at) {
+		t.Errorf("time %v (%v)", e.MTime, err)
+	}
+	w.faulty.SetPlan(remotetest.Plan{})
+	w.s.Start()
+	w.flush()
+	has(t, w.server, "/g", "Content")
+}

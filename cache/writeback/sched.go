@@ -315,7 +315,7 @@ func (b *Branch) succeeded(c *change, j *job, r outcome) {
 		d.inherit(c)
 		if d.kind == opRename {
 			// The program may have cut the file before it was sent, and not committed that.
-			d.base, d.size = r.entry, r.entry.Size
+			d.base, d.size, d.digest = r.entry, r.entry.Size, c.digest
 			if r.copy.Type != 0 {
 				d.source, d.size = r.copy.Path, r.copy.Size
 			}
