@@ -106,7 +106,7 @@ func TestPosixSuiteOneThread(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), exe, "-test.run=^TestPosixSuite$/^memory$", "-test.count=1", "-test.timeout=2m")
+	cmd := exec.CommandContext(t.Context(), exe, "-test.run=^TestPosixSuite$/^memory$", "-test.count=1", "-test.timeout=20m")
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
