@@ -107,6 +107,7 @@ func (b *branch) stageOf(e *remote.Entry) (*writeback.Stage, error) {
 	if st, ok := b.Back.Restage(e.Version); ok {
 		return st, nil
 	}
+	b.meta.hear() // with the attributes that it has not kept
 	if *e = b.present(*e); writeback.IsLocal(e.Version) {
 		return nil, fail("open", b.abs(e.Path), remote.Changed, errors.New("the content that was to be uploaded is no more"))
 	}
@@ -146,7 +147,7 @@ func (x *file) reached(was string, now remote.Entry) bool {
 		return false
 	}
 	now.Path = x.b.rel(x.path)
-	x.rebase(now)
+	x.rebase(x.likeBefore(now))
 	return true
 }
 
@@ -160,6 +161,15 @@ func (x *file) overtaken(ctx context.Context, err error) {
 		_ = x.b.Back.Reach(ctx, rel) // the reader has an error of its own
 	}
 	x.catchUp()
+}
+
+// likeBefore returns e with the mode of the base of x, if it shows none: it may be one that
+// the server has not kept, and that is yet to be told. Guarded by mu.
+func (x *file) likeBefore(e remote.Entry) remote.Entry {
+	if !e.ModeKnown && x.base.ModeKnown {
+		e.Mode, e.ModeKnown = x.base.Mode, true
+	}
+	return e
 }
 
 // commit puts the content into the journal, if it differs from what is there. With sync,
@@ -254,6 +264,9 @@ func (x *file) cond() remote.Cond {
 
 // committed records that the journal has the content as e. Called with content held.
 func (x *file) committed(e remote.Entry) {
+	x.mu.Lock()
+	e = x.likeBefore(e)
+	x.mu.Unlock()
 	x.b.show(e)
 	e = x.b.meta.dress(e)
 	x.mu.Lock()

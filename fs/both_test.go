@@ -10,8 +10,8 @@ import "testing"
 //     that.
 //   - TestFsyncThatIsInterruptedGoesOn and TestSlowUploadHoldsUpNoReader: with a journal
 //     fsync waits for no server, and an upload holds up no writer.
-//   - TestChaos and TestFaultsLoseNothing: a change of a name whose answer is lost leaves
-//     changes that wait for what was renamed; the journal parks them, for the user.
+//   - TestChaos: a rename of a directory whose answer is lost takes the versions away on which
+//     pending changes of parts of files are based; the journal parks them, for the user.
 //   - those that need no world.
 func TestWriteBack(t *testing.T) {
 	for name, test := range alsoBack {
@@ -59,6 +59,7 @@ var alsoBack = map[string]func(*testing.T){
 	"TestServerWithoutRangesIsReadOnce":                       TestServerWithoutRangesIsReadOnce,
 	"TestSymlinks":                                            TestSymlinks,
 	"TestXattrs":                                              TestXattrs,
+	"TestFaultsLoseNothing":                                   TestFaultsLoseNothing,
 	"TestStatfsNeverWaits":                                    TestStatfsNeverWaits,
 	"TestHugeDirectoryGoesThroughTheSpool":                    TestHugeDirectoryGoesThroughTheSpool,
 	"TestListingSeesOwnChangesAtOnce":                         TestListingSeesOwnChangesAtOnce,

@@ -277,12 +277,13 @@ func (f *FS) Rename(ctx context.Context, from, to string, flags uint32) error {
 	y, releaseY := f.grab(to)
 	// The last reference may have something to put, which needs the lock.
 	defer func() { unlock(); releaseX(); releaseY() }()
-	m := renameOf{from, to, x, y}
+	m := renameOf{from: from, to: to, x: x, y: y}
 	e, err := f.readyToMove(ctx, b, m, flags)
 	if err != nil || from == to {
 		return err
 	}
 	defer f.moving(from)()
+	before := b.meta.keptOf(relTo)
 	b.meta.renaming(relFrom, relTo, e.Type)
 	err = f.rename(ctx, b, e, m, flags&NoReplace != 0)
 	b.meta.renaming(relFrom, relTo, e.Type)
@@ -291,7 +292,7 @@ func (f *FS) Rename(ctx context.Context, from, to string, flags uint32) error {
 		b.meta.forget(relTo, 0)
 		return err
 	}
-	f.moved(b, e, from, to)
+	f.moved(b, e, renameOf{from: from, to: to, kept: before})
 	return nil
 }
 
@@ -319,6 +320,7 @@ func (f *FS) moving(path string) (over func()) {
 type renameOf struct {
 	from, to string
 	x, y     *file
+	kept     keptAttrs // what only this mount knew of what was at to
 }
 
 // readyToMove brings what is open at both ends to a state in which the server can
@@ -351,8 +353,9 @@ func (f *FS) readyToMove(ctx context.Context, b *branch, m renameOf, flags uint3
 	return e, f.preserve(ctx, m.y)
 }
 
-// moved records that e went from from to to.
-func (f *FS) moved(b *branch, e remote.Entry, from, to string) {
+// moved records that e has gone as m says.
+func (f *FS) moved(b *branch, e remote.Entry, m renameOf) {
+	from, to := m.from, m.to
 	if y := f.opened(to); y != nil {
 		f.mu.Lock()
 		f.dropName(y, to)
@@ -384,7 +387,7 @@ func (f *FS) moved(b *branch, e remote.Entry, from, to string) {
 	}
 	b.forgetBlocks(b.rel(from), e.Type)
 	b.forgetBlocks(b.rel(to), e.Type)
-	b.meta.renamed(b.rel(from), b.rel(to))
+	b.meta.renamed(b.rel(from), b.rel(to), m.kept)
 	b.meta.gone(b.rel(from), e.Type)
 	e.Path = b.rel(to)
 	if e.Type == remote.Dir {

@@ -268,7 +268,10 @@ func TestFsyncThatIsInterruptedGoesOn(t *testing.T) {
 // park directory, on the server, or beside it; nothing is ever a mixture.
 func TestFaultsLoseNothing(t *testing.T) {
 	rounds := uint64(40)
-	if os.Getenv("MESHMOUNT_LONG") != "" {
+	switch long := os.Getenv("MESHMOUNT_LONG") != ""; {
+	case long && withJournal(t):
+		rounds = 300
+	case long:
 		rounds = 1500
 	}
 	kinds := []memory.Options{{}, {NoRanges: true}, {AttrVersions: true}, {NoMTime: true, NoMode: true}}

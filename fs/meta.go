@@ -429,13 +429,17 @@ func (m *metaCache) seen(e remote.Entry, o origin) (c change, differs bool) {
 	return c, differs
 }
 
-// renamed carries what only this mount knows along.
-func (m *metaCache) renamed(from, to string) {
+// renamed carries what only this mount knows along; before is what it knew of what was at
+// to. What it has been told since is of what is there now.
+func (m *metaCache) renamed(from, to string, before keptAttrs) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.kept, to)
+	told := m.kept[to] != before
+	if !told {
+		delete(m.kept, to)
+	}
 	for p, a := range m.kept {
-		if remote.Within(p, from) {
+		if remote.Within(p, from) && !(told && p == from) {
 			delete(m.kept, p)
 			m.kept[move(p, from, to)] = a
 		}

@@ -104,6 +104,10 @@ func (m *metaCache) keepSettled(s writeback.Settled) {
 	if old, ok := m.kept[s.Path]; ok && old.version == s.Was {
 		m.kept[s.Path] = keptAttrs{old.Attrs, s.Entry.Version}
 	}
+	k, _, ok := m.lookupLocked(s.Path)
+	if t := s.Attrs.MTime; ok && t != nil && s.Entry.Type == remote.Dir && k.e.MTime.After(*t) {
+		s.Attrs.MTime = nil // names have come or gone since
+	}
 	m.mu.Unlock()
 	m.keep(s.Entry, s.Attrs, writeback.IsLocal(s.Was))
 }
