@@ -39,23 +39,25 @@ type change struct {
 	typ    remote.Type
 	deep   bool // concerns what is below its paths as well
 
-	stage    *Stage // put, rename: the content, with a reference; may be nil for a rename
-	size     int64
-	base     remote.Entry  // what the server has at path; zero if nothing
-	after    *change       // base is what this one leaves
-	toBase   *remote.Entry // rename: what the server has at to; nil if nothing
-	toAfter  *change       // rename: toBase is what this one leaves
-	source   string        // rename: where the content is on the server, if not at path
-	doubt    bool          // remove: there may be something else of ours, one of ghosts
-	ghosts   []ghost       // contents that an attempt may have stored, of which we heard no more
-	mtime    time.Time     // as shown
-	attrs    remote.Attrs  // to be stored
-	version  string        // as shown
-	digest   digest        // of the content
-	since    time.Time
-	synced   bool // content and record are on stable storage
-	unsafe   bool // the content is not proven to be what was written: it is parked
-	replayed bool // from the journal of a process before this one
+	stage   *Stage // put, rename: the content, with a reference; may be nil for a rename
+	size    int64
+	base    remote.Entry  // what the server has at path; zero if nothing
+	after   *change       // base is what this one leaves
+	toBase  *remote.Entry // rename: what the server has at to; nil if nothing
+	toAfter *change       // rename: toBase is what this one leaves
+	source  string        // rename: where the content is on the server, if not at path
+	doubt   bool          // remove: there may be something else of ours, one of ghosts
+	ghosts  []ghost       // contents that an attempt may have stored, of which we heard no more
+	mtime   time.Time     // as shown
+	attrs   remote.Attrs  // to be stored
+	version string        // as shown
+	digest  digest        // of the content
+	// announced: an attempt may have sent what digest tells of.
+	announced bool
+	since     time.Time
+	synced    bool // content and record are on stable storage
+	unsafe    bool // the content is not proven to be what was written: it is parked
+	replayed  bool // from the journal of a process before this one
 
 	state   state
 	prev    []*change // unfinished ones that come first
@@ -96,6 +98,11 @@ func (g ghost) timed(e remote.Entry) bool {
 	return !g.ok && g.size == e.Size && g.size > maxAnnounce && !g.mtime.IsZero() && g.mtime.Truncate(time.Second).Equal(e.MTime.Truncate(time.Second))
 }
 
+// young tells whether a file is not older than this, as far as clocks tell.
+func (g ghost) young(e remote.Entry) bool {
+	return !g.since.IsZero() && !e.MTime.Before(g.since.Add(-clocksDiffer))
+}
+
 // maxGhosts bounds the contents that are remembered of one change; the oldest go.
 const maxGhosts = 16
 
@@ -119,6 +126,9 @@ func (c *change) own() ghost {
 func (c *change) traces() []ghost {
 	switch c.kind {
 	case opPut:
+		if !c.announced {
+			return nil
+		}
 		return []ghost{c.own()}
 	case opSymlink:
 		text := []byte(c.target)
@@ -211,12 +221,12 @@ func (c *change) record() record {
 		r.Mode, r.HasMode = *c.attrs.Mode, true
 	}
 	for _, g := range c.ghosts {
-		r.Ghosts = append(r.Ghosts, recGhost{Size: g.size, Sum: g.crc, HasSum: g.ok, Parts: g.parts, MTime: g.mtime})
+		r.Ghosts = append(r.Ghosts, recGhost{Size: g.size, Sum: g.crc, HasSum: g.ok, Parts: g.parts, MTime: g.mtime, Since: g.since})
 	}
 	if c.stage != nil {
 		r.Stage = c.stage.name
 		r.Have, r.Limit, r.From = c.stage.layout()
-		r.Sum, r.HasSum, r.Parts = c.digest.crc, c.digest.ok, c.digest.parts
+		r.Sum, r.HasSum, r.Parts, r.Sent = c.digest.crc, c.digest.ok, c.digest.parts, c.announced
 	}
 	return r
 }

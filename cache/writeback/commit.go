@@ -107,7 +107,7 @@ func (b *Branch) commit(path string, st *Stage, o Commit, d digest) (remote.Entr
 			c.base, c.after, c.ghosts = last.base, last.after, last.ghosts
 			c.tried, c.replayed = last.tried || last.grow != nil, last.replayed // the server may have heard of that
 			if last.kind == opPut && !last.untouched() {
-				c.ghosts = haunted(last.ghosts, last.own())
+				c.ghosts = haunted(last.ghosts, last.traces()...)
 			}
 			if mode, known := c.mode(); last.kind != opPut && o.Attrs.Mode == nil {
 				o.Attrs.Mode = b.ownMode(remote.Entry{Type: remote.File, Mode: mode, ModeKnown: known})
@@ -150,7 +150,7 @@ func (c *change) describe(o Commit, st *Stage, d digest, s *Store) {
 	c.version, c.synced = s.nextVersion(), o.Sync
 	c.delay = now.Add(c.b.policy.Delay)
 	if g := st.grown(c.path, o.Cond, c.attrs); g != nil && c.after == nil && c.gen == 0 {
-		c.grow, c.delay = g, time.Time{}
+		c.grow, c.announced, c.delay = g, true, time.Time{}
 	} else if g != nil {
 		g.cancel() // it builds on something else
 	}
@@ -170,7 +170,7 @@ func (b *Branch) recommit(c *change, o Commit, d digest) (remote.Entry, error) {
 		c.stage.unfollow()
 	}
 	if c.tried || c.replayed {
-		next.ghosts = haunted(c.ghosts, c.own())
+		next.ghosts = haunted(c.ghosts, c.traces()...)
 	}
 	if err := s.write(next.record()); err != nil {
 		return remote.Entry{}, err
@@ -181,7 +181,7 @@ func (b *Branch) recommit(c *change, o Commit, d digest) (remote.Entry, error) {
 	b.unshow(c)
 	c.gen, c.size, c.attrs, c.mtime, c.version = next.gen, next.size, next.attrs, next.mtime, next.version
 	c.unsafe = false
-	c.digest, c.synced, c.delay, c.token = next.digest, next.synced, next.delay, ""
+	c.digest, c.announced, c.synced, c.delay, c.token = next.digest, next.announced, next.synced, next.delay, ""
 	b.contents[c.version] = &content{stage: c.stage}
 	if !c.synced {
 		s.unsynced[c] = struct{}{}
@@ -252,9 +252,9 @@ func (b *Branch) cut(st *Stage, size int64) {
 			continue
 		}
 		if c.kind == opPut && (c.tried || c.replayed) {
-			c.ghosts = haunted(c.ghosts, c.own())
+			c.ghosts = haunted(c.ghosts, c.traces()...)
 		}
-		c.size, c.digest, c.synced = size, digest{}, false
+		c.size, c.digest, c.announced, c.synced = size, digest{}, false, false
 		if !c.unsafe {
 			s.unsynced[c] = struct{}{}
 		}

@@ -80,7 +80,19 @@ func (st *Stage) digest(size, most int64) digest {
 		all = absent.missing(0, size)
 		d.parts = all
 	}
-	if (&extents{all}).bytes() > most || len(missing) > 0 && len(all) == 0 {
+	if len(missing) > 0 && len(all) == 0 {
+		return digest{}
+	}
+	return st.digestOf(size, d.parts, most)
+}
+
+// digestOf returns that of some parts, nil for all.
+func (st *Stage) digestOf(size int64, parts []Extent, most int64) digest {
+	all := parts
+	if parts == nil {
+		all = []Extent{{0, size}}
+	}
+	if (&extents{all}).bytes() > most {
 		return digest{}
 	}
 	h := crc32.New(castagnoli)
@@ -89,8 +101,7 @@ func (st *Stage) digest(size, most int64) digest {
 			return digest{}
 		}
 	}
-	d.crc = h.Sum32()
-	return d
+	return digest{ok: true, size: size, crc: h.Sum32(), parts: parts}
 }
 
 // announce has the journal know what is about to be sent, before it is: whether we hear of its
@@ -100,7 +111,7 @@ func (j *job) announce(size int64) error {
 	d := j.stage.digest(size, maxAnnounce)
 	s, c := j.b.store, j.c
 	s.mu.Lock()
-	known := c.state == over || c.gen == j.gen && c.digest.equal(d)
+	known := c.state == over || c.gen == j.gen && c.announced && c.digest.equal(d)
 	synced := c.synced
 	s.mu.Unlock()
 	if known {
@@ -117,10 +128,8 @@ func (j *job) announce(size int64) error {
 	case c.state == over:
 		return nil
 	case c.gen == j.gen && c.size == size:
-		if c.digest.ok && (c.tries > 0 || c.replayed) {
-			c.ghosts = haunted(c.ghosts, c.own())
-		}
-		c.digest = d
+		c.ghosts = haunted(c.ghosts, c.traces()...)
+		c.digest, c.announced = d, true
 	default: // it has another content by now
 		c.ghosts = haunted(c.ghosts, ghost{size: size, digest: d, since: c.since})
 	}
@@ -140,7 +149,8 @@ func (j *job) isGhost(ctx context.Context, e remote.Entry) (bool, error) {
 	if slices.ContainsFunc(like, func(g ghost) bool { return g.timed(e) }) {
 		return true, nil
 	}
-	like = slices.DeleteFunc(like, func(g ghost) bool { return !g.ok })
+	// A few bytes of ours prove little of a file that has been there before.
+	like = slices.DeleteFunc(like, func(g ghost) bool { return !g.ok || g.parts != nil && !g.young(e) })
 	sums := make([]uint32, len(like))
 	ref := remote.Ref{Path: e.Path, Version: e.Version, Size: e.Size}
 	buf := make([]byte, min(e.Size, 1<<20))

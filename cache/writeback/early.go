@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"github.com/meshmount/meshmount/remote"
 )
@@ -100,6 +101,19 @@ func (x *growing) wait(ctx context.Context) (remote.Entry, error) {
 	}
 }
 
+// growing tells whether the content is still being sent as it was written.
+func (c *change) growing() bool {
+	if c.grow == nil {
+		return false
+	}
+	select {
+	case <-c.grow.done:
+		return false
+	default:
+		return true
+	}
+}
+
 // failed returns why the content is not what was sent, nil if it is.
 func (g *growth) failed() error {
 	g.mu.Lock()
@@ -173,20 +187,25 @@ func (j *job) torn(ctx context.Context, e remote.Entry) (bool, error) {
 	return false, err
 }
 
+// cleanTime bounds how long awaitClean waits.
+const cleanTime = 5 * time.Second
+
 // awaitClean waits for the end of the first attempts to remove what an earlier mount may have
 // left torn: nobody has made it, so nobody is to see it. Guarded by store.mu.
 func (b *Branch) awaitClean(ctx context.Context, concerned func(path string) bool) {
+	if len(b.torn) == 0 {
+		return
+	}
 	s := b.store
+	ctx, cancel := context.WithTimeout(ctx, cleanTime)
+	defer cancel()
 	waits := func() bool {
 		for c := range b.torn {
 			if c.tries == 0 && (c.state == idle || c.state == running) && len(c.prev) == 0 && concerned(c.path) {
-				return ctx.Err() == nil && s.started && !s.paused && !s.closed && b.pace.why == nil
+				return ctx.Err() == nil && s.started && !s.paused && !s.closed && b.pace.why == nil && !s.opts.Now().Before(b.pace.until)
 			}
 		}
 		return false
-	}
-	if len(b.torn) == 0 || !waits() {
-		return
 	}
 	defer context.AfterFunc(ctx, s.broadcast)()
 	for waits() {

@@ -2,6 +2,7 @@ package writeback
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -67,6 +68,11 @@ func (j *job) put(ctx context.Context) outcome {
 			return j.put1(e)
 		} else if ctx.Err() != nil {
 			return outcome{err: ctx.Err()}
+		} else if j.isDropped() {
+			if j.grow.stored {
+				return outcome{entry: j.grow.entry}
+			}
+			return outcome{err: cmp.Or(err, errTorn)}
 		}
 		if j.redo = true; j.grow.stored {
 			j.base = j.grow.entry // ours, of before the program changed it
@@ -102,6 +108,13 @@ func (j *job) put(ctx context.Context) outcome {
 	}
 	j.prime(e, p)
 	return j.put1(e)
+}
+
+// isDropped tells whether nobody wants the change any more.
+func (j *job) isDropped() bool {
+	j.b.store.mu.Lock()
+	defer j.b.store.mu.Unlock()
+	return j.c.dropped
 }
 
 // removeLink removes a symbolic link that the file takes the place of.
@@ -286,6 +299,10 @@ func (j *job) clash(ctx context.Context, p *pin, cause error) outcome {
 		return j.put1(e)
 	case err != nil:
 		return outcome{err: err}
+	}
+	if b := j.base; b.Type == remote.File && b.Version != "" && b.Version == theirs.Version {
+		return outcome{err: &remote.Error{Op: "put", Path: j.path, Kind: remote.Unavailable,
+			Err: fmt.Errorf("the server says that the file was changed, and shows the version that it had: %w", cause)}}
 	}
 	if theirs.Type == remote.File && theirs.Size == p.size {
 		same, err := j.same(ctx, theirs, p)

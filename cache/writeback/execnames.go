@@ -181,7 +181,7 @@ func (j *job) removeDoubtful(ctx context.Context) outcome {
 	}
 	ours = ours || e.Type == remote.Symlink && j.typ == remote.Symlink || e.Type == remote.File && slices.ContainsFunc(j.ghosts, func(g ghost) bool {
 		// Of some no more is known than size and times: then it must be as young as our change.
-		young := !e.MTime.Before(g.since.Add(-clocksDiffer)) || e.MTime.Truncate(time.Second).Equal(g.mtime.Truncate(time.Second))
+		young := g.young(e) || !g.mtime.IsZero() && e.MTime.Truncate(time.Second).Equal(g.mtime.Truncate(time.Second))
 		return !g.ok && g.size == e.Size && young
 	})
 	if !ours && (j.base.Type == 0 || e.Version != j.base.Version) {

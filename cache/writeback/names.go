@@ -95,7 +95,7 @@ func (b *Branch) Unlink(_ context.Context, e remote.Entry) error {
 	e = b.resolved(e)
 	c := &change{kind: opRemove, path: e.Path, typ: e.Type, base: e}
 	if IsLocal(e.Version) { // of a change of which nothing is known any more
-		c.base, c.doubt, c.ghosts = remote.Entry{}, true, []ghost{{size: e.Size}}
+		c.base, c.doubt, c.ghosts = remote.Entry{}, true, []ghost{{size: e.Size, since: s.opts.Now()}}
 	}
 	last, free := b.queue.tail(e.Path)
 	switch {
@@ -103,6 +103,10 @@ func (b *Branch) Unlink(_ context.Context, e remote.Entry) error {
 		return b.submit(c)
 	case b.sees(e.Path) == sight{known: true}:
 		return absent("remove", e.Path)
+	case free && last.kind == opPut && last.growing(): // its upload may be at its end
+		c.ghosts = haunted(last.ghosts, last.traces()...)
+		last.dropped = true
+		last.grow.cancel()
 	case free && last.simple() && (last.kind == opPut || last.kind == opSymlink):
 		if last.fresh() && last.untouched() {
 			return b.cancelOut(last)

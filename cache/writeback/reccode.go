@@ -260,3 +260,32 @@ func recGetGhosts(v string, r *record) bool {
 	}
 	return true
 }
+
+// recPutGhostTimes writes, if it is known of any of the ghosts, when each was made, in
+// nanoseconds, 0 if that is not known.
+func recPutGhostTimes(p []byte, r *record) []byte {
+	if !slices.ContainsFunc(r.Ghosts, func(g recGhost) bool { return !g.Since.IsZero() }) {
+		return p
+	}
+	for _, g := range r.Ghosts {
+		nanos := int64(0)
+		if !g.Since.IsZero() {
+			nanos = g.Since.UnixNano()
+		}
+		p = binary.AppendVarint(p, nanos)
+	}
+	return p
+}
+
+func recGetGhostTimes(v string, r *record) bool {
+	for i := range r.Ghosts {
+		nanos, rest, ok := recVarint(v)
+		if !ok {
+			return false
+		}
+		if v = rest; nanos != 0 {
+			r.Ghosts[i].Since = time.Unix(0, nanos).UTC()
+		}
+	}
+	return v == ""
+}

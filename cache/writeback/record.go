@@ -79,6 +79,7 @@ type record struct {
 	Sum    uint32      // CRC-32C of the staged content, or of Parts of it
 	HasSum bool
 	Parts  []Extent // nil: all
+	Sent   bool     // an attempt may have sent what Sum tells of
 	Synced bool     // the staged content is on stable storage
 	Doubt  bool     // written again for a change of an earlier boot of which that is not proven
 	Resume string   // token of an upload under way
@@ -97,6 +98,7 @@ type recGhost struct {
 	Sum    uint32 // CRC-32C, if HasSum
 	HasSum bool
 	Parts  []Extent  // of which Sum is, nil: all
+	Since  time.Time // when it was made; zero if that is not known
 	MTime  time.Time // zero if none was to be stored
 }
 
@@ -145,6 +147,8 @@ var recFields = [...]recField[record]{
 	33: {recPutGhosts, recGetGhosts},
 	34: recExtents(func(r *record) *[]Extent { return &r.Parts }),
 	35: {recPutGhostParts, recGetGhostParts},
+	36: recFlag(func(r *record) *bool { return &r.Sent }),
+	37: {recPutGhostTimes, recGetGhostTimes},
 }
 
 var recEntryFields = [...]recField[remote.Entry]{

@@ -123,9 +123,13 @@ func (b *Branch) putWritten(renamed *change) {
 	if b.shown(renamed.to) != renamed || st.settle() != nil {
 		return // it will be told when it is read
 	}
-	if size := st.Size(); size < renamed.size || !st.digest(renamed.size, maxAnnounce).equal(renamed.digest) {
-		b.putCut(renamed, size)
+	size, was := st.Size(), renamed.digest
+	switch {
+	case size < renamed.size:
+	case !was.ok || st.digestOf(renamed.size, was.parts, maxAnnounce).equal(was):
+		return
 	}
+	b.putCut(renamed, size)
 }
 
 // adopter makes changes of records.
@@ -150,7 +154,8 @@ func (a *adopter) change(o *orphan) *change {
 		c.mtime = r.MTime
 	}
 	if r.SetMTime {
-		c.attrs.MTime = &c.mtime
+		at := r.MTime
+		c.attrs.MTime = &at
 	}
 	if r.HasMode {
 		c.attrs.Mode = &r.Mode
@@ -160,13 +165,14 @@ func (a *adopter) change(o *orphan) *change {
 		c.after, _ = a.b.queue.tail(c.path)
 	}
 	for _, g := range r.Ghosts {
-		c.ghosts = append(c.ghosts, ghost{size: g.Size, digest: digest{g.HasSum, g.Size, g.Sum, g.Parts}, mtime: g.MTime})
+		c.ghosts = append(c.ghosts, ghost{size: g.Size, digest: digest{g.HasSum, g.Size, g.Sum, g.Parts}, mtime: g.MTime, since: g.Since})
 	}
 	switch c.kind {
 	case opRemove:
 		c.doubt = len(c.ghosts) > 0
 	case opPut: // the staging file may have been written since
-		c.ghosts = haunted(c.ghosts, c.own())
+		c.announced = r.Sent
+		c.ghosts = haunted(c.ghosts, c.traces()...)
 	}
 	if c.kind == opRename {
 		c.source, c.target = r.Target, ""
@@ -230,7 +236,7 @@ func (a *adopter) stage(c *change, o *orphan) error {
 	if o.trusted {
 		return nil
 	}
-	if !c.digest.equal(st.digest(r.Size, maxAnnounce)) {
+	if !c.digest.equal(st.digestOf(r.Size, r.Parts, maxAnnounce)) {
 		return errUnsafe
 	}
 	return nil

@@ -238,7 +238,7 @@ func (b *Branch) withdrawn(c *change, j *job) {
 			d.after, d.base, d.doubt = nil, c.base, true
 			d.retry = b.store.opts.Now().Add(b.store.opts.Late)
 			b.queue.heap.fix(d)
-			d.ghosts = haunted(haunted(d.ghosts, c.ghosts...), c.own())
+			d.ghosts = haunted(haunted(d.ghosts, c.ghosts...), c.traces()...)
 		}
 	}
 	b.store.note(rebased(changed, doneRecord(c))...)
@@ -256,7 +256,10 @@ func (c *change) below() *remote.Entry {
 
 // leaves returns what the server has at path by the end of c, nil for nothing.
 func (c *change) leaves(path string, r outcome) *remote.Entry {
-	if c.kind == opRename && c.path == path || r.entry.Type == 0 {
+	switch {
+	case c.kind == opRename && c.path == path, r.entry.Type == 0:
+		return nil
+	case c.kind == opRemove && r.kept != "": // theirs, which nobody here has seen
 		return nil
 	}
 	return &r.entry

@@ -210,6 +210,7 @@ func (s *Store) Resume() { s.setPaused(false) }
 func (s *Store) setPaused(on bool) {
 	s.mu.Lock()
 	s.paused = on
+	s.wake.Broadcast()
 	s.mu.Unlock()
 	s.poke()
 }
