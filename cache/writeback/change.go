@@ -45,7 +45,7 @@ type change struct {
 	after   *change       // base is what this one leaves
 	toBase  *remote.Entry // rename: what the server has at to; nil if nothing
 	toAfter *change       // rename: toBase is what this one leaves
-	source  string        // rename: where the content is on the server, if not at path
+	source  string        // rename, setattr: where the content is on the server, if not at path
 	doubt   bool          // remove: there may be something else of ours, one of ghosts
 	ghosts  []ghost       // contents that an attempt may have stored, of which we heard no more
 	mtime   time.Time     // as shown

@@ -142,6 +142,11 @@ func (j *job) isGhost(ctx context.Context, e remote.Entry) (bool, error) {
 	j.b.store.mu.Lock()
 	like := append(slices.Clone(j.ghosts), j.c.ghosts...) // also what was noted since the attempt began
 	j.b.store.mu.Unlock()
+	return j.isOneOf(ctx, e, like)
+}
+
+// isOneOf tells whether a file of the server is one of some contents.
+func (j *job) isOneOf(ctx context.Context, e remote.Entry, like []ghost) (bool, error) {
 	like = slices.DeleteFunc(like, func(g ghost) bool { return e.Type != remote.File || g.size != e.Size })
 	if len(like) == 0 {
 		return false, nil

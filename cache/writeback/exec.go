@@ -31,6 +31,7 @@ type job struct {
 	source string
 	doubt  bool
 	ghosts []ghost
+	digest digest // rename: of the content
 	attrs  remote.Attrs
 	size   int64
 	redo   bool

@@ -1,9 +1,11 @@
 package writeback
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"slices"
 	"time"
 
@@ -118,7 +120,10 @@ func (j *job) setAttr(ctx context.Context) outcome {
 		}
 		return outcome{entry: e, wish: j.attrs, err: err}
 	}
-	e, err := s.SetAttr(ctx, j.path, j.attrs)
+	e, err := s.SetAttr(ctx, cmp.Or(j.source, j.path), j.attrs)
+	if err == nil && j.source != "" {
+		e, err = j.b.below.Stat(ctx, j.path)
+	}
 	if remote.KindOf(err) == remote.NotExist && err != nil {
 		return outcome{kept: "it was removed elsewhere before its attributes could be set"}
 	}
@@ -179,7 +184,9 @@ func (j *job) removeDoubtful(ctx context.Context) outcome {
 	if err != nil {
 		return outcome{err: err}
 	}
-	ours = ours || e.Type == remote.Symlink && j.typ == remote.Symlink || e.Type == remote.File && slices.ContainsFunc(j.ghosts, func(g ghost) bool {
+	ours = ours || e.Type == remote.Symlink && slices.ContainsFunc(j.ghosts, func(g ghost) bool {
+		return g.ok && g.size == int64(len(e.Target)) && g.crc == crc32.Checksum([]byte(e.Target), castagnoli)
+	}) || e.Type == remote.File && slices.ContainsFunc(j.ghosts, func(g ghost) bool {
 		// Of some no more is known than size and times: then it must be as young as our change.
 		young := g.young(e) || !g.mtime.IsZero() && e.MTime.Truncate(time.Second).Equal(g.mtime.Truncate(time.Second))
 		return !g.ok && g.size == e.Size && young
@@ -245,7 +252,11 @@ func (j *job) rename(ctx context.Context) outcome {
 // time by that.
 func (j *job) arrived(ctx context.Context, e remote.Entry) outcome {
 	j.path = j.to
-	return j.attributes(ctx, e)
+	r := j.attributes(ctx, e)
+	if r.err != nil && final(r.err) { // that is no reason to rename it again
+		return outcome{entry: e, wish: j.unkept(e)}
+	}
+	return r
 }
 
 // taken makes the error that there is something at a name one that passes, as a moment ago
@@ -265,7 +276,15 @@ func (j *job) renamed(ctx context.Context, cause error) outcome {
 		return outcome{err: err}
 	}
 	if err == nil && e.Type == remote.File && e.Size == j.size && e.Version != j.toBase.Version {
-		return j.arrived(ctx, e)
+		ours := true
+		if j.stage != nil && j.digest.ok {
+			if ours, err = j.isOneOf(ctx, e, []ghost{{size: j.size, digest: j.digest}}); err != nil {
+				return outcome{err: err}
+			}
+		}
+		if ours {
+			return j.arrived(ctx, e)
+		}
 	}
 	if j.stage == nil {
 		return outcome{err: cause}

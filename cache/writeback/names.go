@@ -454,7 +454,7 @@ func (b *Branch) await(ctx context.Context, c *change) error {
 	defer late.Stop()
 	for c.state != running {
 		patient := b.store.opts.Now().Sub(c.since) < b.store.opts.Patience
-		if b.store.paused || !b.store.started {
+		if b.store.paused || !b.store.started && !patient { // it is started when all branches are there
 			return &remote.Error{Op: "wait", Path: c.path, Kind: remote.Unavailable, Err: errors.New("uploads are paused, and this has to wait for one")}
 		}
 		if b.pace.why != nil && !patient {

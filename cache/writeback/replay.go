@@ -107,7 +107,7 @@ func (s *Store) adopt(b *Branch) {
 		}
 	}
 	for _, o := range mine {
-		if c := b.all[o.op.ID]; c != nil && c.kind == opRename && c.stage != nil && c.after == nil && c.state == idle {
+		if c := b.all[o.op.ID]; c != nil && c.kind == opRename && c.stage != nil && c.state == idle {
 			b.putWritten(c)
 		}
 	}
@@ -119,11 +119,14 @@ func (s *Store) adopt(b *Branch) {
 // putWritten looks whether what the server is to rename, which it has, was written here since:
 // then that is seen, and the server is to have it. Guarded by mu.
 func (b *Branch) putWritten(renamed *change) {
-	st := renamed.stage
-	if b.shown(renamed.to) != renamed || st.settle() != nil {
-		return // it will be told when it is read
+	st, first := renamed.stage, renamed
+	for first.after != nil && first.after.stage == st { // of several renames, the first knows what was sent
+		first = first.after
 	}
-	size, was := st.Size(), renamed.digest
+	if first.kind != opRename || b.shown(renamed.to) != renamed || st.settle() != nil {
+		return // it is to be sent as it is, or will be told when it is read
+	}
+	size, was := st.Size(), first.digest
 	switch {
 	case size < renamed.size:
 	case !was.ok || st.digestOf(renamed.size, was.parts, maxAnnounce).equal(was):
@@ -174,7 +177,7 @@ func (a *adopter) change(o *orphan) *change {
 		c.announced = r.Sent
 		c.ghosts = haunted(c.ghosts, c.traces()...)
 	}
-	if c.kind == opRename {
+	if c.kind == opRename || c.kind == opSetAttr {
 		c.source, c.target = r.Target, ""
 	}
 	c.version = a.version(c, r.Stage)

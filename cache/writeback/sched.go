@@ -86,7 +86,7 @@ func (b *Branch) launch(c *change, now time.Time) {
 	c.tried = true
 	j := job{b: b, c: c, start: now, since: c.since, kind: c.kind, path: c.path, to: c.to, target: c.target, typ: c.typ, stage: c.stage,
 		base: c.base, attrs: c.attrs, size: c.size, redo: redo, hold: c.tears >= maxTears,
-		grow: c.grow, gen: c.gen, source: c.source, doubt: c.doubt, ghosts: slices.Clone(c.ghosts)}
+		grow: c.grow, gen: c.gen, source: c.source, digest: c.digest, doubt: c.doubt, ghosts: slices.Clone(c.ghosts)}
 	if c.toBase != nil {
 		j.toBase = *c.toBase
 	}
@@ -259,7 +259,7 @@ func (c *change) leaves(path string, r outcome) *remote.Entry {
 	switch {
 	case c.kind == opRename && c.path == path, r.entry.Type == 0:
 		return nil
-	case c.kind == opRemove && r.kept != "": // theirs, which nobody here has seen
+	case c.kind == opRemove && r.kept != "", r.copy.Type != 0: // theirs, which nobody here has seen
 		return nil
 	}
 	return &r.entry
@@ -322,8 +322,8 @@ func (b *Branch) succeeded(c *change, j *job, r outcome) {
 			if r.copy.Type != 0 {
 				d.source, d.size = r.copy.Path, r.copy.Size
 			}
-		} else if r.copy.Type != 0 {
-			d.base = remote.Entry{} // ours is elsewhere: it will be a conflict again
+		} else if d.kind == opSetAttr && r.copy.Type != 0 {
+			d.source = r.copy.Path // theirs stays as it is
 		}
 	}
 	moved := b.movedOn(c)

@@ -57,7 +57,7 @@ func (b *Backend) explainNew(ctx context.Context, s *session, op, rel string, er
 	default:
 		kind = kindOfErr(err)
 		switch {
-		case kind == remote.NotExist && b.puzzles.first(dir):
+		case kind == remote.NotExist && b.puzzles.first(rel):
 			kind = remote.Unavailable // somebody has just made the collection
 		case kind == remote.NotExist:
 			kind = remote.Permission // the collection is there, but not for us
@@ -68,7 +68,8 @@ func (b *Backend) explainNew(ctx context.Context, s *session, op, rel string, er
 	}
 }
 
-// puzzles are the collections that a query has just shown and a call before it has not.
+// puzzles are the new names in collections that a query has just shown and a call before it
+// has not.
 type puzzles struct {
 	mu   sync.Mutex
 	seen map[string]time.Time
@@ -77,7 +78,7 @@ type puzzles struct {
 // puzzleLife is how long the second call may come after the first.
 const puzzleLife = 5 * time.Minute
 
-// first tells whether this is the first time lately for a collection.
+// first tells whether this is the first time lately for a name.
 func (p *puzzles) first(path string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -270,6 +270,8 @@ func TestParentAppears(t *testing.T) {
 		t.Errorf("it is in doubt: %v", err)
 	}
 	_, err = b.Put(t.Context(), "/d/f", text("content"), fresh)
+	wantKind(t, err, remote.Unavailable, "put into what has just appeared")
+	_, err = b.Put(t.Context(), "/d/f", text("content"), fresh)
 	wantKind(t, err, remote.Permission, "put into what is there and is hidden")
 	_, err = b.Mkdir(t.Context(), "/d/e")
 	wantKind(t, err, remote.Permission, "mkdir in what is there and is hidden")
