@@ -25,6 +25,9 @@ const (
 	maxAnnounce = 256 << 20 // before an upload, and to trust what a power failure has left
 )
 
+// maxParts is how many parts a digest has at most: each is read alone, and is in the journal.
+const maxParts = 1000
+
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // equal tells whether both are known and the same.
@@ -80,7 +83,7 @@ func (st *Stage) digest(size, most int64) digest {
 		all = absent.missing(0, size)
 		d.parts = all
 	}
-	if len(missing) > 0 && len(all) == 0 {
+	if len(missing) > 0 && len(all) == 0 || len(all) > maxParts {
 		return digest{}
 	}
 	return st.digestOf(size, d.parts, most)

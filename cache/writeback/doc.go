@@ -80,7 +80,7 @@
 //     from the journal before the write.
 //   - After the server's answer, before the record of the end: the change is carried out
 //     again and finds its own work. Put: same bytes. Mkdir: there is a directory. Remove:
-//     there is nothing. Rename: the source is gone and the target has the size. Symlink: it
+//     there is nothing. Rename: the source is gone and the target has the bytes. Symlink: it
 //     is there. Setattr: gives the same twice. If the program has changed the content since,
 //     the ghost tells that what is there is ours.
 //   - In an early upload of a file that was never committed: atomic servers have nothing but

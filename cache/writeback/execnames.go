@@ -41,7 +41,10 @@ func (j *job) attributes(ctx context.Context, e remote.Entry) outcome {
 	}
 	if s, ok := remote.As[remote.AttrSetter](j.b.below); ok {
 		now, err := s.SetAttr(ctx, j.path, wish)
-		if err != nil {
+		switch {
+		case err != nil && final(err): // what they belong to is made all the same
+			return outcome{entry: e, wish: wish}
+		case err != nil:
 			return outcome{err: err}
 		}
 		e, wish = now, j.unkept(now)
@@ -252,11 +255,7 @@ func (j *job) rename(ctx context.Context) outcome {
 // time by that.
 func (j *job) arrived(ctx context.Context, e remote.Entry) outcome {
 	j.path = j.to
-	r := j.attributes(ctx, e)
-	if r.err != nil && final(r.err) { // that is no reason to rename it again
-		return outcome{entry: e, wish: j.unkept(e)}
-	}
-	return r
+	return j.attributes(ctx, e)
 }
 
 // taken makes the error that there is something at a name one that passes, as a moment ago
