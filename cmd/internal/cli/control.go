@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"os/signal"
 	"slices"
 	"syscall"
@@ -121,6 +122,11 @@ func answered(m state.Mount, err error) error {
 	case errors.Is(err, remote.Permission):
 		return exit.New(exit.NotYours, "run it as that user or as root", "the mount on %s: %w", m.Point, why)
 	case errors.Is(err, remote.NotExist), errors.Is(err, remote.Unavailable):
+		if errors.Is(why, os.ErrNotExist) { // its process takes the socket away when it ends
+			if _, _, gone := state.Locate(m.Point); gone != nil {
+				return gone
+			}
+		}
 		return exit.New(exit.NoAnswer, "see its log", "the mount on %s: %w", m.Point, why)
 	}
 	return exit.New(exit.Failed, "", "the mount on %s: %w", m.Point, err)
