@@ -131,11 +131,15 @@ func (c *change) traces() []ghost {
 		}
 		return []ghost{c.own()}
 	case opSymlink:
-		text := []byte(c.target)
-		d := digest{ok: true, size: int64(len(text)), crc: crc32.Checksum(text, castagnoli)}
-		return []ghost{{size: d.size, digest: d, since: c.since}, {since: c.since}}
+		return halves(c.target, c.since)
 	}
 	return nil
+}
+
+// halves returns what attempts at a symbolic link may leave.
+func halves(target string, since time.Time) []ghost {
+	d := digest{ok: true, size: int64(len(target)), crc: crc32.Checksum([]byte(target), castagnoli)}
+	return []ghost{{size: d.size, digest: d, since: since}, {since: since}}
 }
 
 // IsLocal tells whether a version is one of a pending change: of content that is on this

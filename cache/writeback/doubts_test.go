@@ -126,3 +126,25 @@ func TestChangedWhileCompared(t *testing.T) {
 		t.Errorf("parked: %s", i.Cause)
 	}
 }
+
+// TestRemoveMovedLink removes a symbolic link that the server has stored and renamed, which was
+// seen before.
+func TestRemoveMovedLink(t *testing.T) {
+	ctx := context.Background()
+	w := newSite(t, memory.Options{}, Policy{})
+	w.s.Start()
+	e, err := w.b.Symlink(ctx, "/from", "some/where")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.flush()
+	if err := w.server.Rename(ctx, "/from", "/to", remote.RenameOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	e.Path = "/to"
+	if err := w.b.Unlink(ctx, e); err != nil {
+		t.Fatal(err)
+	}
+	w.flush()
+	hasNot(t, w.server, "/to")
+}

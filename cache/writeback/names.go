@@ -95,7 +95,10 @@ func (b *Branch) Unlink(_ context.Context, e remote.Entry) error {
 	e = b.resolved(e)
 	c := &change{kind: opRemove, path: e.Path, typ: e.Type, base: e}
 	if IsLocal(e.Version) { // of a change of which nothing is known any more
-		c.base, c.doubt, c.ghosts = remote.Entry{}, true, []ghost{{size: e.Size, since: s.opts.Now()}}
+		c.base, c.doubt, c.ghosts = remote.Entry{}, true, []ghost{{size: e.Size, mtime: e.MTime, since: s.opts.Now()}}
+		if e.Type == remote.Symlink {
+			c.ghosts = halves(e.Target, s.opts.Now())
+		}
 	}
 	last, free := b.queue.tail(e.Path)
 	switch {

@@ -190,7 +190,8 @@ func (b *Branch) failed(c *change, j *job, err error, now time.Time) {
 	c.cause = err
 	if c.again {
 		c.again, c.tries = false, 0 // with new content it may be another matter
-	} else if final(err) {
+	} else if final(err) && !(remote.KindOf(err) == remote.Invalid && c.kind == opPut && c.tries < 3) {
+		// A request that was cut on its way is a bad one, too.
 		b.park(c)
 		return
 	}
