@@ -24,7 +24,7 @@ import (
 
 // How many kills there are, on each kind of branch, in all lanes together.
 const (
-	killsCI    = 200
+	killsCI    = 40
 	killsLong  = 4000
 	lanes      = 2
 	drainEvery = 5 // kills
