@@ -78,9 +78,6 @@ func (u *upload) verify(f *found, s stored) error {
 		return unsure(u.c.failf(remote.Conflict, "the file became a directory"))
 	case s.tag != "" && f.tag != s.tag:
 		return nil // not ours any more
-	case f.Size != u.src.Size() && s.tag == "" && u.exclusive && u.c.b.traits.create == remote.GuardAtomic:
-		// Of two that were made at a time, the other may have come last.
-		return unsure(u.c.failf(remote.Exist, "the server shows %d bytes, not the %d that were sent", f.Size, u.src.Size()))
 	case f.Size != u.src.Size():
 		return u.c.failf(remote.Corrupt, "the server shows %d bytes of %d", f.Size, u.src.Size())
 	}
