@@ -138,7 +138,7 @@ func (q *request) move() error {
 // something else in its place. It tells whether there was something.
 func (q *request) clear(dst string) (bool, error) {
 	old, there := q.present(dst)
-	if !q.b().moveGap || !there || dst == q.path || isBelow(q.path, dst) || isBelow(dst, q.path) {
+	if !q.b().moveGap || !q.overwrites() || !there || dst == q.path || isBelow(q.path, dst) || isBelow(dst, q.path) {
 		return false, nil
 	}
 	q.s.locks.forget(q.user, old.Path)
