@@ -31,7 +31,7 @@ func (w *world) keepJournal(b *Branch) {
 		w.journal.dir = w.t.TempDir()
 	}
 	var err error
-	w.journal.store, err = writeback.Open(w.journal.dir, writeback.Options{Hostname: "node1", Patience: time.Second, Late: time.Millisecond, RetryWait: time.Millisecond})
+	w.journal.store, err = writeback.Open(w.journal.dir, writeback.Options{Hostname: "node1", Patience: time.Minute, Late: time.Millisecond, RetryWait: time.Millisecond})
 	w.must(err)
 	w.journal.branch, err = w.journal.store.Wrap(b.Backend, writeback.Policy{Name: "a", Tree: "a"})
 	w.must(err)

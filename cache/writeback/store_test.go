@@ -411,7 +411,6 @@ func TestSpace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer st.Release()
 	block := make([]byte, 1<<20)
 	if _, err := st.WriteAt(block, 0); err != nil {
 		t.Fatal(err)
@@ -422,9 +421,12 @@ func TestSpace(t *testing.T) {
 	if _, err := st.WriteAt([]byte("xyz"), 17); err != nil {
 		t.Errorf("over what is there: %v", err)
 	}
-	if err := st.Truncate(0); err != nil {
+	st.Release()
+	if err := w.s.Close(); err != nil {
 		t.Fatal(err)
 	}
+	w.opts.Patience = time.Minute
+	w.open()
 	w.s.Start()
 	for i := range 20 {
 		w.put(fmt.Sprintf("/f%d", i), string(block[:600<<10]))
