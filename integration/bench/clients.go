@@ -49,10 +49,7 @@ func (w *world) setOurs(ctx context.Context, c *client, conf config, zone bool) 
 		url, env = "=irods://"+zoneUser+"@"+w.zone.addr+zoneHome, []string{"MESHMOUNT_PASSWORD=" + zoneSecret}
 	}
 	c.start = func(context.Context) (*child, error) {
-		args := append([]string{"mount", "-f", c.at, "--no-prompt", "--cache-dir", c.cache}, ourFlags...)
-		if conf.write != "" {
-			args = append(args, "--write="+conf.write)
-		}
+		args := append([]string{"mount", "-f", c.at, "--no-prompt", "--cache-dir", c.cache, "--write=" + conf.write}, ourFlags...)
 		args = append(args, conf.flags...)
 		cmd := c.command(program, append(args, url)...)
 		cmd.Env = append(cmd.Env, env...)

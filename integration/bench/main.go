@@ -82,7 +82,7 @@ func parseFlags(args []string) (config, error) {
 	set.StringVar(&c.out, "out", "", "`directory` for result.md, result.json and result.svg")
 	set.StringVar(&c.binary, "binary", "", "the meshmount `program`; built if empty")
 	set.StringVar(&flags, "flags", "", "more `flags` for meshmount mount, separated by blanks")
-	set.StringVar(&c.write, "write", "", "how our mount writes, as its option --write `mode`; the program's default if empty")
+	set.StringVar(&c.write, "write", "back", "how our mount writes, as its option --write `mode`")
 	set.DurationVar(&c.limit, "limit", 90*time.Second, "longest `time` for one piece of work; some have a shorter one")
 	set.BoolVar(&c.keep, "keep", false, "keep the clients' logs and say where they are")
 	set.BoolVar(&c.trace, "trace", false, "say on standard error, four times a second, what crosses the path and what has been read")

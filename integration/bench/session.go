@@ -122,6 +122,9 @@ func (s *session) measure(name string, limit time.Duration, work func(ctx contex
 	return c
 }
 
+// mbPerStep is the speed of so many bytes in one step of a trace.
+func mbPerStep(n int64) float64 { return float64(n) / 1e6 / traceStep.Seconds() }
+
 // traceStep is how often a trace speaks.
 const traceStep = 250 * time.Millisecond
 
@@ -146,7 +149,7 @@ func (s *session) trace(m *meter) (stop func()) {
 			m.mu.Lock()
 			done := m.work - work
 			m.mu.Unlock()
-			s.b.warn("%12s down %.1f MB/s, %d requests, %d connections; work %.4g/s", s.name, float64(d.Down)/1e6/traceStep.Seconds(), d.Requests, d.Conns, done/traceStep.Seconds())
+			s.b.warn("%12s down %.1f MB/s, up %.1f MB/s, %d requests, %d connections; work %.4g/s", s.name, mbPerStep(d.Down), mbPerStep(d.Up), d.Requests, d.Conns, done/traceStep.Seconds())
 			counts, work = s.b.world.path.Counts(), work+done
 		}
 	})
