@@ -28,20 +28,18 @@ func newLogScan(s *logSegment) *logScan {
 func (c *logScan) next() bool {
 	var word [4]byte
 	binary.LittleEndian.PutUint32(word[:], logWord)
-	for at := c.off; ; at = c.reader.find(word[:], at+1) {
-		if at >= c.reader.size {
-			c.seg.end = c.off
-			c.seg.garbage = c.seg.garbage || c.reader.broken || !c.reader.blank(c.off, c.reader.size)
-			return false
+	blank := c.off >= c.reader.size
+	for at := c.off; at < c.reader.size && !blank; at = c.reader.find(word[:], at+1) {
+		if end, ok := c.check(at); ok {
+			c.seg.garbage = c.seg.garbage || at > c.off
+			c.off = end
+			return true
 		}
-		end, ok := c.check(at)
-		if !ok {
-			continue
-		}
-		c.seg.garbage = c.seg.garbage || at > c.off
-		c.off = end
-		return true
+		blank = at == c.off && c.reader.blank(at, c.reader.size) // mostly this is the end
 	}
+	c.seg.end = c.off
+	c.seg.garbage = c.seg.garbage || c.reader.broken || !blank
+	return false
 }
 
 // check reads a frame at off and returns where it ends.

@@ -289,7 +289,7 @@ func (r *logReader) find(word []byte, off int64) int64 {
 func (r *logReader) blank(off, end int64) bool {
 	for off < end {
 		p := r.at(off, int(min(end-off, logPiece)))
-		if len(bytes.TrimLeft(p, "\x00")) > 0 {
+		if p[0] != 0 || !bytes.Equal(p[1:], p[:len(p)-1]) { // each byte is like the one before
 			return false
 		}
 		off += int64(len(p))
