@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,10 +25,10 @@ import (
 
 // How many kills there are, on each kind of branch, in all lanes together.
 const (
-	killsCI    = 40
+	killsCI    = 200
 	killsLong  = 4000
 	lanes      = 2
-	drainEvery = 5 // kills
+	drainEvery = 10 // kills
 )
 
 // lane is a mount of one branch of each kind that dies again and again.
@@ -61,11 +62,12 @@ type side struct {
 // and operations in flight. Whatever the point, the next mount shows what was acknowledged;
 // and when that has drained, every server has it, and nothing else.
 func TestCrash(t *testing.T) {
-	kills := killsCI
-	if long() {
-		kills = killsLong
-	}
 	seed := newSeed(t)
+	if !isBare() {
+		runBare(t, seed)
+		return
+	}
+	kills := kills(t)
 	for i := range lanes {
 		t.Run(fmt.Sprint("lane", i), func(t *testing.T) {
 			t.Parallel()
@@ -83,6 +85,22 @@ func TestCrash(t *testing.T) {
 			}
 		})
 	}
+}
+
+// kills returns how many there are to be.
+func kills(t *testing.T) int {
+	t.Helper()
+	if text := os.Getenv("MESHMOUNT_KILLS"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			t.Fatalf("MESHMOUNT_KILLS: %v", err)
+		}
+		return n
+	}
+	if long() {
+		return killsLong
+	}
+	return killsCI
 }
 
 // newLane starts servers and drivers.
@@ -155,7 +173,7 @@ func (l *lane) start(t *testing.T) {
 		s.slow.Store(l.random.Int64N(int64(8 * time.Millisecond)))
 		args = append(args, s.branch(s.kind, s.address()))
 	}
-	m, err := harness.Start(t.Context(), harness.Spec{Binary: harness.StaticProgram(t), Dir: l.point, Args: args, Env: l.env, Log: l.log})
+	m, err := harness.Start(t.Context(), harness.Spec{Binary: bareProgram(), Dir: l.point, Args: args, Env: l.env, Log: l.log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,12 +190,18 @@ func (l *lane) again(t *testing.T) {
 		return
 	}
 	l.work(t)
-	for _, s := range l.sides {
-		s.settle(t)
-	}
+	settle(t, l.servers()...)
 	if l.kills%drainEvery == 0 {
 		l.drain(t)
 	}
+}
+
+func (l *lane) servers() []*server {
+	list := make([]*server, len(l.sides))
+	for i, s := range l.sides {
+		list[i] = s.server
+	}
+	return list
 }
 
 // look compares the trees that the mount shows with what must be there, and goes on from
@@ -292,7 +316,7 @@ func (l *lane) work(t *testing.T) {
 			r := &results[i]
 			r.done, r.failed, r.err = s.hands.run(filepath.Join(l.point, s.kind), programs[i], func(n int) { k.tell(i, n) })
 			if r.early = r.failed != nil && !k.killed.Load(); r.early {
-				out, err := exec.Command(harness.StaticProgram(t), "status", "--all", l.point).CombinedOutput()
+				out, err := exec.Command(bareProgram(), "status", "--all", l.point).CombinedOutput()
 				r.status = fmt.Sprintf("%s%v", out, err)
 			}
 		})

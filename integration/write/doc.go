@@ -8,6 +8,7 @@
 //
 //	MESHMOUNT_SEED=N   repeats the random programs of a run
 //	MESHMOUNT_LONG=1   runs many more of them, and the large variants
+//	MESHMOUNT_KILLS=N  is how often the crash test kills
 //	MESHMOUNT_TEST_WRITE=through
 //	                   tests the tests: without write-back they hold, too, where they are
 //	                   not about it

@@ -108,21 +108,34 @@ func password(branch string) string {
 // for. A server may do that after what later clients ask, and nobody can prevent it.
 func (s *server) settle(t *testing.T) {
 	t.Helper()
+	settle(t, s)
+}
+
+// settle is the method of the same name, of several servers at a time.
+func settle(t *testing.T, servers ...*server) {
+	t.Helper()
+	var ports []int
+	for _, s := range servers {
+		if s.zone != nil {
+			await(t, "the end of a dead client's agents", func() bool { return s.zone.Agents() == 0 })
+			continue
+		}
+		_, digits, err := net.SplitHostPort(s.address())
+		if err != nil {
+			t.Fatal(err)
+		}
+		port, err := strconv.Atoi(digits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ports = append(ports, port)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if s.zone != nil {
-		await(t, "the end of a dead client's agents", func() bool { return s.zone.Agents() == 0 })
+	if len(ports) == 0 {
 		return
 	}
-	_, digits, err := net.SplitHostPort(s.address())
-	if err != nil {
-		t.Fatal(err)
-	}
-	port, err := strconv.Atoi(digits)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := harness.Settled(ctx, port); err != nil {
+	if err := harness.Settled(ctx, ports...); err != nil {
 		t.Fatal(err)
 	}
 }
