@@ -31,12 +31,21 @@ func (w *world) keepJournal(b *Branch) {
 		w.journal.dir = w.t.TempDir()
 	}
 	var err error
-	w.journal.store, err = writeback.Open(w.journal.dir, writeback.Options{Hostname: "node1", Patience: time.Minute, Late: time.Millisecond, RetryWait: time.Millisecond})
+	w.journal.store, err = writeback.Open(w.journal.dir, writeback.Options{Hostname: "node1", Patience: patience(w.t), Late: time.Millisecond, RetryWait: time.Millisecond})
 	w.must(err)
 	w.journal.branch, err = w.journal.store.Wrap(b.Backend, writeback.Policy{Name: "a", Tree: "a"})
 	w.must(err)
 	b.Back = w.journal.branch
 	w.journal.store.Start()
+}
+
+// patience is how long a change waits for uploads that do not move: for long, but in the test
+// in which they never do.
+func patience(t *testing.T) time.Duration {
+	if t.Name() == "TestWriteBack/TestXattrPutFails" {
+		return 50 * time.Millisecond
+	}
+	return 4 * time.Minute
 }
 
 // drain waits until the server has everything.
