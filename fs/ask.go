@@ -13,7 +13,7 @@ func (m *metaCache) stat(ctx context.Context, rel string, force bool) (remote.En
 	for range 3 {
 		if !force {
 			k, left, ok := m.lookup(rel)
-			if !ok && m.renew(ctx, rel) {
+			if !ok && (m.renew(ctx, rel) || m.listFor(ctx, rel)) {
 				k, left, ok = m.lookup(rel)
 			}
 			if ok && k.absent {

@@ -27,16 +27,6 @@ func (s *strange) online() {
 	s.must(s.journal.store.Retry(0))
 }
 
-// eventually waits until is is true.
-func (s *strange) eventually(what string, is func() bool) {
-	s.t.Helper()
-	for end := time.Now().Add(4 * time.Minute); !is(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			s.t.Fatalf("%s: never", what)
-		}
-	}
-}
-
 func (s *strange) state(path string) string {
 	s.t.Helper()
 	v, err := s.GetXattr(s.t.Context(), path, "user.meshmount.state")

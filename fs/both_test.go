@@ -21,6 +21,11 @@ func TestWriteBack(t *testing.T) {
 
 // alsoBack are the tests of TestWriteBack.
 var alsoBack = map[string]func(*testing.T){
+	"TestManyNamesAreListed":                                  TestManyNamesAreListed,
+	"TestManyCreatesAreListed":                                TestManyCreatesAreListed,
+	"TestFewNamesListNoLargeDirectory":                        TestFewNamesListNoLargeDirectory,
+	"TestListingsCrossChanges":                                TestListingsCrossChanges,
+	"TestListingsCrossWhatIsNotKnown":                         TestListingsCrossWhatIsNotKnown,
 	"TestOneFileInEachDirectory":                              TestOneFileInEachDirectory,
 	"TestListingsAreNoReads":                                  TestListingsAreNoReads,
 	"TestAheadAfterTTL":                                       TestAheadAfterTTL,

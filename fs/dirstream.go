@@ -84,7 +84,7 @@ func (d *DirStream) old(ctx context.Context, rel string) bool {
 	d.fetched, d.at = entries, at
 	d.fs.detach(ctx, func(ctx context.Context) {
 		if !m.prove(ctx, rel, true) {
-			_ = d.fs.list(ctx, d.b, rel) // who asks when it is too old hears of an error
+			_ = d.fs.list(ctx, d.b, rel, 0) // who asks when it is too old hears of an error
 		}
 	})
 	return true

@@ -82,25 +82,33 @@ func (p proof) proves(l *listing, token string, at, told time.Time) time.Time {
 
 // origin is what is known of a listing before it is asked for.
 type origin struct {
-	mark  uint64
-	at    time.Time
-	self  string
-	calls uint64 // tracked.ended
+	mark     uint64
+	at       time.Time
+	self     string
+	calls    uint64 // tracked.ended
+	crossing *crossing
 }
 
-// asking returns the origin of a listing that is asked for now.
+// asking returns the origin of a listing that is asked for now. It is over with answered.
 func (m *metaCache) asking(dir string) origin {
 	p := m.proof()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.loadMark()
-	o := origin{mark: m.markLocked(dir), at: m.now(), calls: m.tracked.ended}
+	o := origin{mark: m.markLocked(dir), at: m.now(), calls: m.tracked.ended, crossing: m.meet(dir)}
 	if k, _, ok := m.lookupLocked(dir); ok && !k.absent {
 		o.self = p.token(k.e)
 	} else if dir == "/" {
 		o.self = p.token(remote.Entry{Path: dir, Type: remote.Dir})
 	}
 	return o
+}
+
+// answered ends what asking has begun.
+func (m *metaCache) answered(dir string, o origin) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.part(dir, o.crossing)
 }
 
 // change is a name of which a new listing tells something else than the one before.
@@ -112,8 +120,9 @@ type change struct {
 // maxChanges bounds what is told of one listing.
 const maxChanges = 1000
 
-// setListing records a complete directory, unless something was changed in it here
-// since it was asked for, and returns the names that are gone since the last time.
+// setListing records a complete directory, and returns the names that are gone since the
+// last time. Of what was changed in it here since it was asked for, that is taken which is
+// known here; if that is not enough, nothing is recorded.
 func (m *metaCache) setListing(dir string, entries []remote.Entry, o origin) []change {
 	p := m.proof()
 	l := &listing{names: make(map[string]known, len(entries)), at: o.at, since: o.at, self: o.self, calls: o.calls}
@@ -123,19 +132,22 @@ func (m *metaCache) setListing(dir string, entries []remote.Entry, o origin) []c
 	kept := m.b.Tree.Prepare(cacheListing(dir, l, entries))
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.markLocked(dir) != o.mark {
+	for i := range entries {
+		if _, name := remote.Split(entries[i].Path); !o.crossing.touches(name) {
+			l.names[name] = known{e: m.bare(entries[i]), at: l.at}
+		}
+	}
+	if !m.settleCrossed(dir, l, o) || len(l.names) > maxKeepDir {
 		return nil
 	}
 	if p == proofTracker && !m.isTrackedLocked(o) && l.self != "" {
 		l.self = "" // changes were told just now
 		m.b.Tree.Forget(dir)
-	} else if (m.holds() > 0 || m.b.DirStale > 0) && m.quiet(dir) { // or else it would never be looked at
+	} else if m.markLocked(dir) == o.mark && (m.holds() > 0 || m.b.DirStale > 0) && m.quiet(dir) { // or else it would never be looked at
 		m.b.Tree.Save(kept)
 	}
-	for i := range entries {
-		_, name := remote.Split(entries[i].Path)
-		l.names[name] = known{e: m.bare(entries[i]), at: l.at}
-		m.single.remove(entries[i].Path)
+	for name := range l.names {
+		m.single.remove(remote.Join(dir, name))
 	}
 	old, ok := m.dirs.get(dir)
 	m.dirs.put(dir, l)
@@ -190,7 +202,7 @@ func (m *metaCache) renew(ctx context.Context, rel string) bool {
 	again := l.asks >= 2+len(l.names)/(relistMax+1)
 	m.mu.Unlock()
 	if m.proof() == proofNone {
-		return again && m.list(ctx, dir) == nil
+		return again && m.list(ctx, dir, 0) == nil
 	}
 	return m.prove(ctx, dir, again)
 }
@@ -224,7 +236,7 @@ func (m *metaCache) prove(ctx context.Context, dir string, again bool) bool {
 			case !last && size > most:
 				e, at, ok = m.shown(ctx, chain[i+1])
 				continue
-			case m.list(ctx, d) != nil:
+			case m.list(ctx, d, 0) != nil:
 				return false
 			}
 		}

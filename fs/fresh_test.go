@@ -222,15 +222,19 @@ func (c *counted) wantFind(what string) {
 	}
 }
 
-// idle waits until no directory is being listed: those ahead of a walk end after it.
+// idle waits until no directory is being listed, and no tracker asked: those ahead of a walk
+// end after it.
 func (c *counted) idle() {
+	c.t.Helper()
 	b, _ := c.ns.resolve("/a")
-	for busy := true; busy; {
+	c.eventually("an end of what is asked for behind", func() bool {
 		b.fetchMu.Lock()
-		busy = len(b.fetches) > 0
+		listing := len(b.fetches) > 0
 		b.fetchMu.Unlock()
-		time.Sleep(50 * time.Microsecond)
-	}
+		b.meta.mu.Lock()
+		defer b.meta.mu.Unlock()
+		return !listing && len(b.meta.asked) == 0 && b.meta.tracked.under == nil
+	})
 }
 
 // TestFindIsProven walks thousands of entries (10,000 in a long run) again when their time is over, with changes made

@@ -173,7 +173,7 @@ func New(opts Options, branches []Branch) (*FS, error) {
 			fetches: map[string]*dirFetch{}}
 		x.ahead = newDirAheads(x, f.now, f.detach)
 		x.walk.init(b)
-		x.meta.list = func(ctx context.Context, dir string) error { return f.list(ctx, x, dir) }
+		x.meta.list = func(ctx context.Context, dir string, most int) error { return f.list(ctx, x, dir, most) }
 		list = append(list, x)
 	}
 	var err error

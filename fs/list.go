@@ -26,6 +26,7 @@ type dirFetch struct {
 	ahead  bool // runs to its end, whoever waits for it
 
 	mu      sync.Mutex
+	most    int            // guarded by mu; names after which it is given up, 0 if it is not
 	entries []remote.Entry // guarded by mu
 	spool   *os.File       // guarded by mu; nil while all entries fit
 	spooled int64          // guarded by mu; bytes in spool that can be read
@@ -38,19 +39,22 @@ type dirFetch struct {
 // fetchDir returns the listing of rel that is under way, if it is young enough, or
 // starts one. The caller leaves it in the end.
 func (f *FS) fetchDir(ctx context.Context, b *branch, rel string) *dirFetch {
-	return f.fetch(ctx, b, rel, false)
+	return f.fetch(ctx, b, rel, 0, false)
 }
 
-// fetch is fetchDir. One that is ahead has no readers as yet, and nobody to leave it.
-func (f *FS) fetch(ctx context.Context, b *branch, rel string, ahead bool) *dirFetch {
+// fetch is fetchDir. One that is ahead has no readers as yet, and nobody to leave it. One
+// that finds more than most names, if that is not 0, is given up, unless somebody else has
+// joined.
+func (f *FS) fetch(ctx context.Context, b *branch, rel string, most int, ahead bool) *dirFetch {
 	b.meta.awaitMark(ctx)
 	o := b.meta.asking(rel)
 	b.fetchMu.Lock()
 	defer b.fetchMu.Unlock()
-	if d, ok := b.fetches[rel]; ok && d.mark == o.mark && o.at.Sub(d.at) < b.DirTTL && (ahead || d.join()) {
+	if d, ok := b.fetches[rel]; ok && d.mark == o.mark && o.at.Sub(d.at) < b.DirTTL && (ahead || d.join(most)) {
+		b.meta.answered(rel, o)
 		return d
 	}
-	d := &dirFetch{origin: o, ahead: ahead, more: make(chan struct{})}
+	d := &dirFetch{origin: o, ahead: ahead, most: most, more: make(chan struct{})}
 	if !ahead {
 		d.readers = 1
 	}
@@ -66,9 +70,10 @@ func (f *FS) fetch(ctx context.Context, b *branch, rel string, ahead bool) *dirF
 	return d
 }
 
-// list asks the server for a directory and waits until the answer is known.
-func (f *FS) list(ctx context.Context, b *branch, rel string) error {
-	d := f.fetchDir(ctx, b, rel)
+// list asks the server for a directory and waits until the answer is known. If it has more
+// than most names, that may fail; 0 is any number.
+func (f *FS) list(ctx context.Context, b *branch, rel string, most int) error {
+	d := f.fetch(ctx, b, rel, most, false)
 	defer d.leave()
 	return d.wait(ctx)
 }
@@ -90,13 +95,17 @@ func (d *dirFetch) wait(ctx context.Context) error {
 	}
 }
 
-func (d *dirFetch) join() bool {
+// join takes part in a listing for which most names are not too many, 0 being any number.
+func (d *dirFetch) join(most int) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.readers == 0 && (!d.ahead || d.done) || d.err != nil {
 		return false
 	}
 	d.readers++
+	if most == 0 || d.most != 0 && d.most < most {
+		d.most = most
+	}
 	return true
 }
 
@@ -115,15 +124,22 @@ func (d *dirFetch) leave() {
 	}
 }
 
-// errNobody ends a listing ahead that is too large to be kept.
-var errNobody = errors.New("nobody waits for it")
+// How a listing that nobody needs as a whole ends, if it is too large.
+var (
+	errNobody = errors.New("nobody waits for it")
+	errEnough = errors.New("it is too large for those who wait for it")
+)
 
 func (d *dirFetch) run(ctx context.Context, f *FS, b *branch, rel string) {
+	defer b.meta.answered(rel, d.origin)
 	var w spoolWriter
 	var changes []change
 	err := b.Backend.List(ctx, rel, func(e remote.Entry) error {
 		if c, differs := b.meta.seen(e, d.origin); differs && len(changes) < maxChanges {
 			changes = append(changes, c)
+		}
+		if d.enough() {
+			return errEnough
 		}
 		if w.enc == nil {
 			if d.add(e) {
@@ -168,6 +184,13 @@ func (d *dirFetch) unread() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.readers == 0
+}
+
+// enough tells whether a listing has all names that those who wait for it want.
+func (d *dirFetch) enough() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.most > 0 && len(d.entries) >= d.most
 }
 
 // finish records the listing, if it is complete and not too large, and wakes those who

@@ -29,8 +29,9 @@ type metaCache struct {
 	now    func() time.Time
 	seed   maphash.Seed
 	detach detacher
-	// list asks the server for a directory and waits until the answer is in dirs.
-	list    func(ctx context.Context, dir string) error
+	// list asks the server for a directory and waits until the answer is in dirs, unless
+	// it has more than most names; 0 is any number.
+	list    func(ctx context.Context, dir string, most int) error
 	tracker remote.Tracker // nil if the backend is none
 
 	mu      sync.Mutex
@@ -40,7 +41,10 @@ type metaCache struct {
 	trees   uint64                        // guarded by mu; counts changes of whole trees
 	kept    map[string]keptAttrs          // guarded by mu
 	asked   map[string]*question          // guarded by mu; under way
-	tracked tracked                       // guarded by mu
+	alone   generations[string, alone]    // guarded by mu; by directory
+	// crossings are by directory; guarded by mu.
+	crossings map[string][]*crossing
+	tracked   tracked // guarded by mu
 }
 
 // detacher runs do in a goroutine of the FS, with a context that has the values of
@@ -78,6 +82,7 @@ type keptAttrs struct {
 func newMetaCache(b Branch, now func() time.Time, detach detacher, memory int) *metaCache {
 	m := &metaCache{b: b, now: now, seed: maphash.MakeSeed(), detach: detach,
 		kept: map[string]keptAttrs{}, asked: map[string]*question{},
+		alone: newGenerations[string, alone](maxAlone), crossings: map[string][]*crossing{},
 		single: newGenerations[string, known](memory / 5),
 		dirs:   newGenerations[string, *listing](memory / 5 * 4)}
 	m.single.cost, m.dirs.cost = known.cost, (*listing).cost
@@ -119,6 +124,7 @@ func (m *metaCache) changingTree() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.trees++
+	m.crossesAll()
 }
 
 // changing must be called before and after a change of the name at rel.
@@ -133,6 +139,7 @@ func (m *metaCache) changingLocked(rel string) {
 	dir, _ := remote.Split(rel)
 	*m.shard(dir)++
 	*m.shard(rel)++
+	m.crosses(rel)
 	m.b.Tree.Forget(dir)
 	m.b.Tree.Forget(rel)
 	// A listing may hold the name now; what was known before must not come back
@@ -303,14 +310,9 @@ func (m *metaCache) came(e remote.Entry) {
 	m.storeLocked(e.Path, known{e: e, at: m.now()})
 }
 
-// leaveLocked forgets what was at rel and below it. Where there is a journal, what else is
-// known of its directory stays: the server may be out of reach, and learns of the change
-// later. Guarded by mu.
+// leaveLocked forgets what was at rel and below it. What else is known of its directory
+// stays. Guarded by mu.
 func (m *metaCache) leaveLocked(rel string, t remote.Type) {
-	if m.b.Back == nil {
-		m.forgetLocked(rel, t)
-		return
-	}
 	m.single.remove(rel)
 	if t == remote.Dir {
 		m.forgetBelow(rel)
@@ -418,7 +420,7 @@ func (m *metaCache) seen(e remote.Entry, o origin) (c change, differs bool) {
 	dir, name := remote.Split(e.Path)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.markLocked(dir) != o.mark {
+	if o.crossing.touches(name) {
 		return change{}, false
 	}
 	if l, ok := m.dirs.get(dir); ok {

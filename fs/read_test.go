@@ -21,10 +21,11 @@ import (
 	"github.com/meshmount/meshmount/remote/memory"
 )
 
-// fastWorld is a world whose first branch has a block cache and read-ahead before a
-// server that answers after a while.
+// fastWorld is a world whose clock stands still and whose first branch has a block cache and
+// read-ahead before a server that answers after a while.
 type fastWorld struct {
 	*world
+	*stopwatch
 	seen   *remote.Observed
 	store  *cache.Store
 	blocks *cache.Cached
@@ -33,7 +34,7 @@ type fastWorld struct {
 
 func newFastWorld(t *testing.T, latency time.Duration, change ...func(*Branch)) *fastWorld {
 	t.Helper()
-	w := &fastWorld{}
+	w := &fastWorld{stopwatch: newStopwatch()}
 	var err error
 	w.store, err = cache.Open(filepath.Join(t.TempDir(), "blocks"), cache.Options{Size: 256 << 20, BlockSize: cache.MinBlockSize})
 	if err != nil {
@@ -43,7 +44,7 @@ func newFastWorld(t *testing.T, latency time.Duration, change ...func(*Branch)) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.world = newWorld(t, memory.Options{}, func(list *[]Branch) {
+	w.world = newWorld(t, memory.Options{Clock: w.clock}, func(list *[]Branch) {
 		slow := remote.Intercept((*list)[0].Backend, func(ctx context.Context, c *remote.Call, next remote.Next) error {
 			time.Sleep(latency)
 			return next(ctx)
@@ -134,12 +135,7 @@ func TestReadsAreServedOnce(t *testing.T) {
 	h.Release()
 	// What a program has may still be on its way to the disk.
 	ref := remote.Ref{Path: "/f", Version: h.Attr().Version, Size: int64(len(data))}
-	for range 1000 {
-		if w.blocks.HasLocal(ref, 0, ref.Size) == ref.Size {
-			break
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	w.eventually("all of the file in the cache", func() bool { return w.blocks.HasLocal(ref, 0, ref.Size) == ref.Size })
 	before := w.reads()
 	var readers sync.WaitGroup
 	for i := range 8 {
@@ -246,8 +242,11 @@ func prefixOfOne(contents [][]byte, p []byte) bool {
 	return false
 }
 
-// TestSmallFilesComeAhead reads the files of a directory in order: most are there
-// already when they are opened, each was fetched once, and many were on the way at once.
+// inOrder is how many files of a directory are surely enough to see that it is read in order.
+const inOrder = 20
+
+// TestSmallFilesComeAhead reads the files of a directory in order: soon, each comes before it
+// is opened, and each is fetched once.
 func TestSmallFilesComeAhead(t *testing.T) {
 	w := newFastWorld(t, 20*time.Millisecond)
 	const files = 150
@@ -256,20 +255,14 @@ func TestSmallFilesComeAhead(t *testing.T) {
 		w.elsewhere(fmt.Sprintf("/d/f%03d", i), fmt.Sprintf("content %d", i))
 	}
 	w.list("/a/d")
-	here := 0
 	for i := range files {
 		path := fmt.Sprintf("/d/f%03d", i)
-		e, err := w.blocks.Stat(t.Context(), path)
-		w.must(err)
-		if w.blocks.HasLocal(remote.Ref{Path: path, Version: e.Version, Size: e.Size}, 0, e.Size) > 0 {
-			here++
+		if i >= inOrder {
+			w.eventually(path+" before it is opened", func() bool { return w.here(path) })
 		}
 		if got := w.read("/a" + path); got != fmt.Sprintf("content %d", i) {
 			t.Fatalf("%s holds %q", path, got)
 		}
-	}
-	if here < files/2 {
-		t.Errorf("only %d of %d files were there before they were opened", here, files)
 	}
 	if n := w.reads(); n < files || n > files+files/10 { // two may begin to fetch one file at the same moment
 		t.Errorf("%d requests for %d files", n, files)
@@ -310,22 +303,23 @@ func TestTreeOfSmallFiles(t *testing.T) {
 func (w *fastWorld) wantAhead(dir string, files int) {
 	w.t.Helper()
 	_, rel := remote.Split(dir)
-	for end := time.Now().Add(4 * time.Minute); ; time.Sleep(time.Millisecond) {
+	w.eventually(dir+": files are there before they are opened", func() bool {
 		here := 0
 		for i := range files {
-			e, err := w.a.Stat(w.t.Context(), fmt.Sprintf("/%s/f%d", rel, i))
-			w.must(err)
-			if w.blocks.HasLocal(remote.Ref{Path: e.Path, Version: e.Version, Size: e.Size}, 0, e.Size) > 0 {
+			if w.here(fmt.Sprintf("/%s/f%d", rel, i)) {
 				here++
 			}
 		}
-		if here >= files/2 {
-			return
-		}
-		if time.Now().After(end) {
-			w.t.Fatalf("%s: only %d of %d files are there before they are opened", dir, here, files)
-		}
-	}
+		return here >= files/2
+	})
+}
+
+// here tells whether a file of the server is in the block cache.
+func (w *fastWorld) here(path string) bool {
+	w.t.Helper()
+	e, err := w.a.Stat(w.t.Context(), path)
+	w.must(err)
+	return w.blocks.HasLocal(remote.Ref{Path: path, Version: e.Version, Size: e.Size}, 0, e.Size) > 0
 }
 
 func errOf(_ remote.Entry, err error) error { return err }

@@ -52,6 +52,7 @@ func (b *branch) refresh(rel string) []string {
 func (m *metaCache) refresh(rel string) (names []string) {
 	m.mu.Lock()
 	m.trees++
+	m.crossesAll()
 	m.eachListing(func(_ map[string]*listing, dir string, l *listing) {
 		if remote.Within(dir, rel) {
 			for _, k := range l.names {

@@ -149,6 +149,7 @@ func (m *metaCache) settle(rel, was string, now remote.Entry) {
 	case !gone && !k.absent && k.e.Version == was && k.e.Type == now.Type:
 		m.storeLocked(rel, known{e: now, at: m.now()})
 	case gone && k.absent, !k.absent && writeback.IsLocal(k.e.Version), !gone && !k.absent && k.e.Version == now.Version:
+		k.at = m.now()
 		m.storeLocked(rel, k)
 	default:
 		m.forgetLocked(rel, now.Type)

@@ -85,6 +85,6 @@ func (f *FS) listAhead(b *branch, dirs []string) {
 			dirs = append(dirs, b.walk.listed(dir, entries)...)
 			continue
 		}
-		f.fetch(context.Background(), b, dir, true)
+		f.fetch(context.Background(), b, dir, 0, true)
 	}
 }

@@ -46,7 +46,7 @@ func newWorld(t *testing.T, opts memory.Options, change ...func(*[]Branch)) *wor
 		w.keepJournal(&branches[0])
 	}
 	var err error
-	w.FS, err = New(Options{UID: 7, GID: 8, Umask: 0o022, StageDir: w.stage, ParkDir: w.park, Hostname: "node1"}, branches)
+	w.FS, err = New(Options{UID: 7, GID: 8, Umask: 0o022, StageDir: w.stage, ParkDir: w.park, Hostname: "node1", Now: opts.Clock}, branches)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,18 +175,49 @@ func (w *world) size(path string) int64 {
 	return a.Size
 }
 
+// eventually waits for something that happens behind.
+func (w *world) eventually(what string, is func() bool) {
+	w.t.Helper()
+	for end := time.Now().Add(4 * time.Minute); !is(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			w.t.Fatalf("%s: never", what)
+		}
+	}
+}
+
+// stopwatch is a clock that stands still: what it times does not get old because the machine
+// does. It must be made by newStopwatch.
+type stopwatch struct {
+	mu sync.Mutex
+	at time.Time // guarded by mu
+}
+
+func newStopwatch() *stopwatch { return &stopwatch{at: time.Unix(1_700_000_000, 0)} }
+
+func (s *stopwatch) clock() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.at
+}
+
+func (s *stopwatch) pass(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.at = s.at.Add(d)
+}
+
 // strange is a world whose clock stands still and whose branch /a can be made to
 // misbehave: a hook sees every call to it.
 type strange struct {
 	*world
-	mu   sync.Mutex
-	at   time.Time          // guarded by mu
-	hook remote.Interceptor // guarded by mu
+	*stopwatch
+	hookMu sync.Mutex
+	hook   remote.Interceptor // guarded by hookMu
 }
 
 func newStrange(t *testing.T, opts memory.Options, change ...func(*Branch)) *strange {
 	t.Helper()
-	s := &strange{at: time.Unix(1_700_000_000, 0)}
+	s := &strange{stopwatch: newStopwatch()}
 	opts.Clock = s.clock
 	s.world = &world{t: t, a: memory.New(opts), park: t.TempDir(), stage: t.TempDir()}
 	b := Branch{Prefix: "/a", Backend: remote.Intercept(s.a, s.around), AttrTTL: time.Minute, DirTTL: time.Minute, NegTTL: time.Minute}
@@ -216,29 +247,17 @@ func (s *strange) start(b Branch) {
 // uncached asks the server for everything.
 func uncached(b *Branch) { b.AttrTTL, b.DirTTL, b.NegTTL = 0, 0, 0 }
 
-func (s *strange) clock() time.Time {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.at
-}
-
-func (s *strange) pass(d time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.at = s.at.Add(d)
-}
-
 // on sets the hook, nil for none.
 func (s *strange) on(f remote.Interceptor) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.hookMu.Lock()
+	defer s.hookMu.Unlock()
 	s.hook = f
 }
 
 func (s *strange) around(ctx context.Context, c *remote.Call, next remote.Next) error {
-	s.mu.Lock()
+	s.hookMu.Lock()
 	f := s.hook
-	s.mu.Unlock()
+	s.hookMu.Unlock()
 	if f == nil {
 		return next(ctx)
 	}

@@ -1,0 +1,198 @@
+package fs
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/meshmount/meshmount/remote"
+)
+
+// TestManyNamesAreListed asks for many names of a directory that nobody has listed, most of
+// which are not there, as a program does that creates or imports them: after a few the
+// directory is listed, and the rest costs nothing.
+func TestManyNamesAreListed(t *testing.T) {
+	for kind := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			c := newCounted(t, kind)
+			c.plant(1, 50)
+			c.most(asksAlone+3, "200 names", func() {
+				for i := range 200 {
+					_, err := c.Stat(t.Context(), fmt.Sprint("/a/p0/d0/f", i))
+					if i < 50 {
+						c.must(err)
+					} else {
+						c.kind(err, remote.NotExist)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestManyCreatesAreListed creates them.
+func TestManyCreatesAreListed(t *testing.T) {
+	c := newCounted(t, "ttl")
+	c.plant(1, 50)
+	var lists, stats atomic.Int32
+	c.on(func(ctx context.Context, call *remote.Call, next remote.Next) error {
+		switch call.Op {
+		case remote.OpList:
+			lists.Add(1)
+		case remote.OpStat:
+			stats.Add(1)
+		}
+		return next(ctx)
+	})
+	for i := range 100 {
+		c.write(fmt.Sprint("/a/p0/d0/new", i), "new")
+	}
+	if l, s := lists.Load(), stats.Load(); l > 2 || s > 3*asksAlone {
+		t.Errorf("100 new files: %d listings, %d questions", l, s)
+	}
+	if n := len(c.names("/a/p0/d0")); n != 150 {
+		t.Errorf("%d names", n)
+	}
+}
+
+// TestFewNamesListNoLargeDirectory has a directory with more names than are worth it for
+// those who ask; who reads it as a whole meanwhile gets it.
+func TestFewNamesListNoLargeDirectory(t *testing.T) {
+	const names = asksAlone*listedPerAsk + 500
+	c := newCounted(t, "ttl")
+	c.plant(1, names)
+	listed := 0
+	c.on(func(ctx context.Context, call *remote.Call, next remote.Next) error {
+		if call.Op == remote.OpList {
+			listed++
+		}
+		return next(ctx)
+	})
+	ask := func(from, to int) {
+		for i := from; i < to; i++ {
+			_, err := c.Stat(t.Context(), fmt.Sprint("/a/p0/d0/none", i))
+			c.kind(err, remote.NotExist)
+		}
+	}
+	ask(0, asksAlone*asksMore-1)
+	if b, _ := c.ns.resolve("/a"); listed != 1 || b.meta.knows("/p0/d0") {
+		t.Errorf("listed %d times, want once in vain", listed)
+	}
+	ask(asksAlone*asksMore, asksAlone*asksMore+100)
+	if b, _ := c.ns.resolve("/a"); listed != 2 || !b.meta.knows("/p0/d0") {
+		t.Errorf("listed %d times, want twice", listed)
+	}
+	c.on(nil)
+
+	c.must(c.Refresh(t.Context(), "/"))
+	var once sync.Once
+	var all []string
+	var wg sync.WaitGroup
+	c.on(func(ctx context.Context, call *remote.Call, next remote.Next) error {
+		if call.Op == remote.OpList {
+			once.Do(func() {
+				wg.Go(func() { all = c.names("/a/p0/d0") })
+				b, _ := c.ns.resolve("/a")
+				c.eventually("a second reader", func() bool {
+					b.fetchMu.Lock()
+					defer b.fetchMu.Unlock()
+					d := b.fetches["/p0/d0"]
+					d.mu.Lock()
+					defer d.mu.Unlock()
+					return d.readers == 2
+				})
+			})
+		}
+		return next(ctx)
+	})
+	ask(0, asksAlone)
+	wg.Wait()
+	if len(all) != names {
+		t.Errorf("%d names, want %d", len(all), names)
+	}
+}
+
+// TestListingsCrossChanges changes names before and after the server answers a listing: what
+// is known then is what has been done.
+func TestListingsCrossChanges(t *testing.T) {
+	c := newCounted(t, "ttl")
+	c.plant(1, 50)
+	c.size("/a/p0/d0/f0") // what is kept here belongs to what is known
+	change := func(n string) {
+		c.write("/a/p0/d0/new"+n, "new")
+		c.must(c.Unlink(t.Context(), "/a/p0/d0/f1"+n))
+		c.write("/a/p0/d0/f2"+n, "longer")
+		c.must(c.Rename(t.Context(), "/a/p0/d0/f3"+n, "/a/p0/d0/other"+n, 0))
+	}
+	lists := 0
+	c.on(func(ctx context.Context, call *remote.Call, next remote.Next) error {
+		if call.Op != remote.OpList || call.Path != "/p0/d0" {
+			return next(ctx)
+		}
+		lists++
+		if lists > 1 {
+			return next(ctx)
+		}
+		change("1")
+		err := next(ctx)
+		change("2")
+		return err
+	})
+	c.must(func() error { b, _ := c.ns.resolve("/a"); return c.list(t.Context(), b, "/p0/d0", 0) }())
+	b, _ := c.ns.resolve("/a")
+	if !b.meta.knows("/p0/d0") {
+		t.Fatal("the listing is not kept")
+	}
+	c.most(0, "a look at it", func() {
+		got := c.names("/a/p0/d0")
+		for _, n := range []string{"1", "2"} {
+			for name, want := range map[string]bool{"new": true, "f1": false, "f2": true, "f3": false, "other": true} {
+				if slices.Contains(got, name+n) != want {
+					t.Errorf("%s%s: there is %v", name, n, !want)
+				}
+			}
+			if got := c.size("/a/p0/d0/f2" + n); got != 6 {
+				t.Errorf("f2%s has %d bytes", n, got)
+			}
+		}
+	})
+}
+
+// TestListingsCrossWhatIsNotKnown has changes of which it is not known what has become of
+// them, and of a directory above: the listing is not kept.
+func TestListingsCrossWhatIsNotKnown(t *testing.T) {
+	for what, change := range map[string]func(c *counted){
+		"a lost answer": func(c *counted) {
+			b, _ := c.ns.resolve("/a")
+			b.meta.changing("/p0/d0/f1")
+			b.meta.forget("/p0/d0/f1", remote.File)
+			b.meta.changing("/p0/d0/f1")
+		},
+		"a change under way": func(c *counted) {
+			b, _ := c.ns.resolve("/a")
+			b.meta.changing("/p0/d0/none")
+		},
+		"a renamed directory": func(c *counted) { c.must(c.Rename(c.t.Context(), "/a/p0", "/a/q", 0)) },
+		"itself":              func(c *counted) { c.must(c.Rename(c.t.Context(), "/a/p0/d0", "/a/q", 0)) },
+		"a refresh":           func(c *counted) { c.must(c.Refresh(c.t.Context(), "/a/p0")) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			c := newCounted(t, "ttl")
+			c.plant(1, 5)
+			c.after(remote.OpList, func() { change(c) })
+			b, _ := c.ns.resolve("/a")
+			c.must(c.list(t.Context(), b, "/p0/d0", 0))
+			if b.meta.knows("/p0/d0") {
+				t.Error("the listing is kept")
+			}
+			b.meta.mu.Lock()
+			defer b.meta.mu.Unlock()
+			if n := len(b.meta.crossings); n != 0 {
+				t.Errorf("%d listings are still watched", n)
+			}
+		})
+	}
+}
