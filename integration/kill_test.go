@@ -35,7 +35,7 @@ type victim struct {
 }
 
 const (
-	killsSome  = 25
+	killsSome  = 50
 	killsLong  = 500
 	victimMost = 1 << 20 // bytes
 )

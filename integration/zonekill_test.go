@@ -195,7 +195,7 @@ func (k *zoneKill) report(t *testing.T) {
 
 // Rounds of each disaster.
 const (
-	zoneRoundsSome = 20
+	zoneRoundsSome = 50
 	zoneRoundsLong = 200
 )
 

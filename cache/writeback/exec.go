@@ -301,7 +301,8 @@ func (j *job) clash(ctx context.Context, p *pin, cause error) outcome {
 	case err != nil:
 		return outcome{err: err}
 	}
-	if b := j.base; b.Type == remote.File && b.Version != "" && b.Version == theirs.Version {
+	// A provisional version may be that of another content by now; then it is no riddle.
+	if b := j.base; b.Type == remote.File && b.Version != "" && b.Version == theirs.Version && !b.Provisional && !theirs.Provisional {
 		return outcome{err: &remote.Error{Op: "put", Path: j.path, Kind: remote.Unavailable,
 			Err: fmt.Errorf("the server says that the file was changed, and shows the version that it had: %w", cause)}}
 	}

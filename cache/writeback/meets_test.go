@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -99,5 +100,60 @@ func TestWrittenOverAfterLostAnswer(t *testing.T) {
 	has(t, w.server, "/f", "other content")
 	if c := w.s.Status().Branches[0].Conflicts; len(c) > 0 {
 		t.Errorf("conflicts with ourselves: %+v", c)
+	}
+}
+
+// TestRefusedAndUnchanged has a server that refuses a put because the file was changed, and
+// shows the version that it had. If that is sure, no other content is there, and the put is
+// tried again; a provisional one may be that of somebody else's content by now.
+func TestRefusedAndUnchanged(t *testing.T) {
+	for what, o := range map[string]memory.Options{
+		"sure": {}, "provisional": {WeakVersions: true, Granularity: time.Hour},
+	} {
+		t.Run(what, func(t *testing.T) {
+			ctx := t.Context()
+			server := memory.New(o)
+			var refuses atomic.Bool
+			refuses.Store(true)
+			below := remote.Intercept(server, func(ctx context.Context, c *remote.Call, next remote.Next) error {
+				if c.Op == remote.OpPut && c.Path == "/f" && refuses.Load() {
+					return c.Fail(remote.Conflict, nil)
+				}
+				return next(ctx)
+			})
+			base, err := server.Put(ctx, "/f", remotetest.Bytes([]byte("theirs")), remote.PutOptions{})
+			if err != nil || base.Provisional != o.WeakVersions {
+				t.Fatal(base, err)
+			}
+			s, err := Open(t.TempDir(), Options{RetryWait: time.Millisecond, Hostname: "here"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			b, err := s.Wrap(below, Policy{Name: "b", Tree: "b"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := b.Put(ctx, "/f", remotetest.Bytes([]byte("ours, longer")), remote.PutOptions{Cond: remote.Cond{Version: base.Version, Provisional: base.Provisional}}); err != nil {
+				t.Fatal(err)
+			}
+			s.Start()
+			conflicts := func() []Conflict { return s.Status().Branches[0].Conflicts }
+			if o.WeakVersions {
+				eventually(t, "ours is beside it", func() bool { return len(conflicts()) == 1 })
+				has(t, server, "/f", "theirs")
+				has(t, server, conflicts()[0].Copy, "ours, longer")
+				return
+			}
+			eventually(t, "it is tried again", func() bool { i := s.Status().Items; return len(i) == 1 && i[0].Tries > 2 })
+			refuses.Store(false)
+			if err := s.Flush(ctx, "", "/"); err != nil {
+				t.Fatal(err)
+			}
+			has(t, server, "/f", "ours, longer")
+			if c := conflicts(); len(c) > 0 {
+				t.Errorf("conflicts: %+v", c)
+			}
+		})
 	}
 }

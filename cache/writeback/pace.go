@@ -16,8 +16,9 @@ const (
 	firstPace = 4
 )
 
-// pace decides how many changes of a branch are under way and when. It adds to what goes
-// well and halves at trouble (AIMD). It is pure.
+// pace decides how many changes of a branch are under way and when. It doubles what goes
+// well in each round until there is trouble for the first time, and adds to it from then on;
+// at trouble it halves (AIMD). It is pure.
 type pace struct {
 	most   float64
 	limit  float64
@@ -46,7 +47,11 @@ func (p *pace) room(n int, now time.Time) bool {
 // wentWell notes a success.
 func (p *pace) wentWell() {
 	p.why, p.holds, p.until = nil, 0, time.Time{}
-	p.limit = min(p.most, p.limit+1/max(p.limit, 1))
+	more := 1.0
+	if !p.halved.IsZero() {
+		more /= max(p.limit, 1)
+	}
+	p.limit = min(p.most, p.limit+more)
 }
 
 // failed notes that what began at start failed with err, which may pass; asked is how long the server
