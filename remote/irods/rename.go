@@ -22,6 +22,7 @@ type renaming struct {
 	from, to     string // in the branch
 	src, dst     found
 	parent, step found // if the directories differ: that of to, and what has the new name next to the old one
+	steps        []move
 }
 
 // Rename implements remote.Backend. It is not atomic for other clients. An object that
@@ -38,27 +39,41 @@ func (b *Backend) Rename(ctx context.Context, from, to string, opts remote.Renam
 		return &remote.Error{Op: op, Path: from, Kind: remote.Invalid, Err: errors.New("the root of a branch")}
 	}
 	r := &renaming{b: b, from: from, to: to}
-	var steps []move
 	err := b.do(ctx, op, from, true, func(s *session) error {
-		for again := false; ; again = true {
-			if err := r.look(ctx, s); err != nil {
-				return unchanged(ctx, op, from, err)
-			}
-			if done, err := r.check(opts); done || err != nil {
-				return err
-			}
-			steps = r.steps()
-			err := r.run(ctx, s, steps)
-			if again || err == nil || !taken(err) || !r.short(steps) {
-				return err
-			}
-			// Somebody has just made what has the new name next to the old one: it is seen now.
+		first := r.attempt(ctx, s, opts)
+		if first == nil || !taken(first) || !r.short(r.steps) {
+			return first
 		}
+		// Somebody has just made what has the new name next to the old one: it is seen now.
+		return r.loss(first, fail(ctx, op, from, true, r.attempt(ctx, s, opts)))
 	})
-	if err != nil && len(steps) > 1 && code(err) == 0 {
-		r.gather(ctx, steps, err)
+	if err != nil && len(r.steps) > 1 && code(err) == 0 {
+		r.gather(ctx, r.steps, err)
 	}
 	return err
+}
+
+// attempt looks at what there is and makes the moves.
+func (r *renaming) attempt(ctx context.Context, s *session, opts remote.RenameOptions) error {
+	r.steps = nil
+	if err := r.look(ctx, s); err != nil {
+		return unchanged(ctx, "rename", r.from, err)
+	}
+	if done, err := r.check(opts); done || err != nil {
+		return err
+	}
+	r.steps = r.plan()
+	return r.run(ctx, s, r.steps)
+}
+
+// loss returns the error of a second attempt together with what the first one may have
+// taken away: the second one finds nothing there any more, and so cannot tell.
+func (r *renaming) loss(first, second error) error {
+	var e *remote.Error
+	if !unsure(first) || !errors.As(second, &e) {
+		return second
+	}
+	return &remote.Error{Op: e.Op, Path: e.Path, Kind: e.Kind, Unsure: true, Err: fmt.Errorf("%w; and before that: %v", second, first)}
 }
 
 func (r *renaming) dirs() (from, to string) {
@@ -141,11 +156,11 @@ func (m move) call() *wire.Call {
 // back undoes a move that replaced nothing.
 func (m move) back() move { return move{from: m.to, to: m.from} }
 
-// steps returns the moves to make. Between collections the server changes first the name
+// plan returns the moves to make. Between collections the server changes first the name
 // and then the collection (by its source), so that it fails if the name is taken in the
 // old one, and then what was to be replaced is gone: there it goes by way of a name that
 // nobody has. After a crash in between, the entry has that name.
-func (r *renaming) steps() []move {
+func (r *renaming) plan() []move {
 	from, to := r.b.full(r.from), r.b.full(r.to)
 	fromDir, dir := r.dirs()
 	replace := r.dst.object != nil

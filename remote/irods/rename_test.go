@@ -263,3 +263,37 @@ func TestRenameMeetsNeighbour(t *testing.T) {
 		})
 	}
 }
+
+// TestRenameTellsOfLoss has the second way fail, too, when the first one has removed what
+// was to be replaced: the error says so.
+func TestRenameTellsOfLoss(t *testing.T) {
+	for name, fault := range map[string]zone.Fault{"refused": {Code: wire.CodeNoAccess}, "cut": {Kill: true}} {
+		t.Run(name, func(t *testing.T) {
+			z := startZone(t, zone.Options{})
+			b, other := dial(t, options(z, z.Addr())), dial(t, options(z, z.Addr()))
+			mkdir(t, b, "/a", "/b")
+			put(t, b, "/a/old", "moved", remote.PutOptions{})
+			put(t, b, "/b/new", "replaced", remote.PutOptions{})
+			var seen atomic.Int32
+			z.SetFaults(func(c zone.Call) *zone.Fault {
+				if c.API != wire.APIDataObjRename {
+					return nil
+				}
+				if seen.Add(1) > 1 {
+					return &fault
+				}
+				put(t, other, "/a/new", "neighbour", remote.PutOptions{})
+				return nil
+			})
+			err := b.Rename(t.Context(), "/a/old", "/b/new", remote.RenameOptions{})
+			z.SetFaults(nil)
+			wantTree(t, b, "afterwards", "/a", "directory", "/a/new", "neighbour", "/a/old", "moved", "/b", "directory")
+			if err == nil || !unsure(err) || !strings.Contains(err.Error(), "/b/new may be gone") {
+				t.Errorf("the target is gone, and the error is %v", err)
+			}
+			if want := map[bool]remote.Kind{true: remote.Permission, false: remote.Unavailable}[fault.Code != 0]; remote.KindOf(err) != want {
+				t.Errorf("%v, want %v", err, want)
+			}
+		})
+	}
+}
