@@ -51,6 +51,7 @@ func (b *Backend) PutGrowing(ctx context.Context, path string, src remote.Growin
 	opts.Attrs = remote.Attrs{}
 	u := b.upload(op, path, opts)
 	u.grow = &growingCargo{u: u, grow: src}
+	b.warm(u.grow.guess())
 	e, err = u.run(ctx)
 	if err != nil && u.grow.err != nil {
 		return e, u.grow.err

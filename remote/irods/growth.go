@@ -11,6 +11,10 @@ import (
 // were slower than one; over a round trip of 50 ms with a window of 4 MiB each further
 // one adds its share. So a transfer begins with one lane, or with what was good lately,
 // and adds one more as long as the last one has helped.
+//
+// What a window of time tells is not the truth: other work on either machine is in it, and
+// a lane that was judged of no use is not tried again for long. Where several lanes are
+// certain to be better (least), only idleness takes them away, and only while it lasts.
 
 const (
 	gain       = 1.15                  // by which factor a further lane must be faster
@@ -19,18 +23,21 @@ const (
 	windowEach = 2                     // and the fewest pieces for each lane
 	lessonLife = 2 * time.Minute       // how long is believed what was measured
 	holdTime   = 2 * time.Second       // for which a lane that was given up is not replaced
+	lull       = boredom               // for which lanes that had nothing to do are not called back
 )
 
 // growth decides how many lanes a transfer uses. It has no clock: the time is told to
 // it. It is for one goroutine at a time.
 type growth struct {
 	most  int // lanes there may be
+	least int // lanes that are better than fewer without a proof, 0 or 1 if that is not known
 	lanes int // that are at work
 	want  int // that there should be, at least 1
 	known lesson
 
 	before float64   // bytes/s with one lane less than wanted, 0 if that was not measured
-	stop   time.Time // no more lanes before
+	stop   time.Time // no more lanes are tried before
+	rest   time.Time // nor called back
 	warm   int       // pieces that pass before the next window begins
 	since  time.Time // begin of the window
 	bytes  int64
@@ -81,10 +88,27 @@ func (g *growth) gone(now time.Time) {
 	}
 }
 
+// bored notes that a lane has ended because it had nothing to do.
+func (g *growth) bored(now time.Time) {
+	if g.lanes > g.least || g.want < g.lanes {
+		g.gone(now)
+		return
+	}
+	g.lanes--
+	g.warm = max(g.lanes, 1)
+	g.want, g.before, g.rest = max(g.lanes, 1), 0, now.Add(lull)
+}
+
+// expect has a transfer begin with so many lanes, and keep them as long as they are busy.
+func (g *growth) expect(lanes int) {
+	g.least = min(lanes, g.most)
+	g.want = max(g.want, g.least)
+}
+
 // refused notes that no lane can be had for now beyond those at work.
 func (g *growth) refused(now time.Time) {
-	g.want, g.before = max(g.lanes, 1), 0
-	g.hold(now.Add(holdTime))
+	g.want, g.before, g.rest = max(g.lanes, 1), 0, now.Add(holdTime)
+	g.hold(g.rest)
 }
 
 // hold allows no more lanes before t.
@@ -97,6 +121,9 @@ func (g *growth) hold(t time.Time) {
 // did notes that a lane has moved a piece of n bytes after it had waited for the other
 // end. left is how much no lane has taken yet. It may change what is wanted.
 func (g *growth) did(now time.Time, n, left int64, waited, price time.Duration) {
+	if g.want < g.least && left >= int64(g.least)*n && !now.Before(g.rest) { // there is enough to do again
+		g.want, g.before = g.least, 0
+	}
 	if g.warm > 0 {
 		if g.warm--; g.warm == 0 {
 			g.restart(now)
@@ -125,7 +152,7 @@ func (g *growth) judge(now time.Time, took time.Duration, left int64, price time
 	rate := float64(g.bytes) / took.Seconds()
 	idle := 4*g.waited > time.Duration(g.lanes)*took // the other end is the limit
 	switch {
-	case g.before > 0 && rate < gain*g.before:
+	case g.before > 0 && rate < gain*g.before && g.want > g.least:
 		g.want--
 		if idle {
 			g.hold(now.Add(holdTime))
@@ -133,7 +160,7 @@ func (g *growth) judge(now time.Time, took time.Duration, left int64, price time
 		}
 		g.hold(now.Add(lessonLife))
 		g.known = lesson{lanes: g.want, rate: g.before, stop: g.stop, until: now.Add(lessonLife)}
-	case g.lanes > 1 && g.waited >= took: // as if one had done nothing
+	case g.lanes > 1 && g.want > g.least && g.waited >= took: // as if one had done nothing
 		g.want--
 		g.hold(now.Add(holdTime))
 	case !idle:

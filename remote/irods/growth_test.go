@@ -1,6 +1,7 @@
 package irods
 
 import (
+	"math/rand/v2"
 	"testing"
 	"time"
 )
@@ -24,17 +25,18 @@ func slower(lanes int) float64 { return 400 / (1 + 0.2*float64(lanes-1)) }
 // simulated is a transfer on such a network.
 type simulated struct {
 	growth
-	now   time.Time
-	price time.Duration
-	most  int // lanes that were at work at once
-	spent int64
+	now    time.Time
+	price  time.Duration
+	most   int // lanes that were at work at once
+	fewest int // lanes that were wanted
+	spent  int64
 }
 
 func simulate(most int, known lesson, size int64, price time.Duration) *simulated {
 	s := &simulated{now: time.Unix(1e9, 0), price: price}
 	s.growth = newGrowth(most, known, size, price, s.now)
 	s.joined()
-	s.most = 1
+	s.most, s.fewest = 1, most
 	return s
 }
 
@@ -48,6 +50,7 @@ func (s *simulated) run(size int64, speed network, idle float64) {
 		s.spent += pieceSize
 		waited := time.Duration(idle * float64(took) * float64(s.lanes))
 		s.did(s.now, pieceSize, left, waited, s.price)
+		s.fewest = min(s.fewest, s.want)
 		if s.lanes > s.want {
 			s.gone(s.now)
 		}
@@ -128,6 +131,57 @@ func TestGrowthForgets(t *testing.T) {
 	s.run(1<<30, eachItsWindow, 0)
 	if s.lanes != 4 || !s.known.until.Equal(known.until) {
 		t.Errorf("%d lanes, believed until %v, want 4 until %v", s.lanes, s.known.until, known.until)
+	}
+}
+
+// TestGrowthExpects has other work make every measurement a lie: a transfer that is known to
+// be better with three lanes keeps them, also if nobody could have told that from its speed.
+func TestGrowthExpects(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	for _, known := range []lesson{{}, {lanes: 1, rate: 80 * mib, stop: time.Unix(2e9, 0), until: time.Unix(2e9, 0)}} {
+		s := simulate(8, known, 1<<30, 70*time.Millisecond)
+		s.expect(3)
+		s.run(8<<30, func(lanes int) float64 { return upTo(150)(lanes) * (0.2 + 0.8*rnd.Float64()) }, 0)
+		if s.fewest != 3 {
+			t.Errorf("with %+v: %d lanes at least, want 3", known, s.fewest)
+		}
+	}
+	s := simulate(2, lesson{}, 1<<30, 0)
+	if s.expect(3); s.want != 2 {
+		t.Errorf("%d lanes where two are allowed", s.want)
+	}
+}
+
+// TestGrowthComesBack has expected lanes leave because nothing comes for them, or because
+// they are needed elsewhere. They come back when there is enough to do, and after a while.
+func TestGrowthComesBack(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		leave func(g *growth, now time.Time)
+		rest  time.Duration
+	}{
+		{"bored", (*growth).bored, lull},
+		{"lent", (*growth).gone, holdTime},
+	} {
+		s := simulate(8, lesson{}, 1<<40, 70*time.Millisecond)
+		s.expect(3)
+		s.run(1<<30, upTo(150), 0)
+		for s.lanes > 1 {
+			c.leave(&s.growth, s.now)
+		}
+		for _, step := range []struct {
+			after time.Duration
+			left  int64
+			want  int
+		}{{c.rest - 1, 1 << 30, 1}, {1, 2 * pieceSize, 1}, {0, 3 * pieceSize, 3}} {
+			s.now = s.now.Add(step.after)
+			s.did(s.now, pieceSize, step.left, 0, s.price)
+			if s.want != step.want {
+				t.Errorf("%s: %d lanes with %d bytes ready, want %d", c.name, s.want, step.left, step.want)
+			}
+		}
 	}
 }
 

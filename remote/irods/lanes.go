@@ -26,13 +26,13 @@ func (b *Backend) muster(dir direction, size int64) *crew {
 	most := min(int64(b.opts.MaxConns), (size+piece-1)/piece)
 	c.lanes = newGrowth(int(most), b.lessons.get(dir), size, c.price(), time.Now())
 	if b.expects(size) {
-		c.lanes.want = max(c.lanes.want, min(farLanes, c.lanes.most))
+		c.lanes.expect(farLanes)
 	}
 	c.begin()
 	return c
 }
 
-// farLanes is with how many lanes a large transfer begins if the server is far away: the
+// farLanes is how many lanes a large transfer has at least if the server is far away: the
 // window of one connection is then less than the path holds, and to find that out takes
 // longer than the transfer of many an object.
 const farLanes = 3
@@ -47,6 +47,14 @@ func (b *Backend) expects(size int64) bool {
 	return size >= 4*farLanes*int64(b.piece) && b.pace.far(longDistance)
 }
 
+// warm makes connections for the lanes of a transfer of so many bytes, while the object is
+// opened.
+func (b *Backend) warm(size int64) {
+	if b.expects(size) {
+		b.pool.warm(min(farLanes, b.opts.MaxConns))
+	}
+}
+
 // begin notes that a lane is at work.
 func (c *crew) begin() {
 	c.mu.Lock()
@@ -56,6 +64,13 @@ func (c *crew) begin() {
 	if c.made > 1 {
 		c.hired--
 	}
+}
+
+// bored notes that a lane has ended because nothing came for it.
+func (c *crew) bored() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lanes.bored(time.Now())
 }
 
 // end notes that a lane has ended.
@@ -83,13 +98,11 @@ func (c *crew) moved(n, left int64, waited time.Duration) {
 	c.fill(left)
 }
 
-// fill hires the lanes that are wanted and missing.
+// fill hires the lanes that are wanted and missing, no more than there are pieces left.
 func (c *crew) fill(left int64) {
+	piece := int64(c.b.piece)
 	c.mu.Lock()
-	missing := max(c.lanes.want-c.lanes.lanes-c.hired, 0)
-	if left <= 0 {
-		missing = 0
-	}
+	missing := max(min(c.lanes.want-c.lanes.lanes-c.hired, int((left+piece-1)/piece)), 0)
 	c.hired += missing
 	c.mu.Unlock()
 	for range missing {

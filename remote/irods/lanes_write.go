@@ -129,6 +129,9 @@ func (u *upload) send(ctx context.Context, s *session, desc int, c cargo) error 
 	defer o.cancel()
 	stop := context.AfterFunc(ctx, func() { o.fail(remote.ContextErr(ctx)) })
 	o.crew.hire = func() { o.tasks.Go(o.help) }
+	if o.known != nil {
+		o.crew.fill(c.guess())
+	}
 	o.tasks.Go(o.feed)
 	l := o.writer(s, desc)
 	l.first = true
@@ -225,11 +228,13 @@ func (o *sending) mayLeave(l *writer) bool {
 	return o.ended > l.since
 }
 
-// learn keeps the answer to the question for the token.
-func (o *sending) learn(known *descriptor) {
+// learn keeps the answer to the question for the token, and tells whether it is a new one.
+func (o *sending) learn(known *descriptor) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	news := known != nil && o.known == nil
 	o.known = known
+	return news
 }
 
 // token returns that answer, nil if it is not known or there is no token.
@@ -248,9 +253,12 @@ func (o *sending) help() {
 	}
 	o.crew.begin()
 	l.carry()
-	if l.over {
+	switch {
+	case l.over:
 		o.crew.gone()
-	} else {
+	case l.bored:
+		o.crew.bored()
+	default:
 		o.crew.end()
 	}
 	lost := o.hasLost()

@@ -25,6 +25,7 @@ type writer struct {
 	await bool          // there is one
 	pos   int64         // behind the last piece that was taken
 	left  bool          // it has closed
+	bored bool          // it has ended because nothing came for it
 	over  bool          // quit is closed
 
 	mu       sync.Mutex
@@ -146,7 +147,7 @@ func (l *writer) take(ctx context.Context) (p chunk, ok bool) {
 		case <-nudge:
 			return p, true
 		case <-bored.C:
-			if l.idle() {
+			if l.bored = l.idle(); l.bored {
 				return p, false
 			}
 			continue
@@ -184,8 +185,8 @@ func (l *writer) done(call *wire.Call, r wire.Result) error {
 	switch call.API {
 	case wire.APIGetFileDescInfo: // without a token there is one lane only
 		l.o.count(l, 0, 1, 0)
-		if r.Err == nil {
-			l.o.learn(readDescriptor(call))
+		if r.Err == nil && l.o.learn(readDescriptor(call)) {
+			l.o.crew.fill(l.behind())
 		}
 		return nil
 	case wire.APIDataObjLseek:
@@ -244,6 +245,16 @@ func (l *writer) landed() chunk {
 	}
 	l.answered++
 	return p
+}
+
+// behind returns how many bytes were ready behind the first piece without an answer.
+func (l *writer) behind() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.way) == 0 {
+		return 0
+	}
+	return l.way[0].left
 }
 
 // leave closes the lane, which must not fail, or hangs up. It gives the connection back.

@@ -27,6 +27,8 @@ type pool struct {
 	open    int                   // connections that are there
 	busy    map[*session]struct{} // those in use
 	dialing int                   // connections that are being made
+	warming int                   // those of them that no call waits for
+	claims  []chan *session       // of those; each has room for one
 	waiting []*waiter             // first come, first served
 	ceiling ceiling
 	cost    time.Duration // of making a connection, the shortest seen
@@ -181,8 +183,61 @@ func (p *pool) warm(n int) {
 	defer p.mu.Unlock()
 	for !p.closed && !p.full() && p.open+p.dialing < n {
 		p.dialing++
-		p.tasks.Go(p.connect)
+		p.warming++
+		p.tasks.Go(p.preheat)
 	}
+}
+
+// preheat makes a connection for who has claimed one, unless calls wait.
+func (p *pool) preheat() {
+	s := p.establish(p.ctx)
+	if !p.hand(s) && s != nil {
+		p.put(s)
+	}
+}
+
+// hand gives a connection that was made for nobody in particular, nil if it could not be
+// made, to the first who has claimed one. False: it is still to be given back.
+func (p *pool) hand(s *session) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.warming--
+	if len(p.claims) == 0 {
+		return false
+	}
+	claim := p.claims[0]
+	p.claims = p.claims[1:]
+	if s == nil || p.closed || len(p.waiting) > 0 {
+		claim <- nil
+		return false
+	}
+	p.busy[s] = struct{}{}
+	claim <- s
+	return true
+}
+
+// claim waits for a connection that is being made for nobody in particular. Guarded by mu,
+// which it gives back.
+func (p *pool) claim(ctx context.Context) *session {
+	c := make(chan *session, 1)
+	p.claims = append(p.claims, c)
+	p.mu.Unlock()
+	select {
+	case s := <-c:
+		return s
+	case <-ctx.Done():
+	}
+	p.mu.Lock()
+	p.claims = slices.DeleteFunc(p.claims, func(o chan *session) bool { return o == c })
+	p.mu.Unlock()
+	select {
+	case s := <-c:
+		if s != nil {
+			p.put(s)
+		}
+	default:
+	}
+	return nil
 }
 
 // connect makes a connection and hands it to a waiter.
@@ -269,6 +324,12 @@ func (p *pool) settle(s *session) (drop bool) {
 func (p *pool) spare(ctx context.Context, object string) *session {
 	p.mu.Lock()
 	s := p.take(object)
+	if s == nil && p.usable() == nil && len(p.claims) < p.warming {
+		if s = p.claim(ctx); s != nil || ctx.Err() != nil {
+			return s
+		}
+		return p.spare(ctx, object)
+	}
 	room := p.usable() == nil && !p.full() && len(p.waiting) <= p.dialing
 	if s != nil || !room {
 		p.mu.Unlock()

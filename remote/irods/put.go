@@ -98,6 +98,9 @@ func (u *upload) run(ctx context.Context) (e remote.Entry, err error) {
 	if err := u.prepare(); err != nil {
 		return e, remote.E(u.op, u.rel, remote.Other, err)
 	}
+	if !u.small {
+		u.b.warm(u.size())
+	}
 	return u.change(ctx, u.store)
 }
 

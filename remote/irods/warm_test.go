@@ -1,0 +1,171 @@
+package irods
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/meshmount/meshmount/integration/zone"
+	"github.com/meshmount/meshmount/remote"
+	"github.com/meshmount/meshmount/remote/irods/wire"
+	"github.com/meshmount/meshmount/remote/remotetest"
+)
+
+// slowDials makes the next connections of a branch wait until release is called with what
+// becomes of them, and counts them.
+func slowDials(t *testing.T, b *Backend) (dials *atomic.Int32, release func(error)) {
+	gate, outcome := make(chan struct{}), error(nil)
+	release = func(err error) {
+		outcome = err
+		close(gate)
+	}
+	dials, inner := new(atomic.Int32), b.pool.dial
+	b.pool.dial = func(ctx context.Context) (*session, error) {
+		if dials.Add(1) > 2 {
+			return inner(ctx)
+		}
+		select {
+		case <-gate:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		if outcome != nil {
+			return nil, outcome
+		}
+		return inner(ctx)
+	}
+	return dials, release
+}
+
+// spares asks for n spare connections at once.
+func spares(ctx context.Context, b *Backend, n int) (wait func() []*session) {
+	got := make([]*session, n)
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() { got[i] = b.pool.spare(ctx, "") })
+	}
+	return func() []*session { all.Wait(); return got }
+}
+
+func claims(b *Backend) int {
+	b.pool.mu.Lock()
+	defer b.pool.mu.Unlock()
+	return len(b.pool.claims)
+}
+
+// TestSpareWaitsForWarm wants connections that are being made already to be used instead of
+// more of them.
+func TestSpareWaitsForWarm(t *testing.T) {
+	z := startZone(t, zone.Options{})
+	b := dial(t, options(z, z.Addr()))
+	own := b.pool.spare(t.Context(), "")
+	dials, release := slowDials(t, b)
+	b.pool.warm(3)
+	wait := spares(t.Context(), b, 2)
+	eventually(t, "two claims", func() bool { return claims(b) == 2 })
+	release(nil)
+	for _, s := range append(wait(), own) {
+		if s == nil {
+			t.Fatal("there was no connection")
+		}
+		b.pool.put(s)
+	}
+	if dials.Load() != 2 || b.pool.count() != 3 {
+		t.Errorf("%d connections were made, there are %d", dials.Load(), b.pool.count())
+	}
+}
+
+// TestSpareGivesUpWarm cancels who waits for a connection: it is there for others. Calls that
+// wait come first.
+func TestSpareGivesUpWarm(t *testing.T) {
+	z := startZone(t, zone.Options{})
+	b := dial(t, options(z, z.Addr()))
+	own := b.pool.spare(t.Context(), "")
+	dials, release := slowDials(t, b)
+	b.pool.warm(3)
+	ctx, cancel := context.WithCancel(t.Context())
+	given, kept := spares(ctx, b, 1), stats(t.Context(), b, 1)
+	eventually(t, "a claim and a call", func() bool { return claims(b) == 1 && waiting(b) == 1 })
+	cancel()
+	if s := given()[0]; s != nil {
+		t.Error("a connection for who has given up")
+	}
+	release(nil)
+	if err := errors.Join(kept()...); err != nil {
+		t.Error(err)
+	}
+	b.pool.put(own)
+	eventually(t, "three free connections", func() bool { return b.pool.count() == 3 && busy(b) == 0 })
+	if dials.Load() != 2 {
+		t.Errorf("%d connections were made", dials.Load())
+	}
+}
+
+// TestSpareWithoutWarm has the connections that are being made fail: there is still the way
+// to make one, unless the server has just refused.
+func TestSpareWithoutWarm(t *testing.T) {
+	z := startZone(t, zone.Options{})
+	b := dial(t, options(z, z.Addr()))
+	own := b.pool.spare(t.Context(), "")
+	defer b.pool.put(own)
+	_, release := slowDials(t, b)
+	b.pool.warm(3)
+	wait := spares(t.Context(), b, 2)
+	eventually(t, "two claims", func() bool { return claims(b) == 2 })
+	release(errors.New("no more"))
+	for _, s := range wait() {
+		if s != nil {
+			t.Error("a connection right after the server has refused some")
+			b.pool.put(s)
+		}
+	}
+	if n := claims(b); n != 0 {
+		t.Errorf("%d claims are left", n)
+	}
+}
+
+// TestFarWriteBegins writes content that grows to a server far away: it has three connections
+// before more than a few pieces have gone, and makes no others.
+func TestFarWriteBegins(t *testing.T) {
+	z := startZone(t, zone.Options{})
+	far := newLongWay(t, z.Addr(), 2*longDistance, 4<<20)
+	opts := options(z, far.listener.Addr().String())
+	opts.MaxConns = 8
+	b := dialSmall(t, opts)
+	stat(t, b, "/")
+	src := &swell{Growth: &remotetest.Growth{}}
+	data := content(40*testPiece, 5)
+	g := newGate(z, wire.APIDataObjWrite, 0)
+	src.Grow(data)
+	done := putGrowing(t.Context(), b, "/f", src)
+	g.await(t, farLanes)
+	if n := b.pool.count(); n != farLanes {
+		t.Errorf("%d connections, want %d", n, farLanes)
+	}
+	g.open(all)
+	src.End(remote.Attrs{})
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	wantObject(t, b, "/f", data)
+}
+
+// TestFill hires no more lanes than there are pieces.
+func TestFill(t *testing.T) {
+	c := crew{b: &Backend{piece: testPiece, pool: &pool{}}, dir: writes, hire: func() {}}
+	c.lanes = newGrowth(8, lesson{}, 1<<30, 0, time.Now())
+	c.lanes.expect(farLanes)
+	c.begin()
+	if c.fill(0); c.hired != 0 {
+		t.Errorf("%d lanes for nothing", c.hired)
+	}
+	if c.fill(testPiece); c.hired != 1 {
+		t.Errorf("%d lanes for one piece", c.hired)
+	}
+	if c.fill(1 << 30); c.hired != farLanes-1 {
+		t.Errorf("%d lanes for many pieces", c.hired)
+	}
+}
