@@ -167,6 +167,9 @@ type Attrs struct {
 type PutOptions struct {
 	Cond  Cond
 	Attrs Attrs
+	// Loose: Attrs.MTime is only when the content was written. It is kept if that costs no
+	// request of its own, and dropped otherwise.
+	Loose bool
 	// Resume, if not empty, names this content at this path: a later Put with the same
 	// name, after an error or in another process, may go on where the server has parts of
 	// it. It is at most 64 letters, digits and "-", and no other content of this tree has

@@ -35,6 +35,7 @@ const (
 	OpPutGrowing Op = "putgrowing"
 	OpPatch      Op = "patch"
 	OpSweep      Op = "sweep"
+	OpPutBatch   Op = "putbatch"
 )
 
 // Ops returns all operations, for tables that must be complete.
@@ -42,14 +43,14 @@ func Ops() []Op {
 	return []Op{OpStat, OpList, OpRead, OpPut, OpMkdir, OpRemove, OpRename,
 		OpSetAttr, OpSymlink, OpUsage, OpOpen, OpStream,
 		OpXattrs, OpSetXattr, OpRemoveXattr, OpReplicas, OpRemoveTree, OpChanged,
-		OpPutGrowing, OpPatch, OpSweep}
+		OpPutGrowing, OpPatch, OpSweep, OpPutBatch}
 }
 
 // Mutates tells whether the operation changes the remote tree.
 func (o Op) Mutates() bool {
 	switch o {
 	case OpPut, OpMkdir, OpRemove, OpRename, OpSetAttr, OpSymlink, OpSetXattr, OpRemoveXattr, OpRemoveTree,
-		OpPutGrowing, OpPatch:
+		OpPutGrowing, OpPatch, OpPutBatch:
 		return true
 	}
 	return false
@@ -82,6 +83,7 @@ type Call struct {
 	Value     []byte            // setxattr
 	XattrMode XattrMode         // setxattr
 	Mark      string            // changed
+	Batch     []BatchItem       // putbatch; Path is that of the first
 
 	// Results of next.
 	Entry    Entry             // stat, put, mkdir, symlink, setattr, putgrowing, patch
@@ -93,6 +95,7 @@ type Call struct {
 	Xattrs   map[string][]byte // xattrs
 	Replicas []Replica         // replicas
 	Changes  Changes           // changed
+	Stored   []BatchResult     // putbatch
 
 	// Away, if set before next, is called whenever the call goes out into its
 	// caller's code (List's yield, the Source's readers, the methods of Growing, the

@@ -44,6 +44,7 @@ var _ interface {
 	Tracker
 	GrowingPutter
 	Patcher
+	Batcher
 	Unwrapper
 } = (*decorator)(nil)
 

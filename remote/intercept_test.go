@@ -80,10 +80,13 @@ func callAll(t *testing.T, b remote.Backend) []remote.Op {
 	callGrowing(t, b)
 	sweeper, _ := remote.As[remote.Sweeper](b)
 	check(sweeper.Sweep(t.Context(), "/f", 1, func(string) bool { return true }))
+	batcher, _ := remote.As[remote.Batcher](b)
+	_, err = batcher.PutBatch(t.Context(), []remote.BatchItem{{Path: "/batched", Source: remotetest.Bytes([]byte("b"))}})
+	check(err)
 	return []remote.Op{remote.OpPut, remote.OpStat, remote.OpList, remote.OpRead, remote.OpMkdir, remote.OpRename,
 		remote.OpRemove, remote.OpSetAttr, remote.OpSymlink, remote.OpUsage, remote.OpOpen, remote.OpStream, remote.OpStream,
 		remote.OpSetXattr, remote.OpXattrs, remote.OpRemoveXattr, remote.OpReplicas, remote.OpMkdir, remote.OpRemoveTree,
-		remote.OpChanged, remote.OpChanged, remote.OpPutGrowing, remote.OpPatch, remote.OpSweep}
+		remote.OpChanged, remote.OpChanged, remote.OpPutGrowing, remote.OpPatch, remote.OpSweep, remote.OpPutBatch}
 }
 
 // callXattrs is the part of callAll about attributes, replicas and trees.
@@ -216,6 +219,7 @@ type attributed interface {
 	remote.GrowingPutter
 	remote.Patcher
 	remote.Sweeper
+	remote.Batcher
 }
 
 // wantUnsupported calls abilities that are not there.
@@ -238,4 +242,9 @@ func wantUnsupported(t *testing.T, b attributed) {
 	_, err = b.Patch(t.Context(), "/f", remote.Patch{}, remote.PutOptions{Cond: remote.Cond{Version: "v"}})
 	wantKind(t, err, remote.Unsupported)
 	wantKind(t, b.Sweep(t.Context(), "/f", 1, nil), remote.Unsupported)
+	_, err = b.PutBatch(t.Context(), nil)
+	wantKind(t, err, remote.Unsupported)
+	if got := b.Batches(); got != (remote.Batches{}) {
+		t.Errorf("batches of %+v", got)
+	}
 }

@@ -31,7 +31,7 @@ func Limit(b Backend, n int) Backend {
 		s := &slot{ctx: ctx, slots: slots}
 		c.Defer(s.give)
 		switch c.Op {
-		case OpList, OpPut, OpPutGrowing, OpPatch:
+		case OpList, OpPut, OpPutGrowing, OpPatch, OpPutBatch:
 			c.Away = s.away
 		}
 		return next(ctx)

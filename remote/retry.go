@@ -46,7 +46,8 @@ func (o RetryOptions) withDefaults() RetryOptions {
 // A listing that is tried again does not yield an entry twice. Streams are opened
 // again but not resumed: a Read that fails is the reader's to handle. A last error
 // after several attempts says "after N tries". A PutGrowing gets one attempt, because the
-// content may have grown whole meanwhile: its caller knows the better way to repeat it.
+// content may have grown whole meanwhile: its caller knows the better way to repeat it;
+// a PutBatch gets one, because its files may have been stored in part.
 // So does every call in a context of WithoutRetry.
 //
 // A Put that is repeated after an attempt that was Unsure, or had begun to send, has
@@ -77,7 +78,7 @@ func (r *retrier) Close() error {
 }
 
 func (r *retrier) around(ctx context.Context, c *Call, next Next) error {
-	if withoutRetry(ctx) || c.Op == OpStream || c.Op == OpPutGrowing {
+	if withoutRetry(ctx) || c.Op == OpStream || c.Op == OpPutGrowing || c.Op == OpPutBatch {
 		return next(ctx)
 	}
 	a := &attempts{r: r, call: c, next: next, start: time.Now()}

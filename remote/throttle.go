@@ -144,6 +144,8 @@ func Throttle(b Backend, up, down *Rate) Backend {
 		switch c.Op {
 		case OpPut:
 			c.Source = &slowedSource{c.Source, ctx, up}
+		case OpPutBatch:
+			c.Batch = slowedItems(ctx, c.Batch, up)
 		case OpPutGrowing:
 			c.Growing = &slowedGrowing{c.Growing, slowedBytes{c.Growing, ctx, up}}
 		case OpPatch:

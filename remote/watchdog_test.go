@@ -68,6 +68,10 @@ func TestWatchdogEndsStalls(t *testing.T) {
 				_, err := b.(attributed).PutGrowing(ctx, "/g", remotetest.Grown(nil, remote.Attrs{}), remote.PutOptions{})
 				return err
 			},
+			remote.OpPutBatch: func() error {
+				_, err := b.(attributed).PutBatch(ctx, []remote.BatchItem{{Path: "/g", Source: remotetest.Bytes(nil)}})
+				return err
+			},
 			remote.OpPatch: func() error {
 				_, err := b.(attributed).Patch(ctx, "/f", remote.Patch{}, remote.PutOptions{Cond: remote.Cond{Version: "v"}})
 				return err

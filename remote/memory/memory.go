@@ -4,7 +4,7 @@
 // the ways real servers are weaker.
 //
 // It has all optional abilities: remote.AttrSetter, Symlinker, Opener, Usager,
-// Locator, Xattrer, Replicator, TreeRemover, Tracker, GrowingPutter and Patcher. To get
+// Locator, Xattrer, Replicator, TreeRemover, Tracker, GrowingPutter, Patcher and Batcher. To get
 // a backend without them, embed it: struct{ remote.Backend }.
 package memory
 
@@ -62,6 +62,8 @@ type Options struct {
 	// Journal is the number of changes that Changed can look back on at least, 0 for
 	// 65,536.
 	Journal int
+	// Batches is what the Batcher says. Zero: it can do nothing in batches.
+	Batches remote.Batches
 	// Clock tells the time, time.Now if nil.
 	Clock func() time.Time
 }
@@ -97,6 +99,7 @@ var _ interface {
 	remote.GrowingPutter
 	remote.Patcher
 	remote.Sweeper
+	remote.Batcher
 } = (*Backend)(nil)
 
 // New returns a backend that holds an empty root directory.

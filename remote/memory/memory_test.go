@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/meshmount/meshmount/remote"
 	"github.com/meshmount/meshmount/remote/memory"
 	"github.com/meshmount/meshmount/remote/remotetest"
 )
@@ -22,7 +23,7 @@ func conform(t *testing.T, opts memory.Options, full bool) {
 
 func TestConformance(t *testing.T) {
 	for name, opts := range map[string]memory.Options{
-		"Strict":    {},
+		"Strict":    {Batches: remote.Batches{Files: 50, Bytes: 8 << 20, Size: 1 << 20, Parallel: 2}},
 		"Propagate": {Propagate: true, Checksums: true},
 		"Unguarded": {Unguarded: true, NoRanges: true},
 		"InPlace":   {InPlacePut: true},

@@ -1,6 +1,7 @@
 package remotetest
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -95,6 +96,15 @@ var errEndless = errors.New("remotetest: the call should have ended long ago")
 
 // writeCalls adds growing content, whole and still waiting for more, and a patch of /f.
 func (e *env) writeCalls(all map[string]func(ctx context.Context) error) {
+	if b, ok := remote.As[remote.Batcher](e.b); ok && b.Batches().Files > 1 {
+		all["putbatch"] = func(ctx context.Context) error {
+			got, err := b.PutBatch(ctx, []remote.BatchItem{{Path: "/new1", Source: Bytes([]byte("1"))}, {Path: "/new2", Source: Bytes([]byte("2"))}})
+			for _, r := range got {
+				err = cmp.Or(err, r.Err)
+			}
+			return err
+		}
+	}
 	if g, ok := remote.As[remote.GrowingPutter](e.b); ok {
 		fresh := remote.PutOptions{Cond: remote.Cond{NotExist: true}}
 		all["putgrowing"] = func(ctx context.Context) error {

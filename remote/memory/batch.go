@@ -1,0 +1,27 @@
+package memory
+
+import (
+	"context"
+
+	"github.com/meshmount/meshmount/remote"
+)
+
+// Batches implements remote.Batcher.
+func (b *Backend) Batches() remote.Batches { return b.opts.Batches }
+
+// PutBatch implements remote.Batcher.
+func (b *Backend) PutBatch(ctx context.Context, items []remote.BatchItem) ([]remote.BatchResult, error) {
+	if err := remote.ContextErr(ctx); err != nil {
+		return nil, err
+	}
+	results := make([]remote.BatchResult, len(items))
+	for i, it := range items {
+		if most := b.opts.Batches.Size; it.Source.Size() > most {
+			results[i].Err = fail("put", it.Path, remote.Unsupported)
+			continue
+		}
+		results[i].Entry, results[i].Err = b.Put(ctx, it.Path, it.Source,
+			remote.PutOptions{Cond: remote.Cond{NotExist: true}, Attrs: it.Attrs, Loose: it.Loose, Redo: it.Redo, Tag: it.Tag})
+	}
+	return results, nil
+}
