@@ -15,9 +15,16 @@ import (
 // bareVar tells the test program that it is the bare one, and names the program to mount with.
 const bareVar = "MESHMOUNT_WRITE_BARE"
 
-func isBare() bool { return bareProgram() != "" }
+func isBare() bool { return !raced || os.Getenv(bareVar) != "" }
 
-func bareProgram() string { return os.Getenv(bareVar) }
+// bareProgram returns the program to mount with.
+func bareProgram(t *testing.T) string {
+	t.Helper()
+	if program := os.Getenv(bareVar); program != "" {
+		return program
+	}
+	return harness.StaticProgram(t)
+}
 
 // runBare has the test carried out by this package's test program, built without the race
 // detector: most of the time goes to the servers and to the comparison of what there is, of

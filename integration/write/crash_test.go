@@ -173,7 +173,7 @@ func (l *lane) start(t *testing.T) {
 		s.slow.Store(l.random.Int64N(int64(8 * time.Millisecond)))
 		args = append(args, s.branch(s.kind, s.address()))
 	}
-	m, err := harness.Start(t.Context(), harness.Spec{Binary: bareProgram(), Dir: l.point, Args: args, Env: l.env, Log: l.log})
+	m, err := harness.Start(t.Context(), harness.Spec{Binary: bareProgram(t), Dir: l.point, Args: args, Env: l.env, Log: l.log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -316,7 +316,7 @@ func (l *lane) work(t *testing.T) {
 			r := &results[i]
 			r.done, r.failed, r.err = s.hands.run(filepath.Join(l.point, s.kind), programs[i], func(n int) { k.tell(i, n) })
 			if r.early = r.failed != nil && !k.killed.Load(); r.early {
-				out, err := exec.Command(bareProgram(), "status", "--all", l.point).CombinedOutput()
+				out, err := exec.Command(bareProgram(t), "status", "--all", l.point).CombinedOutput()
 				r.status = fmt.Sprintf("%s%v", out, err)
 			}
 		})
