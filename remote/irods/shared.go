@@ -24,8 +24,14 @@ const (
 	// of up to 1 MiB is one, a piece of 4 MiB is four. Each small object costs the server
 	// about 10 ms (measured on 5.0.2), so that more make no difference up to 80 ms away.
 	laneDepth = 8
+	// laneFill is how much of full pieces fills a lane to a server far away, whose window is
+	// no larger; what goes out beyond that only waits.
+	laneFill = 4
 	// laneShare is how much there must be for each connection before a free one joins.
 	laneShare = 2
+	// firstRead is how much is asked for at the beginning of an object by who is likely to
+	// read all of it. Connections are made for that while the first bytes come.
+	firstRead = 512 << 10
 	// cancelGrace is how long a cancelled read waits for its bytes, which may be coming
 	// already, before the connection is given up for its sake.
 	cancelGrace = 200 * time.Millisecond
@@ -48,6 +54,14 @@ type rider interface {
 	strayed() bool
 }
 
+// heavy is the load of a full piece, 0 for less.
+func (x *ride) heavy() int {
+	if n := x.load(); n == laneFill {
+		return n
+	}
+	return 0
+}
+
 // sharing is the reads that share. It is safe for concurrent use.
 type sharing struct {
 	b *Backend
@@ -60,6 +74,7 @@ type sharing struct {
 	joining  int  // that are about to begin, since their connections are free
 	queued   int  // load
 	flight   int  // load
+	heavy    int  // load of both that is a full piece each
 }
 
 // ride is one read from its beginning to its end.
@@ -89,6 +104,8 @@ func (m *sharing) read(ctx context.Context, r *reading, p []byte, off int64) (n 
 		return copy(p, x.into), true
 	case len(p) > largeRead*m.b.piece:
 		return 0, false
+	case off == 0 && len(p) >= firstRead:
+		m.b.warm(size)
 	}
 	return len(p), m.readParts(ctx, r, p, off)
 }
@@ -121,6 +138,7 @@ func (m *sharing) make(ctx context.Context, r rider, borrowed bool) bool {
 	m.mu.Lock()
 	m.queue = append(m.queue, x)
 	m.queued += x.load()
+	m.heavy += x.heavy()
 	m.staff()
 	m.change.Broadcast()
 	m.mu.Unlock()
@@ -154,6 +172,7 @@ func (m *sharing) drop(x *ride) bool {
 	}
 	m.queue = slices.Delete(m.queue, i, i+1)
 	m.queued -= x.load()
+	m.heavy -= x.heavy()
 	m.change.Broadcast()
 	return true
 }
@@ -163,13 +182,15 @@ func (m *sharing) staff() {
 	if m.starting || len(m.queue) == 0 {
 		return
 	}
-	load := m.flight + m.queued
+	load, far := m.flight+m.queued, m.b.pace.far(longDistance)
 	free, room := m.b.pool.vacancies()
 	switch {
 	case m.lanes == 0:
 	case free && load > laneShare*m.lanes:
+	case room && far && m.lanes < farLanes && m.heavy > laneFill*m.lanes:
+		m.b.pool.warm(farLanes)
 	case room && load > laneDepth*m.lanes:
-		if m.b.pace.far(longDistance) {
+		if far {
 			m.b.pool.warm((load + laneDepth - 1) / laneDepth)
 		}
 	default:
@@ -187,6 +208,7 @@ func (m *sharing) staff() {
 // giveUp leaves what is queued to the callers. Guarded by mu.
 func (m *sharing) giveUp() {
 	for _, x := range m.queue {
+		m.heavy -= x.heavy()
 		close(x.done)
 	}
 	m.queue, m.queued = nil, 0
@@ -348,6 +370,7 @@ func (l *sharedLane) finish() {
 	l.way = l.way[1:]
 	l.load -= x.rider.load()
 	l.m.flight -= x.rider.load()
+	l.m.heavy -= x.heavy()
 	x.stop()
 	close(x.done)
 	l.m.change.Broadcast()

@@ -169,3 +169,45 @@ func TestFill(t *testing.T) {
 		t.Errorf("%d lanes for many pieces", c.hired)
 	}
 }
+
+// TestFarReadBegins reads the beginning of a large object far away, or parts of it at once:
+// more connections are made while the first bytes come. A look at its header makes none.
+func TestFarReadBegins(t *testing.T) {
+	z := startZone(t, zone.Options{})
+	const size = 4 * farLanes * pieceSize
+	e := mustPut(t, dial(t, options(z, z.Addr())), "/f", content(size, 1), remote.PutOptions{})
+	for name, c := range map[string]struct {
+		offs  []int64
+		len   int
+		conns int
+	}{
+		"header":      {[]int64{0}, firstRead - 1, 1},
+		"beginning":   {[]int64{0}, firstRead, farLanes},
+		"middle":      {[]int64{pieceSize}, pieceSize, 1},
+		"many pieces": {[]int64{pieceSize, 2 * pieceSize, 3 * pieceSize}, pieceSize, farLanes},
+	} {
+		t.Run(name, func(t *testing.T) {
+			far := newLongWay(t, z.Addr(), 2*longDistance, 4<<20)
+			opts := options(z, far.listener.Addr().String())
+			opts.MaxConns = 8
+			b := dial(t, opts)
+			stat(t, b, "/")
+			g := newGate(z, wire.APIDataObjRead, 0)
+			var reads sync.WaitGroup
+			for _, off := range c.offs {
+				reads.Go(func() {
+					if _, err := b.ReadAt(t.Context(), remote.Ref{Path: "/f", Version: e.Version, Size: e.Size}, make([]byte, c.len), off); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			g.await(t, 1)
+			eventually(t, "the connections", func() bool { return b.pool.count() >= c.conns })
+			g.open(all)
+			reads.Wait()
+			if n := b.pool.count(); n != c.conns {
+				t.Errorf("%d connections, want %d", n, c.conns)
+			}
+		})
+	}
+}
