@@ -30,6 +30,8 @@ type content struct {
 	mtime time.Time // as the client asked, or zero
 	sum   string    // oc:checksums to keep
 	md5   string    // of the bytes, for dialects whose ETag it is
+	// unseen: it did not come by an upload of WebDAV, and no time of upload is noted.
+	unseen bool
 }
 
 // touch gives dir, and as the dialect does what is above it, new versions.
@@ -108,7 +110,10 @@ func (s *store) setContent(n *node, c content) {
 	default:
 		n.MTime, n.Puts = c.mtime, 1
 	}
-	n.Sum, n.Uploaded = c.sum, s.now().Unix()
+	n.Sum = c.sum
+	if !c.unseen {
+		n.Uploaded = s.now().Unix()
+	}
 	s.b.stampFile(s, n, c.md5)
 }
 

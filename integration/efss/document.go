@@ -129,12 +129,16 @@ func (q *request) capabilities() object {
 	if !q.s.opts.NoLocks {
 		files["locking"], files["api-feature-lock-type"] = "1.0", true
 	}
+	dav := object{"chunking": "1.0", "public_shares_chunking": false}
+	if !q.s.opts.NoBulk {
+		dav["bulkupload"] = "1.0"
+	}
 	return object{
 		"version": object{"major": 34, "minor": 0, "micro": 1, "string": "34.0.1", "edition": "", "extendedSupport": false},
 		"capabilities": object{
 			"bruteforce": object{"delay": 0, "allow-listed": false},
 			"core":       object{"pollinterval": 60, "webdav-root": "remote.php/webdav", "can-create-app-token": true},
-			"dav":        object{"chunking": "1.0", "public_shares_chunking": false},
+			"dav":        dav,
 			"files":      files,
 		},
 	}

@@ -80,6 +80,8 @@ type Options struct {
 	// DeferLength lets tus uploads tell their length with the last part
 	// (creation-defer-length), which none of the measured servers does. For OpenCloud.
 	DeferLength bool
+	// NoBulk switches the bulk upload off, as an administrator can. For Nextcloud only.
+	NoBulk bool
 	// NoGzip never compresses listings.
 	NoGzip bool
 }

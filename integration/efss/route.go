@@ -25,6 +25,12 @@ func (q *request) dispatch() error {
 		if rest, ok := strings.CutPrefix(path, "/remote.php/dav/uploads/"); ok {
 			return q.uploads(rest)
 		}
+		if path == bulkPath && q.r.Method == http.MethodPost {
+			if q.s.opts.NoBulk {
+				return q.unknownMethod()
+			}
+			return q.bulk()
+		}
 	}
 	base, names, err := q.locate(path)
 	if err != nil {
