@@ -20,7 +20,11 @@ func (w *world) zoneTarget(ctx context.Context, name string) (*target, error) {
 		return w.notInCatalog(ctx, top, files)
 	}, check: func(ctx context.Context, files []file) error {
 		for _, f := range files {
-			if err := w.checkObject(ctx, path.Join(top, f.path), f); err != nil {
+			err := w.checkObject(ctx, path.Join(top, f.path), f)
+			for errors.Is(err, remote.Changed) && pause(ctx) == nil { // it has just got its time
+				err = w.checkObject(ctx, path.Join(top, f.path), f)
+			}
+			if err != nil {
 				return fmt.Errorf("%s: %w", f.path, err)
 			}
 		}

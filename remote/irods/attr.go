@@ -219,8 +219,13 @@ func expect(in *wire.DataObjInp, sum string) {
 	if sum == "" {
 		return
 	}
-	in.Cond = slices.DeleteFunc(in.Cond, func(p wire.Pair) bool { return p.Key == wire.KwRegChecksum })
+	withoutSum(in)
 	in.Cond.Set(wire.KwVerifyChecksum, sum)
+}
+
+// withoutSum has the server compute no checksum when the object is closed.
+func withoutSum(in *wire.DataObjInp) {
+	in.Cond = slices.DeleteFunc(in.Cond, func(p wire.Pair) bool { return p.Key == wire.KwRegChecksum })
 }
 
 // discard deletes an object that this client has made and that is of no use.

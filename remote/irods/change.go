@@ -143,7 +143,7 @@ func (b *Backend) removable(op, rel string, f found, opts remote.RemoveOptions) 
 		return refuse(remote.IsDir)
 	case f.object != nil && opts.Type == remote.Dir:
 		return refuse(remote.NotDir)
-	case opts.Version != "" && f.object != nil && f.object.version() != opts.Version:
+	case opts.Version != "" && f.object != nil && !f.object.is(opts.Version):
 		return refuse(remote.Conflict)
 	}
 	return nil

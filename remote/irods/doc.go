@@ -43,7 +43,10 @@
 //
 // A new object may be sent while it is still being written (PutGrowing), and parts of one
 // that is there may be changed (Patch), but not atomically: see PutOptions.Redo for what
-// is left if the writer dies.
+// is left if the writer dies. A large new object can be read by all before the server has
+// its checksum, with which the upload is complete. Measured over 50 ms and 1.2 Gbit/s before
+// the embedded zone, with four connections: 1 GiB is there after 7.60 to 7.68 s where plain
+// TCP takes 7.26 to 7.34 s, and complete 0.9 s later.
 //
 // # Changes
 //

@@ -256,10 +256,20 @@ func TestGrowingRefusals(t *testing.T) {
 	wantKind(t, <-done, remote.BadHandle, "growing at the end of the branch")
 }
 
-// TestSlowChecksum has a server that takes long to close a large object: it is waited for
-// longer than for other calls, but not for ever, and not if the server is dead.
+// TestSlowChecksum has a server that takes long to close a large object, or to compute its
+// checksum then: it is waited for longer than for other calls, but not for ever, and not if
+// the server is dead.
 func TestSlowChecksum(t *testing.T) {
 	t.Parallel()
+	for _, api := range []int{wire.APIDataObjClose, wire.APIDataObjChksum} {
+		t.Run(wire.APIName(api), func(t *testing.T) {
+			t.Parallel()
+			slowChecksum(t, api)
+		})
+	}
+}
+
+func slowChecksum(t *testing.T, api int) {
 	z := startZone(t, zone.Options{})
 	proxy := remotetest.NewProxy(t, z.Addr())
 	b := dialSmall(t, options(z, proxy.Addr()))
@@ -279,7 +289,7 @@ func TestSlowChecksum(t *testing.T) {
 	} {
 		path := "/f" + string(rune('0'+i))
 		b.vigil = vigil{pulse: patience / 10, rate: int64(float64(size) / c.most.Seconds())}
-		z.SetFaults(once(wire.APIDataObjClose, 1, func() *zone.Fault {
+		z.SetFaults(once(api, 1, func() *zone.Fault {
 			if c.stall {
 				proxy.Stall()
 			}

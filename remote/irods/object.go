@@ -177,11 +177,7 @@ func (o *object) best() (replica, condition) {
 // between replicas, and when an object is moved to another collection.
 func (o *object) version() string {
 	r, state := o.best()
-	mtime := ""
-	if !r.proved() {
-		mtime = strconv.FormatInt(r.mtime, 10)
-	}
-	v := strconv.FormatInt(o.id, 10) + "." + mtime + "." + strconv.FormatInt(r.size, 10) + "." + r.checksum
+	v := o.versionOf(r)
 	switch state {
 	case writing:
 		return "writing." + v
@@ -189,6 +185,26 @@ func (o *object) version() string {
 		return "torn." + v
 	}
 	return v
+}
+
+// versionOf is the version of a whole object by one replica.
+func (o *object) versionOf(r replica) string {
+	mtime := ""
+	if !r.proved() {
+		mtime = strconv.FormatInt(r.mtime, 10)
+	}
+	return strconv.FormatInt(o.id, 10) + "." + mtime + "." + strconv.FormatInt(r.size, 10) + "." + r.checksum
+}
+
+// is tells whether a version is the object's. One from before the server had got to the
+// checksum is so as well: it proves as much as it ever did.
+func (o *object) is(version string) bool {
+	if version == o.version() {
+		return true
+	}
+	r, state := o.best()
+	r.checksum = ""
+	return state == whole && version == o.versionOf(r)
 }
 
 // proved tells whether the checksum is one that no other bytes have.

@@ -138,7 +138,7 @@ func (t *patching) begin(ctx context.Context, s *session) (desc int, err error) 
 	in.OpenFlags = wire.OpenWriteOnly
 	t.keepResource(in)
 	if versionChecksum(t.opts.Cond.Version).Hex == "" {
-		in.Cond = slices.DeleteFunc(in.Cond, func(p wire.Pair) bool { return p.Key == wire.KwRegChecksum })
+		withoutSum(in)
 	}
 	t.state = altering
 	reply, err := s.conn.Call(ctx, &wire.Call{API: wire.APIDataObjOpen, In: in})

@@ -21,6 +21,7 @@ import (
 //   - More than that is written piece by piece. The replica is locked meanwhile, and
 //     stale if the writer dies: readers of this package take that for torn, never for
 //     content. A new object that dies is removed again, if there is somebody to do it.
+//     A new one is there for all before its checksum is; see seal.
 //
 // Cond.Version is compared with the catalog before anything else, which leaves a gap
 // until the bytes are there. A large object that does not become shorter is written
@@ -57,6 +58,9 @@ type upload struct {
 	alone bool        // nothing was there when we looked
 	known *descriptor // of the object that is written, if the server was asked
 	open  bool        // the server has opened the object for us
+
+	unsealed bool  // it is closed without a checksum
+	closed   found // what was there then
 }
 
 // uploadState is how far an upload has come.
@@ -108,6 +112,9 @@ func (u *upload) run(ctx context.Context) (e remote.Entry, err error) {
 // there then, and cleans up after that.
 func (u *upload) change(ctx context.Context, by func(context.Context, *session, found) (found, error)) (e remote.Entry, err error) {
 	e, err = u.attempt(ctx, by)
+	if err == nil && u.unsealed {
+		e, err = u.seal(ctx)
+	}
 	if err != nil {
 		return remote.Entry{}, u.cleanUp(ctx, err)
 	}
@@ -123,6 +130,7 @@ func (u *upload) attempt(ctx context.Context, by func(context.Context, *session,
 			f, err = by(ctx, s, f)
 		}
 		if err == nil {
+			u.closed = f
 			e, err = u.b.entry(u.op, u.rel, f)
 		}
 		return err
@@ -197,7 +205,7 @@ func (u *upload) target(ctx context.Context, s *session) (found, error) {
 		return refuse(remote.Locked)
 	case cond.NotExist:
 		return refuse(remote.Exist)
-	case cond.Version != "" && (f.object.version() != cond.Version || f.object.marks.target != ""):
+	case cond.Version != "" && (!f.object.is(cond.Version) || f.object.marks.target != ""):
 		return refuse(remote.Conflict)
 	}
 	return f, nil
@@ -292,6 +300,9 @@ func (u *upload) keepResource(in *wire.DataObjInp) {
 func (u *upload) create(ctx context.Context, s *session) ([]*wire.Call, error) {
 	in := u.b.createInput(u.path, u.size(), u.mode())
 	expect(in, u.expected())
+	if u.unsealed = !u.small; u.unsealed {
+		withoutSum(in)
+	}
 	u.state = making
 	reply, err := s.conn.Call(ctx, &wire.Call{API: wire.APIDataObjOpen, In: in})
 	if err != nil {
@@ -373,12 +384,15 @@ func (u *upload) stands(ctx context.Context, s *session, desc int) (bool, error)
 }
 
 // alike tells whether all replicas have the same bytes by what the catalog says of them,
-// whether or not somebody has begun to write.
+// whether or not somebody has begun to write, or the server has only now got to the checksum.
 func (o *object) alike(other *object) bool {
 	o.best() // brings them into the order of their numbers
 	other.best()
 	return o.id == other.id && slices.EqualFunc(o.replicas, other.replicas, func(a, b replica) bool {
 		a.status = b.status
+		if a.checksum == "" {
+			a.checksum = b.checksum
+		}
 		return a == b
 	})
 }

@@ -161,7 +161,7 @@ func (r *reading) weigh(o *object) error {
 	switch version := o.version(); {
 	case state == writing && (r.ref.Version == "" || r.ref.Version == version || r.replaces(o)):
 		return r.fail(remote.Locked, errors.New("somebody is writing it"))
-	case r.ref.Version != "" && version != r.ref.Version:
+	case r.ref.Version != "" && !o.is(r.ref.Version):
 		return r.fail(remote.Changed, fmt.Errorf("the version is now %s", version))
 	case state == torn:
 		return r.fail(remote.Corrupt, errTorn)
