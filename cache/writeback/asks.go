@@ -28,7 +28,7 @@ func (b *Branch) State(path string) string {
 	b.store.mu.Lock()
 	defer b.store.mu.Unlock()
 	c := b.queue.last(path)
-	if c == nil || c.kind == opForeign {
+	if c == nil || c.kind == opForeign || c.guards() {
 		return ""
 	}
 	return b.item(c, b.anyParked()).State

@@ -134,6 +134,8 @@ func (b *Branch) sees(path string) sight {
 	var attrs remote.Attrs
 	for _, c := range slices.Backward(l) {
 		switch {
+		case c.guards():
+			return sight{known: true}
 		case c.kind == opForeign, c.kind == opClean:
 			continue
 		case c.kind == opSetAttr:
@@ -329,7 +331,7 @@ type lister struct {
 func (l *lister) server(e remote.Entry) error {
 	b := l.b
 	b.store.mu.Lock()
-	quiet := len(b.recent) == 0 && len(b.all) == 0
+	quiet := len(b.recent) == 0 && len(b.queue.lines) == 0
 	there := true
 	if !quiet {
 		_, late := b.since(e.Path, l.at)

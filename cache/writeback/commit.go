@@ -219,6 +219,7 @@ func (b *Branch) enqueue(c *change) {
 		c.urgent = true
 	}
 	b.queue.add(c)
+	b.overrule(c)
 	b.store.poke()
 }
 
@@ -251,7 +252,7 @@ func (b *Branch) cut(st *Stage, size int64) {
 		case c.kind == opRename: // what is renamed on the server is as it was
 			continue
 		}
-		if c.kind == opPut && (c.tried || c.replayed) {
+		if c.kind == opPut && (c.tried || c.replayed || c.grow != nil) {
 			c.ghosts = haunted(c.ghosts, c.traces()...)
 		}
 		c.size, c.digest, c.announced, c.synced = size, digest{}, false, false
@@ -305,6 +306,9 @@ func (st *Stage) note(s *Store) {
 // withdraw takes a change that has not begun out of the queue, with its content. Guarded
 // by store.mu.
 func (b *Branch) withdraw(c *change) {
+	if c.grow != nil {
+		c.grow.cancel() // harmless at its end
+	}
 	b.unshow(c)
 	b.leave(c)
 }

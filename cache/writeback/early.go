@@ -21,6 +21,7 @@ type growing struct {
 	err    error        // set when done is closed
 	stored bool         // set when done is closed; the server has entry, whether it is all or not
 	clean  uint64       // number of the record that has removed what is left of it, 0 for none
+	guard  *change      // keeps others from the path; nil where they do not meet it
 }
 
 // Early begins to send a file that is large and still being written, if that can be done
@@ -46,20 +47,50 @@ func (b *Branch) Early(path string, st *Stage, cond remote.Cond) {
 		return
 	}
 	x := &growing{b: b, g: g, path: path, cond: cond, done: make(chan struct{})}
-	if _, sweeps := remote.As[remote.Sweeper](b.below); sweeps || !atomic {
-		x.clean = s.nextID()
-		r := record{Kind: recOp, ID: x.clean, Branch: b.policy.Tree, Op: opClean, Path: path, Time: s.opts.Now()}
-		if err := s.write(r); err != nil {
-			st.unfollow()
-			return
-		}
-		s.cleans[x.clean] = r
-	}
 	ctx, cancel := context.WithCancel(s.life)
 	x.cancel = cancel
+	if _, sweeps := remote.As[remote.Sweeper](b.below); (sweeps || !atomic) && !x.note(!atomic) {
+		cancel()
+		st.unfollow()
+		return
+	}
 	st.setEarly(x)
 	b.active++
 	s.working.Go(func() { x.run(ctx, p, st) })
+}
+
+// note writes down what is to be taken away if this process dies, and with guard keeps the
+// path for the upload. Guarded by store.mu.
+func (x *growing) note(guard bool) bool {
+	b, s := x.b, x.b.store
+	x.clean = s.nextID()
+	c := &change{b: b, id: x.clean, kind: opClean, path: x.path, since: s.opts.Now(), version: s.nextVersion(), state: running, grow: x}
+	if guard {
+		b.queue.add(c)
+		x.guard = c
+	}
+	if r := c.record(); len(c.prev) == 0 && s.write(r) == nil {
+		s.cleans[x.clean] = r
+		return true
+	}
+	if guard { // there is something else on the way
+		b.queue.remove(c)
+	}
+	return false
+}
+
+// guards tells whether the change stands for an early upload under way: the server may show
+// something at the path that is not there for anybody.
+func (c *change) guards() bool { return c.kind == opClean && c.grow != nil }
+
+// overrule ends the early uploads to paths of which c disposes otherwise. Guarded by
+// store.mu.
+func (b *Branch) overrule(c *change) {
+	for _, d := range c.prev {
+		if d.guards() && d.grow != c.grow {
+			d.grow.cancel()
+		}
+	}
 }
 
 func (x *growing) run(ctx context.Context, p remote.GrowingPutter, st *Stage) {
@@ -81,12 +112,31 @@ func (x *growing) run(ctx context.Context, p remote.GrowingPutter, st *Stage) {
 	case !errors.Is(x.err, errTorn) && ctx.Err() == nil:
 		x.b.pace.failed(x.err, start, now, 0)
 	}
-	if x.clean != 0 && ctx.Err() == nil {
+	clean := x.stored || x.guard == nil && ctx.Err() == nil || remote.KindOf(x.err) == remote.Unsupported
+	switch {
+	case x.clean == 0 || !clean && (x.guard == nil || s.closed): // it stays in the journal
+	case clean:
 		delete(s.cleans, x.clean)
 		s.note(record{Kind: recDone, ID: x.clean})
+		if x.guard != nil {
+			x.b.queue.remove(x.guard)
+		}
+	default:
+		x.b.tidyUp(x.guard)
 	}
 	close(x.done)
+	s.wake.Broadcast()
 	s.poke()
+}
+
+// tidyUp makes a change of what keeps the path of an early upload that was given up: before
+// anything else comes there, what is left of it is removed. Guarded by store.mu.
+func (b *Branch) tidyUp(c *change) {
+	delete(b.store.cleans, c.id)
+	c.state, c.grow = idle, nil
+	b.all[c.id] = c
+	b.torn[c] = struct{}{}
+	b.queue.release(c)
 }
 
 // wait waits for the end of the upload.

@@ -198,10 +198,13 @@ func (j *job) removeDoubtful(ctx context.Context) outcome {
 		return outcome{entry: e, kept: "it is not removed, as it was changed elsewhere"}
 	}
 	err = j.b.below.Remove(ctx, j.path, remote.RemoveOptions{Type: e.Type, Version: e.Version})
-	if err != nil && remote.KindOf(err) != remote.NotExist {
-		return outcome{err: err}
+	switch remote.KindOf(err) {
+	case remote.NotExist:
+		err = nil
+	case remote.Conflict, remote.IsDir, remote.NotDir: // it was replaced just now: it is looked at again
+		err = &remote.Error{Op: "remove", Path: j.path, Kind: remote.Unavailable, Err: err}
 	}
-	return outcome{}
+	return outcome{err: err}
 }
 
 // rename gives what an earlier change has stored its name.

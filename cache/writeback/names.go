@@ -366,7 +366,7 @@ func (b *Branch) SetAttrs(ctx context.Context, e remote.Entry, a remote.Attrs) (
 		return e, nil
 	}
 	dirTime := e.Type == remote.Dir && a.MTime != nil // what is done below it would change it again
-	if last != nil && last.simple() && (last.kind == opPut || last.kind == opMkdir && !dirTime || last.kind == opSetAttr && !dirTime) {
+	if last != nil && last.simple() && last.grow == nil && (last.kind == opPut || last.kind == opMkdir && !dirTime || last.kind == opSetAttr && !dirTime) {
 		return b.fold(last, e, a)
 	}
 	c := &change{kind: opSetAttr, path: e.Path, attrs: a, base: e, after: last, deep: dirTime}
@@ -434,6 +434,7 @@ func (b *Branch) alone(ctx context.Context, paths []string, deep bool, do func()
 		c.to = paths[1]
 	}
 	b.queue.add(c)
+	b.overrule(c)
 	for _, d := range c.prev {
 		b.queue.hurry(d)
 	}

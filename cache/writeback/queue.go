@@ -30,13 +30,17 @@ func (q *queue) last(path string) *change {
 // tail returns the latest change that makes something of path, which those after it build
 // on, nil if there is none; free tells that no call of others waits behind it.
 func (q *queue) tail(path string) (own *change, free bool) {
-	l := q.lines[path]
-	for i, c := range slices.Backward(l) {
-		if c.kind != opForeign && c.kind != opClean {
-			return c, i == len(l)-1
+	free = true
+	for _, c := range slices.Backward(q.lines[path]) {
+		switch c.kind {
+		case opForeign:
+			free = false
+		case opClean: // what follows it waits for it all the same
+		default:
+			return c, free
 		}
 	}
-	return nil, len(l) == 0
+	return nil, free
 }
 
 // add queues c behind all that it must not overtake.

@@ -144,7 +144,7 @@ func (b *Branch) item(c *change, held bool) Item {
 		}
 	}
 	switch {
-	case c.state == running:
+	case c.state == running, c.state == idle && c.growing():
 		i.State, i.Sent = Uploading, min(c.sent.Load(), i.Size)
 	case c.state == parked:
 		i.State = Parked
