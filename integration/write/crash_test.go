@@ -122,30 +122,60 @@ func newLane(t *testing.T, random *rand.Rand) *lane {
 		if l.mount != nil {
 			l.mount.Destroy()
 		}
-		if text, err := os.ReadFile(l.log); err == nil && t.Failed() {
-			t.Logf("log:\n%s", l.excerpt(string(text)))
+		if t.Failed() {
+			l.keepLog(t)
 		}
 	})
 	return l
 }
 
-// excerpt returns the lines of the log that speak of what was found wrong, and of mounts.
-func (l *lane) excerpt(log string) string {
-	names := []string{"msg=mounted"}
-	for _, s := range l.sides {
-		for _, path := range s.wrong {
-			if path != "" {
-				names = append(names, "/"+path)
-			}
+// keepLog shows what the log tells of what was found wrong, and keeps all of it if that is
+// wanted.
+func (l *lane) keepLog(t *testing.T) {
+	text, err := os.ReadFile(l.log)
+	if err != nil {
+		return // it never started
+	}
+	t.Logf("log:\n%s", l.excerpt(string(text)))
+	if dir := os.Getenv("MESHMOUNT_LOGS"); dir != "" {
+		name := filepath.Join(dir, fmt.Sprintf("%s-%d", strings.ReplaceAll(t.Name(), "/", "-"), os.Getpid()))
+		if err := os.WriteFile(name, text, 0o600); err != nil {
+			t.Error(err)
 		}
 	}
-	if len(names) == 1 {
+}
+
+// excerpt returns the lines of the log that speak of what was found wrong, and of mounts.
+func (l *lane) excerpt(log string) string {
+	if !slices.ContainsFunc(l.sides, func(s *side) bool { return len(s.wrong) > 0 }) {
 		return tail(log)
 	}
 	lines := slices.DeleteFunc(strings.Split(log, "\n"), func(line string) bool {
-		return !slices.ContainsFunc(names, func(name string) bool { return strings.Contains(line, name) })
+		return !strings.Contains(line, "msg=mounted") && !slices.ContainsFunc(l.sides, func(s *side) bool { return s.concerns(line) })
 	})
 	return strings.Join(lines[max(0, len(lines)-mostHistory):], "\n")
+}
+
+// concerns tells whether a line of the log is about what was found wrong, or about what was
+// renamed above it.
+func (s *side) concerns(line string) bool {
+	mine := strings.Contains(line, "branch="+s.kind+" ") || strings.Contains(line, "branch=/"+s.kind+" ")
+	for _, path := range s.wrong {
+		for wanted := path; wanted != "" && wanted != "."; wanted = filepath.Dir(wanted) {
+			if names(line, "/"+s.kind+"/"+wanted) || mine && names(line, "/"+wanted) {
+				return true
+			}
+			if !strings.Contains(line, "op=rename") {
+				break
+			}
+		}
+	}
+	return false
+}
+
+// names tells whether a path is one of the values of a line of the log.
+func names(line, path string) bool {
+	return strings.Contains(line+" ", "="+path+" ") || strings.Contains(line, fmt.Sprintf("=%q", path))
 }
 
 // slowDown makes the server take its time for some changes, so that kills meet them.
@@ -233,7 +263,7 @@ func (l *lane) look(t *testing.T) {
 // check reports how a tree differs from all that there may be.
 func (s *side) check(t *testing.T, when string, found tree, onServer bool) {
 	t.Helper()
-	var faults []string
+	var faults, paths []string
 	for i, m := range append(slices.Clone(s.may), s.stuck(found)...) {
 		wrong := m.compare(found, onServer)
 		if len(wrong) == 0 {
@@ -242,11 +272,12 @@ func (s *side) check(t *testing.T, when string, found tree, onServer bool) {
 		for _, fault := range wrong {
 			path, _, _ := strings.Cut(fault, " is ")
 			path, _, _ = strings.Cut(path, " should ")
-			s.wrong = append(s.wrong, path)
+			paths = append(paths, path)
 		}
 		faults = append(faults, fmt.Sprintf("-- with %d operations under way:", i))
 		faults = append(faults, wrong[:min(len(wrong), mostFaults)]...)
 	}
+	s.wrong = append(s.wrong, paths...)
 	t.Errorf("%s: %s:\n%s\nafter\n%s", when, s.kind, strings.Join(faults, "\n"), strings.Join(s.history, "\n"))
 }
 

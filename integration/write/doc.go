@@ -9,6 +9,7 @@
 //	MESHMOUNT_SEED=N   repeats the random programs of a run
 //	MESHMOUNT_LONG=1   runs many more of them, and the large variants
 //	MESHMOUNT_KILLS=N  is how often the crash test kills
+//	MESHMOUNT_LOGS=DIR keeps the logs of its mounts there if it fails
 //	MESHMOUNT_TEST_WRITE=through
 //	                   tests the tests: without write-back they hold, too, where they are
 //	                   not about it
