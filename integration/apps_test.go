@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/meshmount/meshmount/integration/efss"
@@ -17,14 +18,34 @@ import (
 // a check that fails here is wrong itself.
 func TestAppsLocal(t *testing.T) {
 	t.Parallel()
-	other, err := os.MkdirTemp("/dev/shm", "meshmount-test-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = os.RemoveAll(other) }()
 	apps := newApps(t, "local", full(hundred, thousands))
 	root := t.TempDir()
-	apps.each(t, root, other, "work", "verify")
+	apps.each(t, root, elsewhere(t, root), "work", "verify")
+}
+
+// elsewhere makes a directory of another file system than that of dir.
+func elsewhere(t *testing.T, dir string) string {
+	t.Helper()
+	device := func(path string) uint64 {
+		var st syscall.Stat_t
+		if err := syscall.Stat(path, &st); err != nil {
+			t.Fatal(err)
+		}
+		return st.Dev
+	}
+	for _, top := range []string{"/dev/shm", "/var/tmp"} {
+		if device(top) == device(dir) {
+			continue
+		}
+		other, err := os.MkdirTemp(top, "meshmount-test-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = os.RemoveAll(other) })
+		return other
+	}
+	t.Fatalf("no other file system than that of %s", dir)
+	return ""
 }
 
 // Sources of the trees: parts of Go's own source, some hundred files or some two thousand

@@ -40,7 +40,7 @@ type Target struct {
 	// LateVersions: versions of directories tell only of changes that have reached a
 	// server, which may be after the call.
 	LateVersions bool
-	// Soon is how long a cancelled call may take to return, 0 for 3 s. What a server has
+	// Soon is how long a cancelled call may take to return, 0 for a minute. What a server has
 	// left of it may be there four times as long.
 	Soon time.Duration
 }
@@ -87,7 +87,7 @@ func newEnv(t *testing.T, f Factory) *env {
 	}
 	e.LargeDir = orDefault(e.LargeDir, 2000)
 	e.LargeFile = orDefault(e.LargeFile, 5<<20+3)
-	e.Soon = orDefault(e.Soon, 3*time.Second)
+	e.Soon = orDefault(e.Soon, time.Minute)
 	e.caps = e.b.Caps()
 	if e.Other == nil {
 		e.Other = e.b
