@@ -36,7 +36,7 @@ func writeOptions() []*Option {
 		{Name: "upload-delay", Unit: "DURATION", Default: "1s", Scope: PerBranch,
 			Help:   "how long a closed file waits before it is uploaded, for being written again or removed",
 			branch: func(b *Branch) any { return &b.UploadDelay }},
-		{Name: "early-upload", Unit: "SIZE", Default: "32MiB", Scope: PerBranch, Least: MiB, ZeroToo: true,
+		{Name: "early-upload", Unit: "SIZE", Default: "32MiB", ZoneDefault: "8MiB", Scope: PerBranch, Least: MiB, ZeroToo: true,
 			Help:   "from this size on a new file is uploaded while it is still being written; 0 = never",
 			branch: func(b *Branch) any { return &b.EarlyUpload }},
 		{Name: "uploads", Unit: "NUMBER", Default: "16", ZoneDefault: "8", Scope: PerBranch, Min: 1,

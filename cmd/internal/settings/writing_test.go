@@ -13,8 +13,11 @@ func TestWritingDefaults(t *testing.T) {
 	if c.StagingSize != 10*GiB || c.StagingReserve != 256*MiB || c.UploadLimit != 0 || c.DownloadLimit != 0 || c.DrainTimeout != 5*time.Minute {
 		t.Errorf("%+v", c.Settings)
 	}
-	for i, uploads := range []int{16, 8} {
-		if b := c.Branches[i]; b.Uploads != uploads || b.UploadDelay != time.Second || b.EarlyUpload != 32*MiB {
+	for i, want := range []struct {
+		uploads int
+		early   Size
+	}{{16, 32 * MiB}, {8, 8 * MiB}} {
+		if b := c.Branches[i]; b.Uploads != want.uploads || b.UploadDelay != time.Second || b.EarlyUpload != want.early {
 			t.Errorf("%+v", b)
 		}
 	}
