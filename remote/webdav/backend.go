@@ -30,6 +30,7 @@ type Backend struct {
 	dir    string // path in it, unescaped, without trailing slash
 	chunks chunkPlan
 	tus    tusPlan
+	bulk   bulkPlan
 	skew   time.Duration
 
 	// Facts that may become weaker while the backend lives.
@@ -46,6 +47,9 @@ type Backend struct {
 	streams chan struct{} // one for each body under way whose end is not known
 	left    leftovers
 	swept   sync.Map // places of unfinished uploads (string) that were looked at
+
+	lanes chan struct{} // held by each request of a batch
+	vast  vastDirs
 
 	buffered atomic.Int64 // bytes of buffers that uploads hold
 
@@ -73,6 +77,7 @@ var _ interface {
 	remote.Locator
 	remote.GrowingPutter
 	remote.Sweeper
+	remote.Batcher
 } = (*Backend)(nil)
 
 var errClosed = &remote.Error{Op: "close", Kind: remote.BadHandle, Err: errors.New("the backend is closed")}
@@ -87,6 +92,7 @@ func newBackend(o Options) (*Backend, error) {
 		opts: o, http: newClient(o, roots, true), roots: roots, origin: origin(o.URL),
 		auth: newAuthorizer(o), noAuth: &authorizer{}, making: make(chan struct{}, 1),
 		waits: usualPatience, ranges: usualRanges, left: leftovers{pause: sweepPause}, streams: make(chan struct{}, o.MaxConns/2),
+		lanes: make(chan struct{}, max(1, o.MaxConns-o.MaxConns/16)),
 	}
 	b.life, b.end = context.WithCancelCause(context.Background())
 	b.cleaning, b.stop = context.WithCancel(context.Background())

@@ -277,11 +277,11 @@ func able(b *webdav.Backend) remote.Backend {
 	case b.Caps().StoresMode && b.Grows():
 		return b
 	case b.Caps().StoresMode:
-		return &growless{b, b, b, b, b, b}
+		return &growless{b, b, b, b, b, b, b}
 	case b.Grows():
-		return &linkless{b, b, b, b, b, b}
+		return &linkless{b, b, b, b, b, b, b}
 	}
-	return &plain{b, b, b, b, b}
+	return &plain{b, b, b, b, b, b}
 }
 
 type growless struct {
@@ -290,6 +290,7 @@ type growless struct {
 	remote.Opener
 	remote.Usager
 	remote.Locator
+	remote.Batcher
 	remote.Symlinker
 }
 
@@ -299,6 +300,7 @@ type linkless struct {
 	remote.Opener
 	remote.Usager
 	remote.Locator
+	remote.Batcher
 	remote.GrowingPutter
 }
 
@@ -308,6 +310,7 @@ type plain struct {
 	remote.Opener
 	remote.Usager
 	remote.Locator
+	remote.Batcher
 }
 
 // mayRefuse tells which names a dialect cannot keep as measured.

@@ -59,6 +59,13 @@
 // (ranges.go) go over several. What a failed upload leaves is deleted, if need be when
 // the server answers again (leftovers.go).
 //
+// Many small new files go in batches (batch.go): by PUTs side by side that the server
+// itself refuses if there is something, with one listing for each directory afterwards in
+// place of a look at each file; or by Nextcloud's bulk upload (bulkupload.go), many files
+// in one request. That replaces what is there, so that a listing comes before: between the
+// two remains a short race (remote.GuardLook), which a PUT has not. PutOptions.Loose saves
+// the PROPPATCH for the time of a file.
+//
 // A Put or PutGrowing with PutOptions.Resume goes on where the server can hold parts and
 // show them: chunks of a Nextcloud. With mod_dav the name only keeps temporary files from
 // piling up. tus cannot go on in another process: the address of an upload is known to

@@ -94,6 +94,17 @@ func statusOf(err error) int {
 	return 0
 }
 
+// ambiguous tells of a status that may mean several things when something is to be made:
+// a look at what is there tells.
+func ambiguous(status int) bool {
+	switch status {
+	case http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed,
+		http.StatusConflict, http.StatusInternalServerError:
+		return true
+	}
+	return false
+}
+
 // lost tells of a status that leaves open what became of the request: a gateway gave
 // up waiting.
 func lost(status int) bool {

@@ -32,6 +32,8 @@ type listing struct {
 	h     hrefs
 	yield func(found) error
 	temps func(found) error // is told of our temporary names, if set
+	// spotted is told of each name that is there, also if it is not shown, if set.
+	spotted func(name string)
 
 	seed  maphash.Seed
 	names map[uint64]struct{}
@@ -96,6 +98,9 @@ func (l *listing) child(name string, r *response) error {
 		return nil // went away meanwhile
 	case r.status >= 500:
 		return l.c.fail(kindOf(r.status), &statusError{method: "PROPFIND", status: r.status})
+	}
+	if l.spotted != nil {
+		l.spotted(name)
 	}
 	key := maphash.String(l.seed, name)
 	if _, twice := l.names[key]; twice {

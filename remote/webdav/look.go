@@ -165,10 +165,7 @@ func (b *Backend) hidden(path string) bool {
 // at the way there tells. Servers answer 400 (mod_dav), 403, 405 (rclone), 409 or
 // 500 (Reva) where a parent is missing or is a file.
 func (c *call) explain(ctx context.Context, err error) error {
-	switch statusOf(err) {
-	case http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed,
-		http.StatusConflict, http.StatusInternalServerError:
-	default:
+	if !ambiguous(statusOf(err)) {
 		return err
 	}
 	kind := c.wayTo(ctx, c.path)

@@ -66,10 +66,7 @@ func (c *call) beforeMkdir(ctx context.Context) error {
 // explainMkdir finds out what an error of MKCOL means. 405 is the usual answer for
 // what exists, but also for a parent that is a file (rclone).
 func (c *call) explainMkdir(ctx context.Context, err error) error {
-	switch statusOf(err) {
-	case http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed,
-		http.StatusConflict, http.StatusInternalServerError:
-	default:
+	if !ambiguous(statusOf(err)) {
 		return err
 	}
 	if _, lerr := c.lookAt(ctx, c.path); lerr == nil {

@@ -69,6 +69,7 @@ type capabilities struct {
 	Capabilities struct {
 		DAV struct {
 			Chunking       string `json:"chunking"`
+			Bulk           string `json:"bulkupload"`
 			PublicChunking bool   `json:"public_shares_chunking"`
 		} `json:"dav"`
 		Files struct {

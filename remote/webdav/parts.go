@@ -138,9 +138,12 @@ func countParts(sizes func(n int) int64, size int64, most int) int {
 	return n
 }
 
-// crew is some goroutines that send parts of one file. The first error ends all.
+// crew is some goroutines that send parts of one file. After the first error no other part is
+// begun. Those under way are not broken off: a server may carry out what it has got of them
+// later, and make anew what the failed upload has just removed.
 type crew struct {
-	ctx    context.Context // ends with the first error
+	outer  context.Context // of the parts under way
+	ctx    context.Context // ends with the first error, too
 	cancel context.CancelFunc
 	slots  chan struct{} // one for each goroutine under way
 	wg     sync.WaitGroup
@@ -150,7 +153,7 @@ type crew struct {
 }
 
 func newCrew(ctx context.Context, size int) *crew {
-	c := &crew{slots: make(chan struct{}, size)}
+	c := &crew{outer: ctx, slots: make(chan struct{}, size)}
 	c.ctx, c.cancel = context.WithCancel(ctx)
 	return c
 }
@@ -175,7 +178,7 @@ func (c *crew) start(f func(ctx context.Context) error) bool {
 		return false
 	}
 	c.wg.Go(func() {
-		c.fail(f(c.ctx))
+		c.fail(f(c.outer))
 		<-c.slots
 	})
 	return true

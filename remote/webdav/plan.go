@@ -48,6 +48,7 @@ func (c *call) plan(ctx context.Context, status productStatus, head http.Header)
 	}
 	if b.traits.name == Nextcloud {
 		b.planChunks(caps)
+		b.planBulk(caps)
 		b.planNames(caps)
 		return nil
 	}

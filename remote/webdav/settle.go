@@ -26,6 +26,11 @@ func (u *upload) settle(ctx context.Context, s stored) (found, error) {
 			return found{}, unsure(err)
 		}
 	}
+	return u.settleAs(ctx, f, s)
+}
+
+// settleAs is settle of a file that looks like f.
+func (u *upload) settleAs(ctx context.Context, f found, s stored) (found, error) {
 	if err := u.verify(&f, s); err != nil {
 		return found{}, err
 	}
@@ -96,10 +101,13 @@ func (u *upload) setAttrs(ctx context.Context, f found) (found, error) {
 	if m := u.opts.Attrs.Mode; m != nil {
 		want.mode, want.hasMode = *m&0o7777, true
 	}
+	if !u.c.b.keepsProps() || u.opts.Loose && want.serves(&f) {
+		return f, nil // a loose time is not worth a request
+	}
 	if m := u.opts.Attrs.MTime; m != nil {
 		want.wish(&f, *m, u.c.b.traits.sendTime)
 	}
-	if !u.c.b.keepsProps() || want.serves(&f) {
+	if want.serves(&f) {
 		return f, nil
 	}
 	err := u.c.writeAttr(ctx, u.path, want)
@@ -157,10 +165,7 @@ func (u *upload) explain(ctx context.Context, err error) error {
 		return err
 	}
 	status := statusOf(err)
-	switch status {
-	case http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed,
-		http.StatusConflict, http.StatusInternalServerError:
-	default:
+	if !ambiguous(status) {
 		return err
 	}
 	if e.Kind == remote.Exist || e.Kind == remote.Conflict && status != http.StatusConflict {

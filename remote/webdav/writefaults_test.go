@@ -143,41 +143,61 @@ type faulted struct {
 	opts  remote.PutOptions
 }
 
-// upload runs the upload, and fails if the fault did not hit it.
+// upload runs the upload, and fails if the fault did not hit it. On a machine that stands still
+// the watchdog may end what comes before the fault; it is given more time then.
 func (f *faulted) upload() error {
-	var hits atomic.Int64
+	for patience := time.Second; ; patience *= 8 {
+		hits, err := f.try(patience)
+		if hits > 0 {
+			return err
+		}
+		if !f.fault.fault.Hang || patience > time.Minute {
+			f.Fatalf("the fault hit nothing, and the error is %v", err)
+		}
+	}
+}
+
+// try runs the upload and counts how often the fault hit.
+func (f *faulted) try(patience time.Duration) (hits int64, err error) {
+	var count atomic.Int64
 	f.SetFaults(func(r *http.Request) *efss.Fault {
 		if r.Method != f.point.method {
 			return nil
 		}
-		hits.Add(1)
+		count.Add(1)
 		fault := f.fault.fault
 		return &fault
 	})
 	defer f.SetFaults(nil)
 	b := remote.Backend(f.b)
 	if f.fault.fault.Hang {
-		b = remote.Watchdog(b, 300*time.Millisecond)
+		b = remote.Watchdog(b, patience)
 	}
-	var err error
 	if f.point.grows {
-		p, _ := remote.As[remote.GrowingPutter](b)
-		g := beginGrowing(f.Context(), p, "/d/f", f.opts)
-		g.Grow(f.data[:len(f.data)/2])
-		select {
-		case <-g.done:
-		case <-time.After(20 * time.Millisecond): // or it may be whole at once
-		}
-		g.Grow(f.data[len(f.data)/2:])
-		g.End(remote.Attrs{})
-		err = g.result(f.T)
+		err = f.grow(b)
 	} else {
 		_, err = b.Put(f.Context(), "/d/f", remotetest.Bytes(f.data), f.opts)
 	}
-	if hits.Load() == 0 {
-		f.Error("the fault hit nothing")
-	}
-	return err
+	return count.Load(), err
+}
+
+// grow has a second half come when the first one is used up, or the upload has failed.
+func (f *faulted) grow(b remote.Backend) error {
+	p, _ := remote.As[remote.GrowingPutter](b)
+	g := beginGrowing(f.Context(), p, "/d/f", f.opts)
+	half := len(f.data) / 2
+	g.Grow(f.data[:half])
+	eventually(f.T, "an end of the upload, or of what there is to upload", func() bool {
+		select {
+		case <-g.done:
+			return true
+		default:
+			return g.Wanted() >= int64(half)
+		}
+	})
+	g.Grow(f.data[half:])
+	g.End(remote.Attrs{})
+	return g.result(f.T)
 }
 
 // check compares the error, and what is there afterwards.
