@@ -72,7 +72,8 @@ func (u *upload) copy(ctx context.Context, size int64, r io.Reader) error {
 	if err := remote.Skip(r, int64(u.data.Len())); err != nil {
 		return u.sourceError(err)
 	}
-	u.data.Grow(int(min(size, 1<<20)))
+	// The bytes at the end are what Buffer wants to have free in order to see the end.
+	u.data.Grow(int(min(size, 16<<20)) + bytes.MinRead)
 	// One byte more than the size, to notice a source that goes on.
 	limited := io.LimitReader(r, size+1-int64(u.data.Len()))
 	for {
