@@ -20,6 +20,8 @@ type agent struct {
 	conns   map[string]*wire.Conn // to other zones
 	far     map[int]farDesc
 	ticket  *ticket
+
+	extraction Extraction // what goes wrong with the next one
 }
 
 // answer is the reply to a call.
@@ -203,6 +205,8 @@ func (a *agent) call(r *wire.Request) error {
 		if done, err := f.before(a); done {
 			return err
 		}
+		a.extraction = f.Extraction
+		defer func() { a.extraction = Extraction{} }()
 	}
 	ans, err := a.carryOut(r)
 	var c code

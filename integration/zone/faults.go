@@ -20,6 +20,17 @@ type Fault struct {
 	Kill bool
 	// LoseReply carries the call out and closes the connection in place of the answer.
 	LoseReply bool
+	// Extraction says how the extraction of an archive goes wrong.
+	Extraction Extraction
+}
+
+// Extraction says what goes wrong with the extraction of an archive, which is carried out.
+type Extraction struct {
+	// Room, if not 0, is how many bytes the storage takes. The server does not notice:
+	// what is behind them is zeros.
+	Room int64
+	// Members, if not 0, is after how many the agent dies.
+	Members int
 }
 
 // SetFaults installs a function that is asked at each call, after authentication,

@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"errors"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -14,35 +15,45 @@ import (
 	"github.com/meshmount/meshmount/remote/irods/wire"
 )
 
-// extract is call 665: unpacks an archive into a collection and registers what came
-// out. Its failures are the real server's: a truncated archive is a success, its last
-// member has the announced size and wrong bytes; a name that exists is an error without
-// force, but all others are registered; a symbolic link is an error, nothing is
-// registered and an orphan is left in the vault. No checksums, no times.
+// extract is call 665: unpacks an archive into a collection, which is made if it is
+// missing, and registers what came out, where the archive lies. Its failures are the real
+// server's, measured on 5.0.2 and by its source:
+//
+//   - A truncated archive is a success, its last member has the announced size and wrong
+//     bytes; so have all for which the storage has no room.
+//   - A name that exists on this storage is an error without force, but all others are
+//     registered. With the bulk option they are registered by fifties, and one that
+//     exists in another way is the end of the fifty that it is in.
+//   - A symbolic link is an error, nothing is registered and an orphan is left in the vault.
+//   - No checksums, no times. The permission bits of members count, but for those of umask.
+//   - The archive stays. Nothing is undone, and the work goes on, if the client goes away.
 func (a *agent) extract(in *wire.StructFileExtAndRegInp) (answer, error) {
-	members, dir, err := a.unpack(in)
+	if err := a.prepareExtract(in.Collection); err != nil {
+		return answer{}, err
+	}
+	members, dir, resc, err := a.unpack(in)
 	if err != nil {
 		return answer{}, err
 	}
 	defer func() { _ = os.RemoveAll(dir) }() // what was not registered
+	return answer{}, a.registerAll(in, resc, members)
+}
+
+// prepareExtract makes the collection, and asks for more than is needed to put into it.
+func (a *agent) prepareExtract(path string) error {
+	if err := checkPath(path); err != nil {
+		return err
+	}
 	a.z.mu.Lock()
 	defer a.z.mu.Unlock()
-	resc, err := a.resourceFor(&in.Cond)
-	if err != nil {
-		return answer{}, err
-	}
-	if a.z.cat.collAt(in.Collection) == nil {
-		if _, err := a.makeColl(in.Collection, true); err != nil {
-			return answer{}, err
+	x := a.z.cat.collAt(path)
+	if x == nil || !a.seesColl(x) {
+		var err error
+		if x, err = a.makeColl(path, true); err != nil {
+			return err
 		}
 	}
-	var first error
-	for _, m := range members {
-		if err := a.register(in, resc, m); err != nil && first == nil {
-			first = err
-		}
-	}
-	return answer{}, first
+	return a.may(x.Access, levelDelete)
 }
 
 // member is a file or directory of an archive.
@@ -50,32 +61,38 @@ type member struct {
 	path string // relative and clean
 	dir  bool
 	mode int64
+	size int64
 	data string // file in the vault with the bytes
 }
 
 // unpack writes the members of the archive into a directory of the vault, which is left
 // behind on error, as by the real server.
-func (a *agent) unpack(in *wire.StructFileExtAndRegInp) (members []member, dir string, err error) {
-	if err := checkPath(in.Collection); err != nil {
-		return nil, "", err
-	}
+func (a *agent) unpack(in *wire.StructFileExtAndRegInp) (members []member, dir string, resc int64, err error) {
 	a.z.mu.Lock()
 	d, err := a.openObject(&wire.DataObjInp{Path: in.Path})
 	a.z.mu.Unlock()
 	if err != nil {
-		return nil, "", err
+		return nil, "", 0, err
 	}
 	defer func() { _, _ = a.close(&wire.OpenedDataObjInp{Desc: d.fd}) }()
 	dir = d.file.Name() + ".dir"
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, "", errnoCode(wire.CodeUnixMkdir, err)
+		return nil, "", 0, errnoCode(wire.CodeUnixMkdir, err)
 	}
-	members, err = readArchive(d.file, dir)
-	return members, dir, err
+	room := int64(math.MaxInt64)
+	if a.extraction.Room > 0 {
+		room = a.extraction.Room
+	}
+	members, err = readArchive(d.file, dir, room)
+	return members, dir, d.replica.Resc, err
 }
 
-// readArchive unpacks into dir. The end of a truncated archive is no error.
-func readArchive(f io.Reader, dir string) ([]member, error) {
+// umask is that of usual servers.
+const umask = 0o022
+
+// readArchive unpacks into dir. The end of a truncated archive is no error, nor is the end
+// of the room.
+func readArchive(f io.Reader, dir string, room int64) ([]member, error) {
 	r := bufio.NewReader(f)
 	var in io.Reader = r
 	if magic, err := r.Peek(2); err == nil && magic[0] == 0x1f && magic[1] == 0x8b {
@@ -99,12 +116,14 @@ func readArchive(f io.Reader, dir string) ([]member, error) {
 		case !ok || (h.Typeflag != tar.TypeReg && h.Typeflag != tar.TypeDir):
 			continue
 		}
-		m := member{path: path, dir: h.Typeflag == tar.TypeDir, mode: h.Mode}
+		m := member{path: path, dir: h.Typeflag == tar.TypeDir, mode: h.Mode & 0o777 &^ umask}
 		if !m.dir {
 			m.data = filepath.Join(dir, strconv.Itoa(len(members)))
-			if err := writeMember(m.data, archive, h.Size); err != nil {
+			m.size = h.Size
+			if err := writeMember(m.data, io.LimitReader(archive, room), h.Size); err != nil {
 				return nil, err
 			}
+			room = max(room-h.Size, 0)
 		}
 		members = append(members, m)
 	}
@@ -125,14 +144,14 @@ func memberPath(name string) (string, bool) {
 	return strings.Join(parts, "/"), len(parts) > 0
 }
 
-// writeMember writes size bytes; those that a truncated archive lacks are zero.
+// writeMember writes size bytes; those that are missing are zero.
 func writeMember(path string, from io.Reader, size int64) error {
 	f, err := os.Create(path)
 	if err != nil {
 		return errnoCode(wire.CodeUnixCreate, err)
 	}
 	_, err = io.Copy(f, from)
-	if errors.Is(err, io.ErrUnexpectedEOF) {
+	if err == nil || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = f.Truncate(size)
 	}
 	if closing := f.Close(); err == nil {
@@ -142,52 +161,6 @@ func writeMember(path string, from io.Reader, size int64) error {
 		return errnoCode(wire.CodeUnixWrite, err)
 	}
 	return nil
-}
-
-// register makes the object or collection of a member. The caller holds Zone.mu.
-func (a *agent) register(in *wire.StructFileExtAndRegInp, resc *resource, m member) error {
-	path := in.Collection + "/" + m.path
-	if m.dir {
-		if a.z.cat.collAt(path) != nil {
-			return nil
-		}
-		_, err := a.makeColl(path, true)
-		return err
-	}
-	dir, _ := split(path)
-	if a.z.cat.collAt(dir) == nil {
-		if _, err := a.makeColl(dir, true); err != nil {
-			return err
-		}
-	}
-	if old := a.z.cat.objectAt(path); old != nil {
-		if !in.Cond.Has(wire.KwForce) {
-			return code(wire.CodeCopyInResource)
-		}
-		if err := a.remove(old, true); err != nil {
-			return err
-		}
-	}
-	parent, name, err := a.parentFor(path)
-	if err != nil {
-		return err
-	}
-	if parent.subs[name] != nil {
-		return code(wire.CodeExistsAsCollection)
-	}
-	info, err := os.Stat(m.data)
-	if err != nil {
-		return errnoCode(wire.CodeUnixStat, err)
-	}
-	now := a.z.now()
-	o := a.z.cat.addObject(parent, name, a.user, strconv.FormatInt(m.mode&0o7777, 10), "generic")
-	o.Replicas = []*replica{{Resc: resc.ID, Size: info.Size(), Status: good, Create: now, Modify: now}}
-	if err := os.Rename(m.data, a.z.cat.file(o, o.Replicas[0])); err != nil {
-		a.z.cat.dropObject(o, now)
-		return errnoCode(wire.CodeUnixRename, err)
-	}
-	a.z.cat.save(record{Object: o})
-	return nil // the registration of an archive's members leaves the collection's time alone
 }
 
 // bundle is call 666: makes an archive of a collection.

@@ -116,7 +116,9 @@ func TestExtractFailures(t *testing.T) {
 	}
 	c.put(home+"/link.tar", string(archive(t, file("a"), &tar.Header{Name: "l", Typeflag: tar.TypeSymlink, Linkname: "a"})))
 	c.extract(home+"/link.tar", home+"/link", wire.CodeNullInput)
-	c.do(wire.APIObjStat, &wire.DataObjInp{Path: home + "/link"}, wire.CodeNotExist)
+	if got := c.tree(home + "/link"); got != "" {
+		t.Errorf("registered before the link: %s", got)
+	}
 	if n := orphans(t, z); n != 1 {
 		t.Errorf("%d orphans", n)
 	}
@@ -125,6 +127,60 @@ func TestExtractFailures(t *testing.T) {
 	c.grant("read", "alice", home, 0)
 	c.grant("read", "alice", home+"/three.tar", 0)
 	alice.extract(home+"/three.tar", home+"/x", wire.CodeNoAccess)
+}
+
+// TestExtractGroups checks what one member that cannot be registered does to the others,
+// permission bits, and what happens without room and after the death of the agent.
+func TestExtractGroups(t *testing.T) {
+	z := start(t, nil)
+	c := dial(t, z, "rods", "rods")
+	home := z.Home("rods")
+	var all []*tar.Header
+	for i := range 60 {
+		h := file(fmt.Sprintf("f%02d", i))
+		h.Mode = 0o7777
+		all = append(all, h)
+	}
+	c.put(home+"/t.tar", string(archive(t, all...)))
+	c.mkdir(home+"/a", 0)
+	c.mkdir(home+"/a/f07", 0)
+	c.extract(home+"/t.tar", home+"/a", wire.CodeExistsAsCollection, wire.Pair{Key: wire.KwBulk})
+	if got := strings.Count(c.tree(home+"/a"), " 1000 493"); got != 10 {
+		t.Errorf("%d of 60 with the bulk option, one in the first fifty a collection", got)
+	}
+	c.mkdir(home+"/b", 0)
+	c.mkdir(home+"/b/f07", 0)
+	c.extract(home+"/t.tar", home+"/b", wire.CodeExistsAsCollection)
+	if got := strings.Count(c.tree(home+"/b"), " 1000 493"); got != 59 {
+		t.Errorf("%d of 60 one by one", got)
+	}
+	c.mkdir(home+"/c", 0)
+	fd := c.open(home+"/c/f07", wire.OpenReadWrite|wire.OpenCreate, wire.Pair{Key: wire.KwDestRescName, Value: "resc2"})
+	c.write(fd, "mine")
+	c.close(fd)
+	c.extract(home+"/t.tar", home+"/c", wire.CodeExists, wire.Pair{Key: wire.KwBulk})
+	if got := c.tree(home + "/c"); strings.Count(got, " 1000 493") != 10 || !strings.Contains(got, "/f07 4 ") {
+		t.Errorf("with one on another storage: %s", got)
+	}
+	z.SetFaults(func(call Call) *Fault {
+		if call.API != wire.APIStructFileExtAndReg {
+			return nil
+		}
+		return &Fault{Extraction: Extraction{Room: 2500}}
+	})
+	c.extract(home+"/t.tar", home+"/full", 0)
+	if got := c.get(home + "/full/f02"); strings.Count(got, "\x00") != 500 {
+		t.Errorf("%d zeros at the end of the room", strings.Count(got, "\x00"))
+	}
+	z.SetFaults(func(Call) *Fault { return &Fault{Extraction: Extraction{Members: 20}} })
+	in := &wire.StructFileExtAndRegInp{Path: home + "/t.tar", Collection: home + "/dead"}
+	if _, err := c.Call(t.Context(), &wire.Call{API: wire.APIStructFileExtAndReg, In: in}); err == nil {
+		t.Error("a dead agent has answered")
+	}
+	z.SetFaults(nil)
+	if got := strings.Count(dial(t, z, "rods", "rods").tree(home+"/dead"), " 1000 493"); got != 20 {
+		t.Errorf("%d were registered before the agent died", got)
+	}
 }
 
 // orphans counts directories in the vault.
