@@ -56,6 +56,33 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// TestJudgeUnended judges times of which it is only known that they are longer.
+func TestJudgeUnended(t *testing.T) {
+	for _, c := range []struct {
+		ours, limit cell
+		check       check
+		want        string
+	}{
+		{cell{Value: 7}, cell{Value: 7}, ofLimit(0.95), "met"},
+		{cell{Value: 7, Cut: true}, cell{Value: 7}, ofLimit(0.95), "unknown"},
+		{cell{Value: 90, Cut: true}, cell{Value: 7}, ofLimit(0.95), "missed: ≥ 95 % of the limit"},
+		{cell{Value: 7, Cut: true}, cell{Value: 7, Cut: true}, ofLimit(0.95), "unknown"},
+		{cell{Value: 9}, cell{Value: 7, Cut: true}, ofLimit(0.95), "unknown"},
+		{cell{Value: 7}, cell{}, atMost(8), "met"},
+		{cell{Value: 7, Cut: true}, cell{}, atMost(8), "unknown"},
+		{cell{Value: 60, Cut: true}, cell{}, atMost(8), "missed: ≤ 8.00"},
+	} {
+		r := &row{rowSpec: rowSpec{Unit: seconds, checks: []check{c.check}}, Cells: map[string]*cell{ours: &c.ours}, Ref: &c.limit}
+		if r.judge(); r.Met != c.want {
+			t.Errorf("%+v of %+v: %s, want %s", c.ours, c.limit, r.Met, c.want)
+		}
+	}
+	r := &row{rowSpec: rowSpec{Unit: mbPerS, checks: []check{ofLimit(0.95)}}, Cells: map[string]*cell{ours: {Value: 145, Cut: true}}, Ref: &cell{Value: 146}}
+	if r.judge(); r.Met != "met" {
+		t.Errorf("a rate of work that goes on is %s", r.Met)
+	}
+}
+
 func TestPeerBudget(t *testing.T) {
 	r := &row{rowSpec: rowSpec{Unit: megabytes, checks: []check{ofPeer(rclone, 0.1)}}, Cells: map[string]*cell{ours: {Value: 2}, rclone: {Value: 30}}}
 	for _, c := range []struct {

@@ -130,8 +130,16 @@ func atLeast(bound float64) check {
 }
 
 func atMost(bound float64) check {
-	return ofOurs(fmt.Sprintf("≤ %v", number(bound)), func(c *cell) float64 { return c.Value }, func(v float64) bool { return v <= bound && v > 0 })
+	inner := ofOurs(fmt.Sprintf("≤ %v", number(bound)), func(c *cell) float64 { return c.Value }, func(v float64) bool { return v <= bound && v > 0 })
+	return check{inner.text, func(r *row) (bool, bool) {
+		ok, known := inner.ok(r)
+		return ok, known && !(ok && r.unended(r.Cells[ours]))
+	}}
 }
+
+// unended tells whether a time is that of work that was not done in time: the true one is
+// longer.
+func (r *row) unended(c *cell) bool { return c != nil && c.Cut && !r.Unit.more() }
 
 // ofLimit wants a part of the limit.
 func ofLimit(part float64) check {
@@ -140,7 +148,8 @@ func ofLimit(part float64) check {
 			return false, true
 		}
 		reach := r.ratio(r.Cells[ours], r.Ref)
-		return reach >= part, reach > 0
+		ok := reach >= part
+		return ok, reach > 0 && !r.unended(r.Ref) && !(ok && r.unended(r.Cells[ours]))
 	}}
 }
 
