@@ -32,10 +32,11 @@ type Backend struct {
 	puzzles puzzles
 	growers growers
 
-	choices choices
-	shared  sharing
-	blind   atomic.Bool // the numbers of descriptors cannot be guessed
-	plain   atomic.Bool // the server has checksums of another kind than ours, and of no other
+	choices  choices
+	batching batching
+	shared   sharing
+	blind    atomic.Bool // the numbers of descriptors cannot be guessed
+	plain    atomic.Bool // the server has checksums of another kind than ours, and of no other
 
 	lessons lessons // of large transfers
 	vigil   vigil   // while the server computes a checksum: patientVigil, another in tests
@@ -59,6 +60,8 @@ var _ interface {
 	remote.Usager
 	remote.Locator
 	remote.Tracker
+	remote.Batcher
+	remote.Sweeper
 } = (*Backend)(nil)
 
 // oldest is the first release whose servers lock replicas while they are written and

@@ -292,6 +292,9 @@ func (l *listing) level(ctx context.Context, id int64, level *int, column int, q
 
 // usable tells whether a name can be shown in the tree.
 func (l *listing) usable(rel string) bool {
+	if isHidden(rel) {
+		return false
+	}
 	if err := l.b.check("list", rel); err != nil {
 		l.b.opts.Logger.Warn("name left out", "path", rel, "err", err)
 		return false

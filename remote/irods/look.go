@@ -254,8 +254,8 @@ func (b *Backend) statWith(ctx context.Context, s *session, op, rel string) (rem
 // absent turns the refusal of a name that cannot be in the zone into NotExist, for
 // those who only look.
 func absent(op, rel string, err error) error {
-	if errors.Is(err, errNotUTF8) {
-		return &remote.Error{Op: op, Path: rel, Kind: remote.NotExist, Err: errNotUTF8}
+	if errors.Is(err, errNotUTF8) || errors.Is(err, errHidden) {
+		return &remote.Error{Op: op, Path: rel, Kind: remote.NotExist, Err: errors.Unwrap(err)}
 	}
 	return err
 }

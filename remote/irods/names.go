@@ -33,6 +33,8 @@ func (b *Backend) check(op, rel string) error {
 	}
 	_, name := remote.Split(rel)
 	switch {
+	case isHidden(rel):
+		return remote.E(op, rel, remote.Invalid, errHidden)
 	case !utf8.ValidString(rel):
 		return remote.E(op, rel, remote.Invalid, errNotUTF8)
 	case len(name) > maxName:

@@ -49,6 +49,10 @@ type Options struct {
 	Resource string
 	// Trash moves what is removed to the zone's trash instead of deleting it.
 	Trash bool
+	// Checksums has the server compute a checksum of each file of a batch, which is compared
+	// and kept. It costs the server 10 ms a file (measured on 5.0.2), more than twice what
+	// the batch itself does. Files that are put alone always have one.
+	Checksums bool
 	// MaxConns bounds the connections, 4 by default. Each is a process and a database
 	// connection at the server.
 	MaxConns int

@@ -82,6 +82,11 @@ func (b *Backend) Put(ctx context.Context, path string, src remote.Source, opts 
 	if path == "/" {
 		return e, &remote.Error{Op: op, Path: path, Kind: remote.IsDir}
 	}
+	return b.putSource(ctx, op, path, src, opts)
+}
+
+// putSource stores a source at a path of the branch, which may be a hidden one.
+func (b *Backend) putSource(ctx context.Context, op, path string, src remote.Source, opts remote.PutOptions) (remote.Entry, error) {
 	for {
 		u := b.upload(op, path, opts)
 		u.src = src
@@ -93,8 +98,12 @@ func (b *Backend) Put(ctx context.Context, path string, src remote.Source, opts 
 	}
 }
 
-// upload returns a change of what lies at path.
+// upload returns a change of what lies at path. A time that need not be kept takes a call
+// of its own, which costs the server 15 ms (measured on 5.0.2), and is dropped.
 func (b *Backend) upload(op, path string, opts remote.PutOptions) *upload {
+	if opts.Loose {
+		opts.Attrs.MTime = nil
+	}
 	return &upload{b: b, op: op, rel: path, path: b.full(path), opts: opts, begun: time.Now(), plain: b.plain.Load()}
 }
 
@@ -406,6 +415,9 @@ func (u *upload) write(ctx context.Context, s *session, desc int) ([]*wire.Call,
 			return nil, err
 		}
 		u.opts.Attrs = u.grow.grow.Attrs()
+		if u.opts.Loose {
+			u.opts.Attrs.MTime = nil
+		}
 	case !u.small:
 		if err := u.send(ctx, s, desc, wholeCargo{u}); err != nil {
 			return nil, err

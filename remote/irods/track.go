@@ -308,9 +308,9 @@ func (t *tracking) add(path string, row fingerprint, at int64) {
 	p.newest = max(p.newest, at)
 }
 
-// inside tells whether a path lies in the tree.
+// inside tells whether a path lies in the tree and is not hidden.
 func (t *tracking) inside(path string) bool {
-	return path == t.dir || strings.HasPrefix(path, t.dir+"/")
+	return path == t.dir || strings.HasPrefix(path, t.dir+"/") && !isHidden(path)
 }
 
 // rel is the path in the branch.
