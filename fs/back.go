@@ -250,6 +250,7 @@ func (x *file) commitment() (rel string, c writeback.Commit, must bool) {
 	rel = x.b.rel(x.path)
 	mtime := x.mtime
 	c.Cond, c.Attrs = x.cond(), remote.Attrs{Mode: x.mode, MTime: &mtime}
+	c.Loose = !x.setTime
 	if x.exists {
 		c.Base = x.base
 		c.Base.Path = rel

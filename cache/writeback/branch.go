@@ -25,6 +25,8 @@ type Policy struct {
 	Delay time.Duration
 	// Early is from which size on a new file is sent while it is written, 0 for never.
 	Early int64
+	// Batch says which new files leave together.
+	Batch Batching
 	// Prime, if not nil, is given the content of what was stored.
 	Prime func(ref remote.Ref, r io.ReaderAt, size int64) error
 }
@@ -40,6 +42,8 @@ type Branch struct {
 	policy Policy
 	pace   pace
 	teller teller
+	// batcher is below as one, nil if there are to be no batches.
+	batcher remote.Batcher
 
 	// guarded by store.mu
 	queue     queue
@@ -51,7 +55,8 @@ type Branch struct {
 	recent    []recent
 	reads     map[uint64]int // reads under way, by their beginnings
 	clock     uint64         // counts ends of changes
-	active    int
+	active    int            // uploads under way; a batch is one
+	batching  int            // batches among them
 	onSettled func(Settled)
 	rate      rate
 }
@@ -92,6 +97,9 @@ func (s *Store) Wrap(below remote.Backend, p Policy) (*Branch, error) {
 	p.Mode = cmp.Or(p.Mode, 0o644)
 	b := &Branch{store: s, below: below, policy: p, queue: newQueue(), all: map[uint64]*change{}, parked: map[*change]struct{}{},
 		contents: map[string]*content{}, torn: map[*change]struct{}{}, reads: map[uint64]int{}, pace: newPace(p.Workers, s.opts.RetryWait)}
+	if to, ok := remote.As[remote.Batcher](below); ok && p.Batch.Size > 0 {
+		b.batcher, b.queue.together = to, b.small
+	}
 	b.teller.start()
 	s.mu.Lock()
 	defer s.mu.Unlock()

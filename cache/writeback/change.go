@@ -50,6 +50,7 @@ type change struct {
 	ghosts  []ghost       // contents that an attempt may have stored, of which we heard no more
 	mtime   time.Time     // as shown
 	attrs   remote.Attrs  // to be stored
+	loose   bool          // the time in attrs is only that of writing
 	version string        // as shown
 	digest  digest        // of the content
 	// announced: an attempt may have sent what digest tells of.
@@ -65,6 +66,8 @@ type change struct {
 	delay   time.Time // for being written again
 	retry   time.Time // not before, after a failure
 	slot    int       // in the heap, -1 if it is not there
+	heap    *dueHeap  // the one of those in which it is or was
+	lone    bool      // it cannot leave together with others
 	tried   bool      // the server may have heard of it
 	tries   int       // failures in a row
 	tears   int
@@ -211,7 +214,7 @@ func (c *change) mode() (bits uint32, known bool) {
 func (c *change) record() record {
 	r := record{Kind: recOp, ID: c.id, Gen: c.gen, Branch: c.b.policy.Tree, Op: c.kind, Path: c.path, To: c.to,
 		Target: cmp.Or(c.target, c.source), Size: c.size, Base: c.base, NotExist: c.fresh(), MTime: c.mtime, HasMTime: !c.mtime.IsZero(),
-		SetMTime: c.attrs.MTime != nil, Type: c.typ, Synced: c.synced, Doubt: c.unsafe, Resume: c.token, Time: c.since}
+		SetMTime: c.attrs.MTime != nil, Loose: c.loose, Type: c.typ, Synced: c.synced, Doubt: c.unsafe, Resume: c.token, Time: c.since}
 	if c.toBase != nil {
 		r.ToBase = *c.toBase
 	}

@@ -19,6 +19,9 @@ type Commit struct {
 	// Attrs are to be stored with the content. Without MTime, the file shows the time of
 	// the commit.
 	Attrs remote.Attrs
+	// Loose: Attrs.MTime is only when the content was written. The server need not have it
+	// if that costs a request of its own.
+	Loose bool
 	// Sync: content and record are on stable storage when Commit returns.
 	Sync bool
 
@@ -139,7 +142,7 @@ func (b *Branch) commit(path string, st *Stage, o Commit, d digest) (remote.Entr
 // describe gives a put its content and attributes. Guarded by store.mu.
 func (c *change) describe(o Commit, st *Stage, d digest, s *Store) {
 	now := s.opts.Now()
-	c.size, c.attrs, c.mtime = st.Size(), o.Attrs, now
+	c.size, c.attrs, c.mtime, c.loose = st.Size(), o.Attrs, now, o.Loose
 	c.digest = d
 	if d.size != c.size { // it is being written
 		c.digest = digest{}
@@ -164,6 +167,9 @@ func (b *Branch) recommit(c *change, o Commit, d digest) (remote.Entry, error) {
 	if o.Attrs.Mode == nil {
 		next.attrs.Mode = c.attrs.Mode
 	}
+	if t := o.Attrs.MTime; t != nil && c.attrs.MTime != nil && !c.loose && t.Equal(*c.attrs.MTime) {
+		next.loose = false // it was set
+	}
 	next.ghosts = c.ghosts
 	if c.grow != nil { // what was sent is not this
 		c.tried, c.grow = true, nil
@@ -179,7 +185,7 @@ func (b *Branch) recommit(c *change, o Commit, d digest) (remote.Entry, error) {
 		c.ghosts = next.ghosts
 	}
 	b.unshow(c)
-	c.gen, c.size, c.attrs, c.mtime, c.version = next.gen, next.size, next.attrs, next.mtime, next.version
+	c.gen, c.size, c.attrs, c.mtime, c.loose, c.version = next.gen, next.size, next.attrs, next.mtime, next.loose, next.version
 	c.unsafe = false
 	c.digest, c.announced, c.synced, c.delay, c.token = next.digest, next.announced, next.synced, next.delay, ""
 	b.contents[c.version] = &content{stage: c.stage}
@@ -194,7 +200,7 @@ func (b *Branch) recommit(c *change, o Commit, d digest) (remote.Entry, error) {
 		delete(b.parked, c)
 		b.queue.release(c)
 	default:
-		b.queue.heap.fix(c)
+		b.queue.fix(c)
 	}
 	s.tidy()
 	return c.entry(c.path), nil
@@ -260,7 +266,7 @@ func (b *Branch) cut(st *Stage, size int64) {
 			s.unsynced[c] = struct{}{}
 		}
 		c.delay = now.Add(b.policy.Delay)
-		b.queue.heap.fix(c)
+		b.queue.fix(c)
 	}
 	st.note(s)
 	for _, c := range renamed {

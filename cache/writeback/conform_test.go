@@ -68,6 +68,15 @@ func plainBackend() remote.Backend {
 	return plain{m, m, m, m}
 }
 
+// plainBatches is plainBackend with the ability of batches.
+func plainBatches() remote.Backend {
+	m := memory.New(memory.Options{Batches: someBatches})
+	return struct {
+		plain
+		remote.Batcher
+	}{plain{m, m, m, m}, m}
+}
+
 // synced is a branch that waits for its server after each change.
 type synced struct{ closing }
 

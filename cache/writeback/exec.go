@@ -37,6 +37,8 @@ type job struct {
 	redo   bool
 	hold   bool
 	grow   *growing
+	batch  *batch // to leave with it; nil once it has come there
+	loose  bool
 	pin    *pin // to be released at the end
 	token  string
 }
@@ -186,9 +188,12 @@ func (b *Branch) forgetToken(c *change, token string) {
 	}
 }
 
+// maxLoose is up to which size a file's time is not worth a request of its own.
+const maxLoose = 1 << 20
+
 // options returns the options of the put.
 func (j *job) options() remote.PutOptions {
-	o := remote.PutOptions{Attrs: j.attrs, Resume: j.token, Tag: j.b.store.tag, Redo: j.redo}
+	o := remote.PutOptions{Attrs: j.attrs, Loose: j.loose && j.size <= maxLoose, Resume: j.token, Tag: j.b.store.tag, Redo: j.redo}
 	o.Cond = remote.Cond{NotExist: j.base.Type == 0, Version: j.base.Version, Provisional: j.base.Provisional}
 	return o
 }
@@ -209,6 +214,9 @@ func (j *job) send(ctx context.Context, p *pin) (remote.Entry, error) {
 	}
 	if err := j.complete(ctx, p.size); err != nil {
 		return remote.Entry{}, err
+	}
+	if j.batch != nil {
+		return j.sendBatched(ctx, p)
 	}
 	return j.b.below.Put(ctx, j.path, &counted{p, j.c}, j.options())
 }

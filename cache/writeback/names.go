@@ -403,7 +403,7 @@ func (b *Branch) keepable(a remote.Attrs) remote.Attrs {
 func (b *Branch) fold(c *change, e remote.Entry, a remote.Attrs) (remote.Entry, error) {
 	was, mtime := c.attrs, c.mtime
 	if a.MTime != nil {
-		c.attrs.MTime, c.mtime = a.MTime, *a.MTime
+		c.attrs.MTime, c.mtime, c.loose = a.MTime, *a.MTime, false
 	}
 	if a.Mode != nil {
 		c.attrs.Mode = a.Mode

@@ -13,6 +13,9 @@ type queue struct {
 	lines map[string][]*change           // by path, in order
 	kids  map[string]map[string]struct{} // directory -> names with lines at or below them
 	heap  dueHeap                        // idle ones that wait for nobody
+	small dueHeap                        // of these, those that may leave together
+	// together tells which may; nil: none.
+	together func(*change) bool
 }
 
 func newQueue() queue {
@@ -105,7 +108,34 @@ func (q *queue) release(c *change) {
 		close(c.ready)
 		return
 	}
+	if c.slot < 0 {
+		c.heap = &q.heap
+		if q.together != nil && q.together(c) {
+			c.heap = &q.small
+		}
+	}
+	c.heap.put(c)
+}
+
+// alone has a change go alone that was among those that may leave together.
+func (q *queue) alone(c *change) {
+	q.small.drop(c)
+	c.heap = &q.heap
 	q.heap.put(c)
+}
+
+// fix finds the place of c anew.
+func (q *queue) fix(c *change) {
+	if c.heap != nil {
+		c.heap.fix(c)
+	}
+}
+
+// drop takes c from those that can be started.
+func (q *queue) drop(c *change) {
+	if c.heap != nil {
+		c.heap.drop(c)
+	}
 }
 
 // index notes that there is a line at path.
@@ -153,7 +183,7 @@ func (q *queue) below(dir string, f func([]*change)) {
 // remove takes c out of the queue. Those behind it that waited for what c waited for, by
 // way of c, go on waiting.
 func (q *queue) remove(c *change) {
-	q.heap.drop(c)
+	q.drop(c)
 	c.state = over
 	for _, p := range c.paths() {
 		l := slices.DeleteFunc(q.lines[p], func(d *change) bool { return d == c })
@@ -202,7 +232,7 @@ func (q *queue) hurry(c *change) {
 		return
 	}
 	c.urgent = true
-	q.heap.fix(c)
+	q.fix(c)
 	for _, d := range c.prev {
 		q.hurry(d)
 	}

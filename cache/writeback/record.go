@@ -72,6 +72,7 @@ type record struct {
 	MTime    time.Time
 	HasMTime bool // MTime is that of the file
 	SetMTime bool // and is to be set on the server
+	Loose    bool // unless that costs a request of its own
 	Mode     uint32
 	HasMode  bool
 
@@ -149,6 +150,7 @@ var recFields = [...]recField[record]{
 	35: {recPutGhostParts, recGetGhostParts},
 	36: recFlag(func(r *record) *bool { return &r.Sent }),
 	37: {recPutGhostTimes, recGetGhostTimes},
+	38: recFlag(func(r *record) *bool { return &r.Loose }),
 }
 
 var recEntryFields = [...]recField[remote.Entry]{

@@ -158,7 +158,7 @@ func (a *adopter) change(o *orphan) *change {
 	}
 	if r.SetMTime {
 		at := r.MTime
-		c.attrs.MTime = &at
+		c.attrs.MTime, c.loose = &at, r.Loose
 	}
 	if r.HasMode {
 		c.attrs.Mode = &r.Mode

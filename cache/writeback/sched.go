@@ -42,51 +42,70 @@ func (s *Store) startSome() time.Duration {
 	for idleTurns := 0; idleTurns < len(s.branches); {
 		b := s.branches[s.turn%len(s.branches)]
 		s.turn++
-		c, next := b.pick(now)
-		if c == nil {
+		group, next := b.pick(now)
+		if len(group) == 0 {
 			wait = min(wait, next)
 			idleTurns++
 			continue
 		}
 		idleTurns = 0
-		b.launch(c, now)
+		b.start(group, now)
 	}
 	return max(wait, time.Millisecond)
 }
 
-// pick takes the next change that may begin, or tells when to look again. Guarded by
-// store.mu.
-func (b *Branch) pick(now time.Time) (*change, time.Duration) {
-	c := b.queue.heap.top()
-	if c == nil {
-		return nil, idleLook
-	}
+// pick takes the next change that may begin, or small files that leave together, or tells
+// when to look again. Guarded by store.mu.
+func (b *Branch) pick(now time.Time) ([]*change, time.Duration) {
 	if !b.pace.room(b.active, now) {
 		if d := b.pace.until.Sub(now); d > 0 {
 			return nil, d
 		}
 		return nil, idleLook // the end of another one tells
 	}
+	group, wait := b.gather(now)
+	if len(group) > 0 {
+		return group, 0
+	}
+	c := b.queue.heap.top()
+	if c == nil {
+		return nil, wait
+	}
 	if d := c.due().Sub(now); d > 0 {
-		return nil, d
+		return nil, min(d, wait)
 	}
 	b.queue.heap.drop(c)
-	return c, 0
+	return []*change{c}, 0
 }
 
-// launch carries a change out in a goroutine. Guarded by store.mu.
-func (b *Branch) launch(c *change, now time.Time) {
+// start carries out what pick has taken. Guarded by store.mu.
+func (b *Branch) start(group []*change, now time.Time) {
+	b.active++
+	if len(group) == 1 {
+		b.launch(group[0], now, nil)
+		return
+	}
+	b.batching++
+	b.store.log.Debug("small files leave together", "branch", b.policy.Name, "files", len(group))
+	x := newBatch(b.store.life, b.batcher, len(group))
+	for _, c := range group {
+		b.launch(c, now, x)
+	}
+}
+
+// launch carries a change out in a goroutine, with others if x is not nil. Guarded by
+// store.mu.
+func (b *Branch) launch(c *change, now time.Time, x *batch) {
 	s := b.store
 	ctx, cancel := context.WithCancel(s.life)
 	c.state, c.cancel = running, cancel
 	c.cause, c.again = nil, false
 	b.rebase(c)
-	b.active++
 	redo := c.tried || c.replayed
 	c.tried = true
 	j := job{b: b, c: c, start: now, since: c.since, kind: c.kind, path: c.path, to: c.to, target: c.target, typ: c.typ, stage: c.stage,
 		base: c.base, attrs: c.attrs, size: c.size, redo: redo, hold: c.tears >= maxTears,
-		grow: c.grow, gen: c.gen, source: c.source, digest: c.digest, doubt: c.doubt, ghosts: slices.Clone(c.ghosts)}
+		grow: c.grow, batch: x, loose: c.loose, gen: c.gen, source: c.source, digest: c.digest, doubt: c.doubt, ghosts: slices.Clone(c.ghosts)}
 	if c.toBase != nil {
 		j.toBase = *c.toBase
 	}
@@ -102,10 +121,13 @@ func (b *Branch) launch(c *change, now time.Time) {
 			over = j.stage.send()
 		}
 		r := j.run(remote.WithoutRetry(ctx))
+		if j.batch != nil {
+			j.batch.come() // it has ended before
+		}
 		if j.stage != nil {
 			j.stage.Release() // before the change lets go of it: who waits for space looks then
 		}
-		b.finish(c, &j, r)
+		b.finish(c, &j, x, r)
 		over()
 	})
 }
@@ -137,12 +159,14 @@ type Settled struct {
 	Copy remote.Entry
 }
 
-// finish takes the result of a change.
-func (b *Branch) finish(c *change, j *job, r outcome) {
+// finish takes the result of a change that was begun with x.
+func (b *Branch) finish(c *change, j *job, x *batch, r outcome) {
 	s := b.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	b.active--
+	if b.leaveBatch(x) {
+		b.active--
+	}
 	c.cancel = nil
 	now := s.opts.Now()
 	s.log.Debug("an attempt at a change has ended", "branch", b.policy.Name, "op", j.kind.String(), "path", j.path, "id", c.id,
@@ -159,7 +183,7 @@ func (b *Branch) finish(c *change, j *job, r outcome) {
 	case c.dropped && r.err != nil:
 		b.withdrawn(c, j)
 	case r.err != nil:
-		b.failed(c, j, r.err, now)
+		b.failed(c, j, x, r.err, now)
 	default:
 		b.pace.wentWell()
 		b.rate.add(j.size, now)
@@ -179,10 +203,15 @@ func (b *Branch) unhold(c *change) {
 }
 
 // failed decides how a change goes on after an error. Guarded by store.mu.
-func (b *Branch) failed(c *change, j *job, err error, now time.Time) {
+func (b *Branch) failed(c *change, j *job, x *batch, err error, now time.Time) {
 	if errors.Is(err, errTorn) {
 		c.tears++
 		c.delay = now.Add(b.policy.Delay)
+		b.queue.again(c)
+		return
+	}
+	if errors.Is(err, errAlone) {
+		c.lone, c.again = true, false
 		b.queue.again(c)
 		return
 	}
@@ -201,7 +230,7 @@ func (b *Branch) failed(c *change, j *job, err error, now time.Time) {
 		asked = min(e.RetryAfter, mostAsked)
 	}
 	if kindOfDisk(err) != remote.NoSpace { // a full disk of this node says nothing of the server
-		b.pace.failed(err, j.start, now, asked)
+		b.blame(x, err, j.start, now, asked)
 	}
 	c.retry = now.Add(b.pace.backOff(c.tries, asked))
 	if c.tries == 1 || c.tries&(c.tries-1) == 0 {
@@ -238,7 +267,7 @@ func (b *Branch) withdrawn(c *change, j *job) {
 		if d.after == c {
 			d.after, d.base, d.doubt = nil, c.base, true
 			d.retry = b.store.opts.Now().Add(b.store.opts.Late)
-			b.queue.heap.fix(d)
+			b.queue.fix(d)
 			d.ghosts = haunted(haunted(d.ghosts, c.ghosts...), c.traces()...)
 		}
 	}

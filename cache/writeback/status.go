@@ -269,7 +269,7 @@ func (b *Branch) retry(c *change) {
 	}
 	c.retry, c.tries, c.cause = time.Time{}, 0, nil
 	b.queue.release(c)
-	b.queue.heap.fix(c)
+	b.queue.fix(c)
 }
 
 // Drop gives a change up: its content is lost. What waits for it and cannot be without it

@@ -63,6 +63,10 @@ type Branch struct {
 	Listings       int
 	UploadDelay    time.Duration
 	EarlyUpload    Size
+	BatchFileSize  Size
+	BatchBytes     Size
+	BatchFiles     int
+	BatchDelay     time.Duration
 	Uploads        int
 	CAFile         Path
 	AllowPlainHTTP bool

@@ -39,6 +39,18 @@ func writeOptions() []*Option {
 		{Name: "early-upload", Unit: "SIZE", Default: "32MiB", ZoneDefault: "8MiB", Scope: PerBranch, Least: MiB, ZeroToo: true,
 			Help:   "from this size on a new file is uploaded while it is still being written; 0 = never",
 			branch: func(b *Branch) any { return &b.EarlyUpload }},
+		{Name: "batch-file-size", Unit: "SIZE", Default: "1MiB", Scope: PerBranch, ZeroToo: true, Least: KiB,
+			Help:   "largest new file that is uploaded together with others, where the server can take many at a time; 0 = each by itself",
+			branch: func(b *Branch) any { return &b.BatchFileSize }},
+		{Name: "batch-files", Unit: "NUMBER", Default: "500", Scope: PerBranch, Min: 2,
+			Help:   "most files that are uploaded together",
+			branch: func(b *Branch) any { return &b.BatchFiles }},
+		{Name: "batch-bytes", Unit: "SIZE", Default: "32MiB", Scope: PerBranch, Least: KiB,
+			Help:   "most bytes that are uploaded together",
+			branch: func(b *Branch) any { return &b.BatchBytes }},
+		{Name: "batch-delay", Unit: "DURATION", Default: "250ms", Scope: PerBranch,
+			Help:   "how long a file that could be uploaded waits for others to go with, besides --upload-delay; fsync to the server and the end of the mount do not wait",
+			branch: func(b *Branch) any { return &b.BatchDelay }},
 		{Name: "uploads", Unit: "NUMBER", Default: "16", ZoneDefault: "8", Scope: PerBranch, Min: 1,
 			Help:   "most uploads at a time; at most as many as requests to the server at a time, which are max-connections, on a zone four times as many",
 			branch: func(b *Branch) any { return &b.Uploads }},
@@ -87,6 +99,13 @@ func (r *resolver) tuneUploads(b *Branch) error {
 				"%s: %d uploads at a time need %d connections, and max-connections is %d", b.Title(), b.Uploads, need, b.MaxConnections)
 		}
 		b.Uploads = most
+	}
+	if b.BatchFileSize > b.BatchBytes {
+		if r.given(b.Name, "batch-file-size") {
+			return r.contradiction(b.Name, "batch-file-size", "batch-bytes", "give --batch-bytes="+b.BatchFileSize.String()+" or more, or a smaller --batch-file-size",
+				"%s: batch-file-size %s is more than batch-bytes %s", b.Title(), b.BatchFileSize, b.BatchBytes)
+		}
+		b.BatchFileSize = b.BatchBytes
 	}
 	// Half of the staging holds what one growing file has before it is uploaded.
 	if most := r.config.StagingSize / 2; b.EarlyUpload > most {

@@ -78,6 +78,7 @@ func TestContradictionsOfWriting(t *testing.T) {
 		{[]string{"staging-size=1KiB"}, "a=davs://h/p", exit.Usage, "1KiB is less than 1MiB"},
 		{[]string{"upload-limit=100"}, "a=davs://h/p", exit.Usage, "100 is less than 16KiB"},
 		{[]string{"uploads=0"}, "a=davs://h/p", exit.Usage, "at least 1"},
+		{[]string{"batch-file-size=2MiB", "batch-bytes=1MiB"}, "a=davs://h/p", exit.Usage, "batch-file-size 2MiB is more than batch-bytes 1MiB; give --batch-bytes=2MiB or more, or a smaller --batch-file-size"},
 		{[]string{"early-upload=1KiB"}, "a=davs://h/p", exit.Usage, "1KiB is less than 1MiB"},
 	} {
 		_, err := Resolve(Input{Flags: flags(t, c.args...), Branches: []string{c.branch}, Dir: "/"})
