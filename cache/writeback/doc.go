@@ -21,6 +21,12 @@
 // directory for what is pending below it. All others go in parallel, as many as the
 // server bears (pace).
 //
+// New files that are small leave together where the server takes many at a time
+// (Policy.Batch, remote.Batcher). That changes nothing of the above: each is a change with its
+// own job, which prepares it and writes down what it is about to send; where it would send,
+// it waits for the others of its batch, and goes on with its own result. What cannot go in a
+// batch goes alone, and so does what has failed in batches a few times.
+//
 // A change that the server cannot have heard of may still be altered without it: a file
 // that is written again replaces its put, one that is removed takes it back, one that is
 // renamed takes it along, with all of a directory that was made here. As soon as one

@@ -27,7 +27,7 @@ func logGoldenGroups() [][]*record {
 			{Kind: recOp, ID: 1, Gen: 2, Branch: "dav:https://efss.example/a", Op: opPut, Path: "/run 1/out.nc", Stage: "s1",
 				Size: 5 << 30, Have: []Extent{{0, 4096}, {1 << 20, 5 << 30}}, Limit: 4 << 30,
 				From: remote.Ref{Path: "/run 1/out.nc", Version: `"etag-1"`, Size: 6 << 30}, Base: entry,
-				MTime: time.Unix(-5, 999999999).UTC(), HasMTime: true, SetMTime: true, Mode: 0o4755, HasMode: true,
+				MTime: time.Unix(-5, 999999999).UTC(), HasMTime: true, SetMTime: true, Loose: true, Mode: 0o4755, HasMode: true,
 				Sum: 0xdeadbeef, HasSum: true, Parts: []Extent{{0, 4096}, {1 << 20, 5 << 30}}, Synced: true, Doubt: true, Resume: "https://efss.example/uploads/7",
 				Ghosts: []recGhost{{Size: 12}, {Size: 1 << 40, Sum: 0xffffffff, HasSum: true, MTime: time.Unix(1700000000, 5).UTC()}, {Size: 9, Sum: 7, HasSum: true, Parts: []Extent{{2, 4}}, Since: time.Unix(1700000000, 9).UTC()}}, Sent: true, Time: time.Unix(1800000000, 0).UTC()},
 			{Kind: recParked, ID: 1, Cause: "put /run 1/out.nc: permission denied", ErrKind: remote.Permission, Time: time.Unix(1800000001, 1).UTC()},

@@ -27,7 +27,7 @@ func recSample() *record {
 			Target: "x", Checksum: remote.Checksum{Algorithm: "sha1", Hex: "da39a3ee"}},
 		NotExist: true,
 		ToBase:   remote.Entry{Path: "/b", Type: remote.Symlink, Version: "v2", Target: "t"},
-		MTime:    at(-5, 999999999), HasMTime: true, SetMTime: true, Mode: 0o4755, HasMode: true,
+		MTime:    at(-5, 999999999), HasMTime: true, SetMTime: true, Loose: true, Mode: 0o4755, HasMode: true,
 		Type: remote.Dir, Sum: 0xdeadbeef, HasSum: true, Parts: []Extent{{0, 4096}, {8192, 9000}}, Synced: true, Doubt: true, Resume: "token",
 		Ghosts: []recGhost{{Size: 3, Sum: 9, HasSum: true}, {Size: 7}, {Size: 9, Sum: 1, HasSum: true, Parts: []Extent{{1, 2}, {5, 9}}, Since: at(1700000000, 7)}}, Sent: true,
 		Cause: "permission denied", ErrKind: remote.Permission, Time: at(1800000000, 1),
