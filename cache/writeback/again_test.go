@@ -154,20 +154,11 @@ func TestCutRenamed(t *testing.T) {
 	for _, restart := range []bool{false, true} {
 		w := newSite(t, memory.Options{}, Policy{})
 		w.put("/f", "content")
-		w.faulty.SetPlan(remotetest.Plan{Rules: []remotetest.Rule{{Ops: []remote.Op{remote.OpPut}, Fault: remotetest.FaultError}}})
-		w.s.Start()
-		eventually(t, "an attempt has failed", func() bool { return w.s.Status().Items[0].Tries > 0 })
+		w.fails(remote.OpPut)
 		if err := w.b.Rename(ctx, "/f", "/g", remote.RenameOptions{}); err != nil {
 			t.Fatal(err)
 		}
-		e, err := w.b.Stat(ctx, "/g")
-		if err != nil {
-			t.Fatal(err)
-		}
-		st, ok := w.b.Restage(e.Version)
-		if !ok {
-			t.Fatal("its content is not here")
-		}
+		e, st := w.restage("/g")
 		if err := st.Truncate(3); err != nil {
 			t.Fatal(err)
 		}
@@ -320,9 +311,7 @@ func TestMovedAway(t *testing.T) {
 	if _, err := w.b.SetAttr(ctx, "/f", remote.Attrs{Mode: &strict}); err != nil {
 		t.Fatal(err)
 	}
-	w.faulty.SetPlan(remotetest.Plan{Rules: []remotetest.Rule{{Ops: []remote.Op{remote.OpPut}, Fault: remotetest.FaultError}}})
-	w.s.Start()
-	eventually(t, "an attempt has failed", func() bool { return w.s.Status().Items[0].Tries > 0 })
+	w.fails(remote.OpPut)
 	if err := w.b.Rename(ctx, "/f", "/g", remote.RenameOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -354,9 +343,7 @@ func TestRenameTime(t *testing.T) {
 	if _, err := w.b.Put(ctx, "/f", remotetest.Bytes([]byte("content")), remote.PutOptions{Attrs: remote.Attrs{MTime: &at}}); err != nil {
 		t.Fatal(err)
 	}
-	w.faulty.SetPlan(remotetest.Plan{Rules: []remotetest.Rule{{Ops: []remote.Op{remote.OpPut}, Fault: remotetest.FaultError}}})
-	w.s.Start()
-	eventually(t, "an attempt has failed", func() bool { return w.s.Status().Items[0].Tries > 0 })
+	w.fails(remote.OpPut)
 	if err := w.b.Rename(ctx, "/f", "/g", remote.RenameOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -388,23 +375,13 @@ func TestWrittenAfterRename(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			w := newSite(t, memory.Options{}, Policy{})
 			w.put("/f", "content")
-			w.faulty.SetPlan(remotetest.Plan{Rules: []remotetest.Rule{{Ops: []remote.Op{remote.OpPut}, Fault: remotetest.FaultError}}})
-			w.s.Start()
-			eventually(t, "an attempt has failed", func() bool { return w.s.Status().Items[0].Tries > 0 })
+			w.fails(remote.OpPut)
 			if err := w.b.Rename(ctx, "/f", "/g", remote.RenameOptions{}); err != nil {
 				t.Fatal(err)
 			}
-			e, err := w.b.Stat(ctx, "/g")
-			if err != nil {
-				t.Fatal(err)
-			}
-			st, ok := w.b.Restage(e.Version)
-			if !ok {
-				t.Fatal("its content is not here")
-			}
+			_, st := w.restage("/g")
 			defer st.Release()
-			w.faulty.SetPlan(remotetest.Plan{Rules: []remotetest.Rule{{Ops: []remote.Op{remote.OpRename}, Fault: remotetest.FaultError}}})
-			eventually(t, "it is only to be renamed", func() bool { i := w.s.Status().Items; return len(i) == 1 && i[0].Tries > 0 })
+			w.onlyRename()
 			if what == "chmod cut" {
 				mode := uint32(0o700)
 				if _, err := w.b.SetAttr(ctx, "/g", remote.Attrs{Mode: &mode}); err != nil {
@@ -445,26 +422,16 @@ func TestSentBeforeRename(t *testing.T) {
 	if _, err := w.b.Put(ctx, "/f", remotetest.Bytes([]byte("content")), remote.PutOptions{Attrs: remote.Attrs{MTime: &at}}); err != nil {
 		t.Fatal(err)
 	}
-	w.faulty.SetPlan(remotetest.Plan{Rules: []remotetest.Rule{{Ops: []remote.Op{remote.OpPut}, Fault: remotetest.FaultError}}})
-	w.s.Start()
-	eventually(t, "an attempt has failed", func() bool { return w.s.Status().Items[0].Tries > 0 })
+	w.fails(remote.OpPut)
 	if err := w.b.Rename(ctx, "/f", "/g", remote.RenameOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	e, err := w.b.Stat(ctx, "/g")
-	if err != nil {
-		t.Fatal(err)
-	}
-	st, ok := w.b.Restage(e.Version)
-	if !ok {
-		t.Fatal("its content is not here")
-	}
+	_, st := w.restage("/g")
 	defer st.Release()
 	if _, err := st.WriteAt([]byte("C"), 0); err != nil {
 		t.Fatal(err)
 	}
-	w.faulty.SetPlan(remotetest.Plan{Rules: []remotetest.Rule{{Ops: []remote.Op{remote.OpRename}, Fault: remotetest.FaultError}}})
-	eventually(t, "it is only to be renamed", func() bool { i := w.s.Status().Items; return len(i) == 1 && i[0].Tries > 0 })
+	w.onlyRename()
 	has(t, w.server, "/f", "Content")
 	w.reopen()
 	if n := len(w.s.Status().Items); n != 1 {

@@ -75,16 +75,13 @@ func TestRenameAttrsRefused(t *testing.T) {
 	if _, err := w.b.Put(ctx, "/f", remotetest.Bytes([]byte("content")), remote.PutOptions{Attrs: remote.Attrs{MTime: &at}}); err != nil {
 		t.Fatal(err)
 	}
-	w.faulty.SetPlan(fault(remote.OpPut))
-	w.s.Start()
-	eventually(t, "failed", func() bool { return w.s.Status().Items[0].Tries > 0 })
+	w.fails(remote.OpPut)
 	if err := w.b.Rename(ctx, "/f", "/g", remote.RenameOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	mode := uint32(0o640)
 	_ = mode
-	w.faulty.SetPlan(remotetest.Plan{Rules: []remotetest.Rule{{Ops: []remote.Op{remote.OpRename}, Fault: remotetest.FaultError}}})
-	eventually(t, "only the rename", func() bool { i := w.s.Status().Items; return len(i) == 1 && i[0].Tries > 0 })
+	w.onlyRename()
 	now := time.Unix(2e9, 0)
 	if _, err := w.server.SetAttr(ctx, "/f", remote.Attrs{MTime: &now}); err != nil { // as a server that gives another time by renaming
 		t.Fatal(err)

@@ -55,14 +55,11 @@ func TestDropRename(t *testing.T) {
 	w := newSite(t, memory.Options{}, Policy{})
 	w.others("/f", "base of f")
 	w.put("/f", "content")
-	w.faulty.SetPlan(fault(remote.OpPut))
-	w.s.Start()
-	eventually(t, "failed", func() bool { return w.s.Status().Items[0].Tries > 0 })
+	w.fails(remote.OpPut)
 	if err := w.b.Rename(ctx, "/f", "/g", remote.RenameOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	w.faulty.SetPlan(fault(remote.OpRename))
-	eventually(t, "only the rename", func() bool { i := w.s.Status().Items; return len(i) == 1 && i[0].Tries > 0 })
+	w.onlyRename()
 	e, _ := w.b.Stat(ctx, "/g")
 	st, ok := w.b.Restage(e.Version)
 	if !ok {
@@ -95,9 +92,7 @@ func TestRemovalMeetsLink(t *testing.T) {
 	if _, err := w.b.Symlink(ctx, "/link", "ours"); err != nil {
 		t.Fatal(err)
 	}
-	w.faulty.SetPlan(fault(remote.OpSymlink))
-	w.s.Start()
-	eventually(t, "failed", func() bool { return w.s.Status().Items[0].Tries > 0 })
+	w.fails(remote.OpSymlink)
 	w.s.Pause()
 	eventually(t, "rests", func() bool { return w.s.Status().Branches[0].Uploading == 0 })
 	if _, err := w.server.Symlink(ctx, "/link", "theirs"); err != nil {

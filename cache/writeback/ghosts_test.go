@@ -182,7 +182,7 @@ func TestRenameKeepsTime(t *testing.T) {
 			}
 			w.faulty.SetPlan(fault(remote.OpRename))
 			w.s.Start()
-			eventually(t, "only the rename is left", func() bool { i := w.s.Status().Items; return len(i) == 1 && i[0].Tries > 0 })
+			w.oneFailed()
 			w.reopen()
 			for _, i := range w.s.Status().Items {
 				t.Logf("pending after the restart: %s %s %s", i.Op, i.Path, i.To)

@@ -14,14 +14,11 @@ func TestRenamedSize(t *testing.T) {
 	ctx := context.Background()
 	w := newSite(t, memory.Options{}, Policy{})
 	w.put("/f", "content")
-	w.faulty.SetPlan(fault(remote.OpPut))
-	w.s.Start()
-	eventually(t, "failed", func() bool { return w.s.Status().Items[0].Tries > 0 })
+	w.fails(remote.OpPut)
 	if err := w.b.Rename(ctx, "/f", "/g", remote.RenameOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	w.faulty.SetPlan(fault(remote.OpRename))
-	eventually(t, "only the rename", func() bool { i := w.s.Status().Items; return len(i) == 1 && i[0].Tries > 0 })
+	w.onlyRename()
 	w.s.Pause()
 	eventually(t, "rests", func() bool { return w.s.Status().Branches[0].Uploading == 0 })
 	_ = w.server.Remove(ctx, "/f", remote.RemoveOptions{Type: remote.File})
@@ -39,25 +36,15 @@ func TestWrittenAfterTwoRenames(t *testing.T) {
 	ctx := context.Background()
 	w := newSite(t, memory.Options{}, Policy{})
 	w.put("/f", "content")
-	w.faulty.SetPlan(fault(remote.OpPut))
-	w.s.Start()
-	eventually(t, "failed", func() bool { return w.s.Status().Items[0].Tries > 0 })
+	w.fails(remote.OpPut)
 	if err := w.b.Rename(ctx, "/f", "/g", remote.RenameOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	w.faulty.SetPlan(fault(remote.OpRename))
-	eventually(t, "only the rename", func() bool { i := w.s.Status().Items; return len(i) == 1 && i[0].Tries > 0 })
+	w.onlyRename()
 	if err := w.b.Rename(ctx, "/g", "/h", remote.RenameOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	e, err := w.b.Stat(ctx, "/h")
-	if err != nil {
-		t.Fatal(err)
-	}
-	st, ok := w.b.Restage(e.Version)
-	if !ok {
-		t.Fatal("no stage")
-	}
+	_, st := w.restage("/h")
 	_, _ = st.WriteAt([]byte("C"), 0)
 	st.Release()
 	w.reopen()

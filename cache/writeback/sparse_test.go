@@ -76,7 +76,7 @@ func TestSparseLost(t *testing.T) {
 		w.faulty.SetPlan(remotetest.Plan{Rules: []remotetest.Rule{{Ops: []remote.Op{remote.OpPatch}, Fault: remotetest.FaultLost, Count: 1},
 			{Ops: []remote.Op{remote.OpPatch, remote.OpStat}, Fault: remotetest.FaultError}}})
 		w.s.Start()
-		eventually(t, "the answer is lost", func() bool { i := w.s.Status().Items; return len(i) == 1 && i[0].Tries > 0 })
+		w.oneFailed()
 		if restart {
 			w.reopen()
 			w.s.Start()
@@ -118,7 +118,7 @@ func TestFilledLost(t *testing.T) {
 		{Ops: []remote.Op{remote.OpPut}, Fault: remotetest.FaultLost, Count: 1},
 		{Ops: []remote.Op{remote.OpPut, remote.OpStat}, Fault: remotetest.FaultError}}})
 	w.s.Start()
-	eventually(t, "the answer is lost", func() bool { i := w.s.Status().Items; return len(i) == 1 && i[0].Tries > 0 })
+	w.oneFailed()
 	if _, err := st.WriteAt([]byte("AND MORE"), e.Size); err != nil { // so that it is not the same any more
 		t.Fatal(err)
 	}

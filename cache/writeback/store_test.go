@@ -76,6 +76,41 @@ func (w *site) flush() {
 	}
 }
 
+// fails starts the uploads while those operations fail, and waits for the first failure.
+func (w *site) fails(ops ...remote.Op) {
+	w.t.Helper()
+	w.faulty.SetPlan(fault(ops...))
+	w.s.Start()
+	eventually(w.t, "an attempt has failed", func() bool { return w.s.Status().Items[0].Tries > 0 })
+}
+
+// oneFailed waits until a single change is left that has failed.
+func (w *site) oneFailed() {
+	w.t.Helper()
+	eventually(w.t, "one is left that has failed", func() bool { i := w.s.Status().Items; return len(i) == 1 && i[0].Tries > 0 })
+}
+
+// onlyRename lets everything go but renames, and waits until a single one is left.
+func (w *site) onlyRename() {
+	w.t.Helper()
+	w.faulty.SetPlan(fault(remote.OpRename))
+	w.oneFailed()
+}
+
+// restage returns a pending file and its staging file, with a reference.
+func (w *site) restage(path string) (remote.Entry, *Stage) {
+	w.t.Helper()
+	e, err := w.b.Stat(context.Background(), path)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	st, ok := w.b.Restage(e.Version)
+	if !ok {
+		w.t.Fatalf("the content of %s is not here", path)
+	}
+	return e, st
+}
+
 // has wants a file of the backend to hold something.
 func has(t *testing.T, b remote.Backend, path, content string) {
 	t.Helper()

@@ -73,22 +73,29 @@ func TestGrownThenRemoved(t *testing.T) {
 	hasNot(t, w.server, "/f")
 }
 
-// TestTornWaitsNotForLong looks at a directory in which something torn is to be removed, while the server has
-// asked for patience.
-func TestTornWaitsNotForLong(t *testing.T) {
-	w := newSite(t, memory.Options{InPlacePut: true}, Policy{Workers: 1})
-	for i := range 3 {
+// tornAndHeld begins with so many torn files that are to be removed, while the server asks for
+// an hour of patience.
+func (w *site) tornAndHeld(n int) {
+	w.t.Helper()
+	for i := range n {
 		w.s.mu.Lock()
 		err := w.s.write(record{Kind: recOp, ID: w.s.nextID(), Branch: w.policy.Tree, Op: opClean, Path: fmt.Sprintf("/torn%d", i)})
 		w.s.mu.Unlock()
 		if err != nil {
-			t.Fatal(err)
+			w.t.Fatal(err)
 		}
 	}
 	w.reopen()
 	w.faulty.SetPlan(remotetest.Plan{Rules: []remotetest.Rule{{Count: 1, Fault: remotetest.FaultError, RetryAfter: time.Hour}}})
 	w.s.Start()
-	eventually(t, "one has failed", func() bool { return w.s.Status().Items[0].Tries > 0 })
+	eventually(w.t, "one has failed", func() bool { return w.s.Status().Items[0].Tries > 0 })
+}
+
+// TestTornWaitsNotForLong looks at a directory in which something torn is to be removed, while the server has
+// asked for patience.
+func TestTornWaitsNotForLong(t *testing.T) {
+	w := newSite(t, memory.Options{InPlacePut: true}, Policy{Workers: 1})
+	w.tornAndHeld(3)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	at := time.Now()
@@ -102,18 +109,7 @@ func TestTornWaitsNotForLong(t *testing.T) {
 // TestTornPaused is the same with uploads that are paused meanwhile.
 func TestTornPaused(t *testing.T) {
 	w := newSite(t, memory.Options{InPlacePut: true}, Policy{Workers: 1})
-	for i := range 2 {
-		w.s.mu.Lock()
-		err := w.s.write(record{Kind: recOp, ID: w.s.nextID(), Branch: w.policy.Tree, Op: opClean, Path: fmt.Sprintf("/torn%d", i)})
-		w.s.mu.Unlock()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	w.reopen()
-	w.faulty.SetPlan(remotetest.Plan{Rules: []remotetest.Rule{{Count: 1, Fault: remotetest.FaultError, RetryAfter: time.Hour}}})
-	w.s.Start()
-	eventually(t, "one has failed", func() bool { return w.s.Status().Items[0].Tries > 0 })
+	w.tornAndHeld(2)
 	done := make(chan struct{})
 	go func() { _, _ = w.b.Stat(context.Background(), "/torn1"); close(done) }()
 	time.Sleep(20 * time.Millisecond)
