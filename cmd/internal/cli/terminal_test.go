@@ -1,72 +1,25 @@
 package cli
 
 import (
-	"bytes"
 	"fmt"
 	"net/http"
 	"os"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/meshmount/meshmount/cmd/internal/exit"
+	"github.com/meshmount/meshmount/integration/harness"
 )
 
-// screen is what a terminal shows.
-type screen struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (s *screen) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.Write(p)
-}
-
-func (s *screen) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.String()
-}
-
 // terminal returns a pseudo terminal for a program's errors, and what it shows.
-func terminal(t *testing.T) (*os.File, *screen) {
+func terminal(t *testing.T) (*os.File, *harness.Screen) {
 	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	shown := &screen{}
-	var reader sync.WaitGroup
-	reader.Go(func() {
-		for buf := make([]byte, 4096); ; {
-			n, err := master.Read(buf)
-			_, _ = shown.Write(buf[:n])
-			if err != nil {
-				return // EIO when the last user of the terminal is gone
-			}
-		}
-	})
+	master, slave := harness.Terminal(t, 0)
+	shown, wait := harness.Shown(master)
 	t.Cleanup(func() {
 		_ = slave.Close()
-		reader.Wait()
-		_ = master.Close()
+		wait()
 	})
 	return slave, shown
 }

@@ -2,43 +2,13 @@ package progress
 
 import (
 	"bytes"
-	"fmt"
 	"os"
 	"strings"
-	"syscall"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/meshmount/meshmount/fs/control"
+	"github.com/meshmount/meshmount/integration/harness"
 )
-
-// terminal makes a pseudo terminal of some width: what is written to slave is read from
-// master.
-func terminal(t *testing.T, columns uint16) (master, slave *os.File) {
-	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = master.Close() })
-	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = slave.Close() })
-	if err := unix.IoctlSetWinsize(int(slave.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 25, Col: columns}); err != nil {
-		t.Fatal(err)
-	}
-	return master, slave
-}
 
 var half = control.Progress{Pending: 12, Bytes: 30 << 20, Sent: 10 << 20, Rate: 2 << 20, Parked: 1, Held: []string{"/a:\nfull"}}
 
@@ -47,7 +17,7 @@ func TestMeterOnATerminal(t *testing.T) {
 		200: "\r12 changes (20.0 MiB) to upload, 2.0 MiB/s, 10s left, 1 parked, /a: full\x1b[K\r\x1b[K#",
 		40:  "\r12 changes (20.0 MiB) to upload, 2.0 Mi\x1b[K\r\x1b[K#",
 	} {
-		master, slave := terminal(t, columns)
+		master, slave := harness.Terminal(t, columns)
 		m := New(slave)
 		m.Clear() // nothing is shown yet
 		m.Show(half)
