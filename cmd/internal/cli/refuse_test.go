@@ -176,7 +176,9 @@ func TestWithoutFUSE(t *testing.T) {
 	if os.Geteuid() != 0 {
 		isolate = []string{"unshare", "-Urm"}
 	}
-	script := `mount -t tmpfs none /dev && mknod /dev/null c 1 3 2>/dev/null; exec "$0" "$@"`
+	// The files of the test may be in /dev/shm.
+	script := `exec 3</dev/shm; mount -t tmpfs none /dev && mknod /dev/null c 1 3 2>/dev/null
+		mkdir /dev/shm && mount -c --bind /proc/self/fd/3 /dev/shm; exec 3<&-; exec "$0" "$@"`
 	args := append(isolate, "sh", "-c", script, "/proc/self/exe")
 	// /proc/self/exe would be the shell there.
 	self, err := os.Executable()
