@@ -355,14 +355,24 @@ type bulkFile struct {
 	Permissions string `json:"permissions"`
 }
 
-// readBulk reads an answer. An empty object is an empty list in PHP.
+// readBulk reads an answer. An empty object is an empty list in PHP. What is said of a
+// file in another form is nothing.
 func readBulk(text []byte) (map[string]bulkFile, bool) {
 	if string(bytes.TrimSpace(text)) == "[]" {
 		return nil, true
 	}
-	var told map[string]bulkFile
-	err := json.Unmarshal(text, &told)
-	return told, err == nil
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(text, &all); err != nil {
+		return nil, false
+	}
+	told := map[string]bulkFile{}
+	for path, one := range all {
+		var f bulkFile
+		if json.Unmarshal(one, &f) == nil {
+			told[path] = f
+		}
+	}
+	return told, true
 }
 
 // bulkTold takes up what an answer says of m.
