@@ -99,7 +99,9 @@ func TestBackConflict(t *testing.T) {
 	s.put(h, "ours", 0)
 	_, err := s.a.Put(t.Context(), "/f", text("theirs, longer"), remote.PutOptions{})
 	s.must(err)
+	_, answer := s.stalled(remote.OpPut) // or the first close may tell of it
 	s.must(h.Flush(t.Context()))
+	answer()
 	s.settle()
 	if got := s.read("/a/f"); got != "theirs, longer" {
 		t.Errorf("the name has %q", got)
