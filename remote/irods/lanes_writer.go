@@ -24,6 +24,7 @@ type writer struct {
 	waits chunk         // a piece behind a seek
 	await bool          // there is one
 	pos   int64         // behind the last piece that was taken
+	going bool          // the call that closes it has gone out
 	left  bool          // it has closed
 	bored bool          // it has ended because nothing came for it
 	over  bool          // quit is closed
@@ -56,8 +57,11 @@ func (l *writer) carry() {
 // piece goes when the seek is answered.
 func (l *writer) next(ctx context.Context) (calls []*wire.Call) {
 	l.sent()
-	if l.await {
+	switch {
+	case l.await:
 		return l.stand(ctx)
+	case l.going:
+		return nil
 	}
 	select {
 	case l.slots <- struct{}{}:
@@ -67,7 +71,7 @@ func (l *writer) next(ctx context.Context) (calls []*wire.Call) {
 	p, ok := l.take(ctx)
 	switch {
 	case !ok:
-		return nil
+		return l.part()
 	case p.data == nil:
 		<-l.slots
 		l.o.count(l, 1, 0, 0)
@@ -84,6 +88,16 @@ func (l *writer) next(ctx context.Context) (calls []*wire.Call) {
 		}
 	}
 	return l.load(p, calls)
+}
+
+// part returns the closing of a lane for which there are no more pieces, if it can go out
+// behind them: then its answer comes with theirs.
+func (l *writer) part() []*wire.Call {
+	if l.first || l.o.soon.Err() != nil || !l.o.loaded() || !l.o.mayLeave(l) {
+		return nil
+	}
+	l.going = true
+	return []*wire.Call{leaveCall(l.desc)}
 }
 
 // stand waits for the answer to a seek, and returns the calls for the piece behind it.
@@ -103,7 +117,7 @@ func (l *writer) load(p chunk, calls []*wire.Call) []*wire.Call {
 	l.pos = p.off + int64(len(p.data))
 	l.o.count(l, 1, 0, 0)
 	if !l.first && p.last && l.o.mayLeave(l) {
-		calls = append(calls, leaveCall(l.desc))
+		calls, l.going = append(calls, leaveCall(l.desc)), true
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

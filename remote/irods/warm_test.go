@@ -211,3 +211,35 @@ func TestFarReadBegins(t *testing.T) {
 		})
 	}
 }
+
+// TestLanePartsBehindPieces has a lane for which there are no more pieces: its closing goes out
+// at once, behind what is still on its way, unless it may not leave yet.
+func TestLanePartsBehindPieces(t *testing.T) {
+	b := &Backend{piece: testPiece, pool: &pool{}, opts: Options{MaxConns: 4}}
+	for name, c := range map[string]struct {
+		first, loaded bool
+		ended         int
+		want          bool
+	}{
+		"no more pieces":     {false, true, 1, true},
+		"the first lane":     {true, true, 1, false},
+		"more may come":      {false, false, 1, false},
+		"it may not leave":   {false, true, 0, false},
+		"nobody has a piece": {false, false, 0, false},
+	} {
+		o := &sending{u: b.upload("put", "/f", fresh), pieces: make(chan chunk), crew: &crew{b: b}, all: c.loaded, ended: c.ended}
+		o.soon, o.enough = context.WithCancel(t.Context())
+		close(o.pieces)
+		l := o.writer(nil, 7)
+		l.first = c.first
+		l.slots <- struct{}{} // a piece without an answer
+		calls := l.next(t.Context())
+		if got := len(calls) == 1 && calls[0].API == wire.APIReplicaClose; got != c.want || len(calls) > 1 {
+			t.Errorf("%s: %d calls", name, len(calls))
+		}
+		if c.want && l.next(t.Context()) != nil {
+			t.Errorf("%s: there was something to do after the closing", name)
+		}
+		o.enough()
+	}
+}
