@@ -2,6 +2,8 @@ package writeback
 
 import (
 	"context"
+	"maps"
+	"strings"
 
 	"github.com/meshmount/meshmount/remote"
 )
@@ -59,13 +61,33 @@ func attrKey(path, version string) string { return "attributes:" + path + "\x00"
 // reattributed notes that c has made now of the version was, by its attributes alone.
 // Guarded by store.mu.
 func (b *Branch) reattributed(c *change, was string, now remote.Entry) {
-	if was == "" || now.Type != remote.File || now.Version == was {
+	if was == "" || now.Type != remote.File {
 		return
 	}
 	b.remember(attrKey(c.path, was), now)
+	if now.Version == was {
+		return
+	}
+	b.became(now)
 	for _, d := range b.queue.lines[c.path] {
 		b.rebase(d)
 	}
+}
+
+// became notes that a file of the server is e now: versions may come back, and then what
+// attributes have once made of it is over. Guarded by store.mu.
+func (b *Branch) became(e remote.Entry) {
+	if e.Type == remote.File {
+		delete(b.contents, attrKey(e.Path, e.Version))
+	}
+}
+
+// becameOther notes that all at and below a path is something else now. Guarded by store.mu.
+func (b *Branch) becameOther(path string) {
+	own, below := attrKey(path, ""), strings.TrimSuffix(attrKey(path, ""), "\x00")+"/"
+	maps.DeleteFunc(b.contents, func(key string, _ *content) bool {
+		return strings.HasPrefix(key, own) || strings.HasPrefix(key, below)
+	})
 }
 
 // rebase has the stage of c lie over what changes of attributes have made of its base.
@@ -110,18 +132,22 @@ func (b *Branch) clad(e remote.Entry) remote.Entry {
 // resolved returns e, or what the server has of it by our doing, if that is another
 // version by now: who asks may not have been told yet. Guarded by store.mu.
 func (b *Branch) resolved(e remote.Entry) remote.Entry {
+	path, first := e.Path, e.Version
 	for range maxSteps {
-		key := e.Version
+		was := e.Version
+		key := was
 		if !IsLocal(key) {
-			key = attrKey(e.Path, key)
+			key = attrKey(path, key)
 		}
 		c, ok := b.contents[key]
-		if !ok || c.stage != nil {
+		if !ok || c.stage != nil || c.entry.Version == first { // who asks knows the attributes
 			break
 		}
-		path := e.Path
 		e = *c.entry
 		e.Path = path
+		if e.Version == was {
+			break // with other attributes
+		}
 	}
 	return e
 }

@@ -224,7 +224,11 @@ func (b *Branch) Move(ctx context.Context, from remote.Entry, to string, target 
 		return err
 	}
 	return b.alone(ctx, []string{from.Path, to}, true, func() error {
-		return b.below.Rename(ctx, from.Path, to, remote.RenameOptions{NoReplace: noReplace})
+		err := b.below.Rename(ctx, from.Path, to, remote.RenameOptions{NoReplace: noReplace})
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		b.becameOther(to)
+		return err
 	})
 }
 

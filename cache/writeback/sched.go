@@ -328,6 +328,8 @@ func (b *Branch) succeeded(c *change, j *job, r outcome) {
 	if c.kind == opSetAttr {
 		was = j.base.Version
 		b.reattributed(c, was, r.entry)
+	} else {
+		b.became(r.entry)
 	}
 	var changed []*change
 	for _, d := range c.next {
