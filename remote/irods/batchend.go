@@ -216,8 +216,8 @@ func (t *batch) read(ctx context.Context, s *session, objects, marks, levels *cu
 }
 
 // prove finds out which files are stored. If the server says that all are and the guards
-// are whole, those are that are there with their sizes; otherwise each is compared by its
-// checksum. What is not there goes alone.
+// are whole, those are that are there with their sizes; otherwise, and where there is a
+// checksum already, each is compared by that. What is not there goes alone.
 func (t *batch) prove(ctx context.Context, s *session) error {
 	trusted := t.refusal == nil && t.proved && !t.b.opts.Checksums
 	var doubted []int
@@ -227,7 +227,7 @@ func (t *batch) prove(ctx context.Context, s *session) error {
 		switch o := t.seen[path]; {
 		case o == nil:
 			t.settle(i, remote.Unsupported, errors.Join(errExtracted, t.refusal))
-		case !trusted || !t.fits(i, o):
+		case !trusted || !t.untouched(i):
 			doubted, calls = append(doubted, i), append(calls, sumCall(path))
 		}
 	}
@@ -268,6 +268,8 @@ func (t *batch) compare(ctx context.Context, s *session, i int, call *wire.Call,
 		t.settle(i, remote.Exist, errors.New("somebody else has made it meanwhile"))
 	case t.refusal != nil:
 		t.doubt(i, remote.Corrupt, errors.New("the server has other bytes, or somebody else has made it meanwhile"))
+	case !t.untouched(i):
+		t.doubt(i, remote.Conflict, errors.New("somebody else has written it since"))
 	default:
 		err := t.b.discard(ctx, s, path)
 		if err != nil && code(err) == 0 {
@@ -280,6 +282,14 @@ func (t *batch) compare(ctx context.Context, s *session, i int, call *wire.Call,
 		t.settle(i, remote.Unsupported, errors.New("the server has extracted other bytes"))
 	}
 	return nil
+}
+
+// untouched tells whether an object is as an extraction leaves it: nearly all that write
+// change the size or leave a checksum.
+func (t *batch) untouched(i int) bool {
+	o := t.seen[t.b.full(t.items[i].Path)]
+	r, _ := o.best()
+	return t.fits(i, o) && r.checksum == ""
 }
 
 // is tells whether a file has the checksum.

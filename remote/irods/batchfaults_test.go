@@ -210,6 +210,34 @@ func TestBatchMeets(t *testing.T) {
 	}
 }
 
+// TestBatchOverwritten has somebody else write a file before it is looked at: it is not
+// stored as ours, and not removed.
+func TestBatchOverwritten(t *testing.T) {
+	z := startZone(t, zone.Options{})
+	alice, other := connect(t, z, "alice"), dial(t, options(z, z.Addr()))
+	for n, theirs := range []string{"theirs", strings.Repeat("x", len(smallText("/d0/f0001")))} {
+		dir := fmt.Sprintf("/d%d", n)
+		mkdir(t, other, dir)
+		items := smalls(dir, 4)
+		b := dial(t, options(z, z.Addr()))
+		z.SetFaults(onceAny(wire.APIDataObjChksum, func() { put(t, other, items[1].Path, theirs, remote.PutOptions{}) }))
+		results, err := b.PutBatch(t.Context(), items)
+		z.SetFaults(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, r := range results {
+			if (r.Err == nil) != (i != 1) {
+				t.Errorf("%d: %v", i, r.Err)
+			}
+		}
+		if got := contentOf(t, other, items[1].Path); got != theirs {
+			t.Errorf("what somebody else has written has become %q", got)
+		}
+	}
+	wantNoLeftovers(t, alice, "overwritten")
+}
+
 // onceAny calls f before the first call of an API.
 func onceAny(api int, f func()) func(zone.Call) *zone.Fault {
 	var first sync.Once

@@ -48,6 +48,12 @@
 // the embedded zone, with four connections: 1 GiB is there after 7.60 to 7.68 s where plain
 // TCP takes 7.26 to 7.34 s, and complete 0.9 s later.
 //
+// Many small new files go as one archive, which the server extracts in place (PutBatch).
+// Measured over 50 ms on a busy machine before the embedded zone, 1,000 files of 16 KiB:
+// 17 s one by one by 16 callers, 4 s in one batch. A real server takes 4 ms for each file
+// of an archive and 22 ms and more for each that comes alone. What a batch keeps on the
+// server until it is complete is never listed, and swept after a crash.
+//
 // # Changes
 //
 // The catalog has no journal, and the time of a collection tells less than that of a
