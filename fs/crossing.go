@@ -79,6 +79,11 @@ func (m *metaCache) settleCrossed(dir string, l *listing, o origin) bool {
 	if o.crossing.all {
 		return false
 	}
+	if len(o.crossing.names) > 0 {
+		// What the directory showed may be of what others have made of these names since;
+		// what is known here is not proven by that.
+		l.self = ""
+	}
 	for name := range o.crossing.names {
 		k, _, ok := m.lookupLocked(remote.Join(dir, name))
 		switch {

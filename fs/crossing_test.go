@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/meshmount/meshmount/remote"
 )
@@ -188,10 +189,109 @@ func TestListingsCrossWhatIsNotKnown(t *testing.T) {
 			if b.meta.knows("/p0/d0") {
 				t.Error("the listing is kept")
 			}
-			b.meta.mu.Lock()
-			defer b.meta.mu.Unlock()
-			if n := len(b.meta.crossings); n != 0 {
-				t.Errorf("%d listings are still watched", n)
+			c.eventually("nothing is watched any more", func() bool {
+				b.meta.mu.Lock()
+				defer b.meta.mu.Unlock()
+				return len(b.meta.crossings) == 0
+			})
+		})
+	}
+}
+
+// TestGivenUpListingIsNotJoined has a program read a directory at the moment when a listing of
+// it is given up for its size: it sees all names.
+func TestGivenUpListingIsNotJoined(t *testing.T) {
+	const names = asksAlone*listedPerAsk + 500
+	c := newCounted(t, "ttl")
+	c.plant(1, names)
+	var once sync.Once
+	var err2 error
+	got := 0
+	c.on(func(ctx context.Context, call *remote.Call, next remote.Next) error {
+		if call.Op != remote.OpList {
+			return next(ctx)
+		}
+		err := next(ctx)
+		if call.Halt != nil { // it has been given up; its end is under way
+			once.Do(func() {
+				d, err := c.OpenDir(t.Context(), "/a/p0/d0")
+				c.must(err)
+				c.t.Cleanup(func() {
+					defer d.Close()
+					for {
+						_, err2 = d.Next(context.Background())
+						if err2 != nil {
+							break
+						}
+						got++
+					}
+					if got != names {
+						c.t.Errorf("ls shows %d of %d names and fails with: %v", got, names, err2)
+					}
+				})
+			})
+		}
+		return err
+	})
+	for i := range asksAlone {
+		_, err := c.Stat(t.Context(), fmt.Sprint("/a/p0/d0/none", i))
+		c.kind(err, remote.NotExist)
+	}
+}
+
+// TestLateAnswersAreNotProven has the answer of our put come late, when somebody else has written
+// over the file and a listing knows: what was put is not shown for longer than attributes hold.
+func TestLateAnswersAreNotProven(t *testing.T) {
+	for _, kind := range []string{"version", "tracker", "ttl"} {
+		t.Run(kind, func(t *testing.T) {
+			c := newCounted(t, kind)
+			c.plant(1, 5)
+			ctx := context.Background()
+			b, _ := c.ns.resolve("/a")
+			c.names("/a")
+			c.names("/a/p0")
+			stored, answered := make(chan struct{}), make(chan struct{})
+			listing, listed := make(chan struct{}), make(chan struct{})
+			c.on(func(ctx context.Context, call *remote.Call, next remote.Next) error {
+				err := next(ctx)
+				switch {
+				case call.Op == remote.OpPut && call.Path == "/p0/d0/new":
+					close(stored)
+					<-answered
+				case call.Op == remote.OpList && call.Path == "/p0/d0":
+					close(listing) // the server has answered
+					<-listed
+				}
+				return err
+			})
+			var wg sync.WaitGroup
+			wg.Go(func() { c.write("/a/p0/d0/new", "ours") })
+			<-stored
+			_, err := c.a.Put(ctx, "/p0/d0/new", text("theirs, and longer"), remote.PutOptions{})
+			c.must(err)
+			c.pass(61 * time.Second)
+			c.must(c.list(ctx, b, "/", 0)) // what is above knows of it
+			c.must(c.list(ctx, b, "/p0", 0))
+			wg.Go(func() {
+				if err := c.list(ctx, b, "/p0/d0", 0); err != nil {
+					t.Error(err)
+				}
+			})
+			<-listing
+			c.pass(time.Second)
+			close(answered)
+			c.eventually("the put is known", func() bool {
+				k, ok := b.meta.recall("/p0/d0/new")
+				return ok && !k.absent && k.e.Size == 4
+			})
+			close(listed)
+			wg.Wait()
+			c.on(nil)
+			for i := range 5 {
+				c.pass(61 * time.Second)
+				if got := c.size("/a/p0/d0/new"); got != 18 {
+					t.Errorf("%d minutes later the file has %d bytes, on the server 18", i+1, got)
+				}
 			}
 		})
 	}

@@ -27,6 +27,7 @@ type dirFetch struct {
 
 	mu      sync.Mutex
 	most    int            // guarded by mu; names after which it is given up, 0 if it is not
+	given   bool           // guarded by mu; it is given up
 	entries []remote.Entry // guarded by mu
 	spool   *os.File       // guarded by mu; nil while all entries fit
 	spooled int64          // guarded by mu; bytes in spool that can be read
@@ -99,7 +100,7 @@ func (d *dirFetch) wait(ctx context.Context) error {
 func (d *dirFetch) join(most int) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.readers == 0 && (!d.ahead || d.done) || d.err != nil {
+	if d.readers == 0 && (!d.ahead || d.done) || d.err != nil || d.given {
 		return false
 	}
 	d.readers++
@@ -138,14 +139,14 @@ func (d *dirFetch) run(ctx context.Context, f *FS, b *branch, rel string) {
 		if c, differs := b.meta.seen(e, d.origin); differs && len(changes) < maxChanges {
 			changes = append(changes, c)
 		}
-		if d.enough() {
+		if d.giveUp(func() bool { return d.most > 0 && len(d.entries) >= d.most }) {
 			return errEnough
 		}
 		if w.enc == nil {
 			if d.add(e) {
 				return nil
 			}
-			if d.unread() {
+			if d.giveUp(func() bool { return d.readers == 0 }) {
 				return errNobody
 			}
 			if err := w.open(f.stages); err != nil {
@@ -186,11 +187,14 @@ func (d *dirFetch) unread() bool {
 	return d.readers == 0
 }
 
-// enough tells whether a listing has all names that those who wait for it want.
-func (d *dirFetch) enough() bool {
+// giveUp gives a listing up if so, which is told with mu held: nobody joins it any more.
+func (d *dirFetch) giveUp(so func() bool) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.most > 0 && len(d.entries) >= d.most
+	if so() {
+		d.given = true
+	}
+	return d.given
 }
 
 // finish records the listing, if it is complete and not too large, and wakes those who

@@ -32,9 +32,6 @@ type Batches struct {
 	Size  int64
 	// Parallel is how many batches at a time are of use.
 	Parallel int
-	// SameDir: the files of a batch must be in one directory. Without it they may be
-	// anywhere, but those of one subtree are best.
-	SameDir bool
 }
 
 // BatchItem is a file of a batch.

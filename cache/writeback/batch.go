@@ -17,8 +17,9 @@ type Batching struct {
 	// Files and Bytes bound a batch.
 	Files int
 	Bytes int64
-	// Delay is how long a file whose time has come waits for others. One for which
-	// somebody waits (a flush, fsync to the server, the end of the mount) does not.
+	// Delay is how long a file whose time has come waits for others. At a flush and at the
+	// end of the mount it does not; one for which somebody waits (fsync to the server) goes
+	// alone.
 	Delay time.Duration
 }
 
@@ -58,45 +59,55 @@ func (b *Branch) batches() (Batching, int) {
 }
 
 // gather takes the small files that leave together now: none if it is not their time, and
-// then how long that may take. What cannot go in a batch is left among those that go alone.
+// then how long that may take. What cannot go in a batch is put among those that go alone.
 // Guarded by store.mu.
 func (b *Branch) gather(now time.Time) ([]*change, time.Duration) {
 	q := &b.queue
-	first := q.small.top()
-	if first == nil {
-		return nil, idleLook
-	}
 	bounds, parallel := b.batches()
-	if bounds.Files == 0 {
-		for c := q.small.top(); c != nil; c = q.small.top() {
-			q.alone(c)
+	for {
+		first := q.small.top()
+		if first == nil {
+			return nil, idleLook
 		}
-		return nil, 0
-	}
-	if d := first.due().Sub(now); d > 0 {
-		return nil, d
-	}
-	if b.batching >= parallel {
-		return nil, idleLook // the end of another one tells
-	}
-	if len(q.small.list) > 1 && !first.urgent && first.tries == 0 { // others come
-		if d := first.due().Add(bounds.Delay).Sub(now); d > 0 {
+		if d := first.due().Sub(now); d > 0 {
 			return nil, d
 		}
+		if bounds.Files == 0 || !b.small(first) || first.size > bounds.Size {
+			q.alone(first)
+			continue
+		}
+		if b.pace.why != nil { // one finds out whether a branch that is held can go on
+			q.alone(first)
+			return nil, 0
+		}
+		if b.batching >= parallel {
+			return nil, idleLook // the end of another one tells
+		}
+		if len(q.small.list) > 1 && !first.urgent && first.tries == 0 { // others come
+			if d := first.due().Add(bounds.Delay).Sub(now); d > 0 {
+				return nil, d
+			}
+		}
+		if group := b.together(now, bounds); len(group) > 0 {
+			return group, 0
+		}
 	}
-	return b.together(now, bounds), 0
 }
 
-// together takes those out of the queue that leave now. Guarded by store.mu.
+// together takes those out of the queue that leave now; very few are put among those that
+// go alone. Guarded by store.mu.
 func (b *Branch) together(now time.Time, bounds Batching) (group []*change) {
 	q := &b.queue
-	first, bytes := q.small.top(), int64(0)
-	for c := first; c != nil && len(group) < bounds.Files; c = q.small.top() {
+	urgent, bytes := q.small.top().urgent, int64(0)
+	for c := q.small.top(); c != nil && len(group) < bounds.Files; c = q.small.top() {
+		if c.due().After(now) || c.urgent != urgent {
+			break
+		}
 		if !b.small(c) || c.size > bounds.Size {
 			q.alone(c) // it has become another since
 			continue
 		}
-		if bytes+c.size > bounds.Bytes || c.due().After(now) || c.urgent != first.urgent {
+		if bytes+c.size > bounds.Bytes {
 			break
 		}
 		bytes += c.size
@@ -127,7 +138,8 @@ type batch struct {
 	results []remote.BatchResult // set when done is closed
 	err     error                // set when done is closed
 	left    int                  // guarded by store.mu; jobs that have not ended
-	blamed  bool                 // guarded by store.mu; the pace of the branch knows of its failure
+	trouble trouble              // guarded by store.mu; the worst that the pace is to know of
+	retry   time.Time            // guarded by store.mu; when what has failed is tried again, together
 }
 
 func newBatch(ctx context.Context, to remote.Batcher, n int) *batch {
@@ -207,15 +219,52 @@ func (j *job) sendBatched(ctx context.Context, p *pin) (remote.Entry, error) {
 	return e, err
 }
 
-// blame notes a failure of a job for the pace of the branch, one for each batch: of many
-// files that fail together the server has not as many troubles. Guarded by store.mu.
-func (b *Branch) blame(x *batch, err error, start, now time.Time, asked time.Duration) {
-	if x != nil && x.blamed {
-		return
+// trouble is what an attempt tells the pace of a branch about its server.
+type trouble struct {
+	err   error
+	asked time.Duration // how long the server asked to wait
+	none  bool          // it went well; without it and err there is nothing to tell
+}
+
+// worse tells whether t is more for the pace to know than another one.
+func (t trouble) worse(than trouble) bool {
+	rank := func(t trouble) int {
+		switch k := remote.KindOf(t.err); {
+		case t.err == nil && t.none:
+			return 1
+		case t.err == nil:
+			return 0
+		case k == remote.Auth:
+			return 5
+		case k == remote.NoSpace:
+			return 4
+		case k == remote.Unavailable:
+			return 3
+		}
+		return 2
 	}
-	b.pace.failed(err, start, now, asked)
+	a, b := rank(t), rank(than)
+	return a > b || a == b && t.asked > than.asked
+}
+
+// judge has the pace of the branch know how an attempt has ended. Of a batch it hears once,
+// of the worst: many files that fail together are not as many troubles of the server, and
+// those that went well beside them do not end a hold. Guarded by store.mu.
+func (b *Branch) judge(x *batch, t trouble, start, now time.Time) {
 	if x != nil {
-		x.blamed = true
+		if t.worse(x.trouble) {
+			x.trouble = t
+		}
+		if x.left > 0 {
+			return
+		}
+		t = x.trouble
+	}
+	switch {
+	case t.err != nil:
+		b.pace.failed(t.err, start, now, t.asked)
+	case t.none:
+		b.pace.wentWell()
 	}
 }
 

@@ -292,7 +292,7 @@ func (b *Branch) putCut(renamed *change, size int64) {
 	now := s.opts.Now()
 	last, _ := b.queue.tail(renamed.to)
 	c := &change{b: b, id: s.lastID + 1, kind: opPut, path: renamed.to, stage: renamed.stage, size: size, after: last, since: now,
-		mtime: now, attrs: remote.Attrs{MTime: &now}, version: renamed.version, delay: now.Add(b.policy.Delay)}
+		mtime: now, attrs: remote.Attrs{MTime: &now}, loose: true, version: renamed.version, delay: now.Add(b.policy.Delay)}
 	if err := s.write(c.record()); err != nil {
 		s.log.Warn("that a file was cut is not in the journal yet", "branch", b.policy.Name, "path", c.path, "err", err)
 		return
@@ -372,7 +372,7 @@ func (b *Branch) Sync(ctx context.Context, path string) error {
 func (b *Branch) awaitOver(ctx context.Context, c *change) error {
 	s := b.store
 	tries := c.tries
-	b.queue.hurry(c)
+	b.queue.awaited(c)
 	s.poke()
 	for c.state != over {
 		switch err := c.trouble(true, map[*change]bool{}); {

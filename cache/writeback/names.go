@@ -305,7 +305,7 @@ func (b *Branch) placeFor(path string, target *remote.Entry) (p place, ok bool) 
 // relabelled returns a copy of a change that has not begun, with another path.
 func (c *change) relabelled(path string) *change {
 	return &change{b: c.b, gen: c.gen, kind: c.kind, path: path, target: c.target, typ: c.typ, stage: c.stage, size: c.size,
-		mtime: c.mtime, attrs: c.attrs, version: c.version, synced: c.synced, digest: c.digest, delay: c.delay}
+		mtime: c.mtime, attrs: c.attrs, loose: c.loose, version: c.version, synced: c.synced, digest: c.digest, delay: c.delay}
 }
 
 // moveTree renames a directory of which the server has nothing yet. Guarded by store.mu.

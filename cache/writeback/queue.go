@@ -124,6 +124,14 @@ func (q *queue) alone(c *change) {
 	q.heap.put(c)
 }
 
+// awaited has a change go alone and before others, as somebody waits for it.
+func (q *queue) awaited(c *change) {
+	if c.lone = true; c.slot >= 0 && c.heap == &q.small {
+		q.alone(c)
+	}
+	q.hurry(c)
+}
+
 // fix finds the place of c anew.
 func (q *queue) fix(c *change) {
 	if c.heap != nil {
@@ -267,12 +275,14 @@ func (c *change) due() time.Time {
 // dueHeap orders changes by when they may be started: a binary heap.
 type dueHeap struct{ list []*change }
 
-func (h *dueHeap) before(i, j int) bool {
-	a, b := h.list[i], h.list[j]
-	if x, y := a.due(), b.due(); !x.Equal(y) {
+func (h *dueHeap) before(i, j int) bool { return h.list[i].before(h.list[j]) }
+
+// before tells whether c is to be started first.
+func (c *change) before(d *change) bool {
+	if x, y := c.due(), d.due(); !x.Equal(y) {
 		return x.Before(y)
 	}
-	return a.id < b.id
+	return c.id < d.id
 }
 
 func (h *dueHeap) swap(i, j int) {

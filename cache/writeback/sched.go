@@ -63,9 +63,12 @@ func (b *Branch) pick(now time.Time) ([]*change, time.Duration) {
 		}
 		return nil, idleLook // the end of another one tells
 	}
-	group, wait := b.gather(now)
-	if len(group) > 0 {
-		return group, 0
+	wait := idleLook
+	if one, some := b.queue.heap.top(), b.queue.small.top(); one == nil || some != nil && some.before(one) {
+		var group []*change
+		if group, wait = b.gather(now); len(group) > 0 {
+			return group, 0
+		}
 	}
 	c := b.queue.heap.top()
 	if c == nil {
@@ -182,10 +185,11 @@ func (b *Branch) finish(c *change, j *job, x *batch, r outcome) {
 		c.state = idle // it stays in the journal
 	case c.dropped && r.err != nil:
 		b.withdrawn(c, j)
+		b.judge(x, trouble{}, j.start, now)
 	case r.err != nil:
-		b.failed(c, j, x, r.err, now)
+		b.judge(x, b.failed(c, x, r.err, now), j.start, now)
 	default:
-		b.pace.wentWell()
+		b.judge(x, trouble{none: true}, j.start, now)
 		b.rate.add(j.size, now)
 		b.succeeded(c, j, r)
 	}
@@ -202,18 +206,19 @@ func (b *Branch) unhold(c *change) {
 	c.pin = nil
 }
 
-// failed decides how a change goes on after an error. Guarded by store.mu.
-func (b *Branch) failed(c *change, j *job, x *batch, err error, now time.Time) {
+// failed decides how a change goes on after an error, and returns what that tells of the
+// server. Guarded by store.mu.
+func (b *Branch) failed(c *change, x *batch, err error, now time.Time) (t trouble) {
 	if errors.Is(err, errTorn) {
 		c.tears++
 		c.delay = now.Add(b.policy.Delay)
 		b.queue.again(c)
-		return
+		return t
 	}
-	if errors.Is(err, errAlone) {
+	if errors.Is(err, errAlone) || x != nil && final(err) { // what is wrong with many need not be wrong with each
 		c.lone, c.again = true, false
 		b.queue.again(c)
-		return
+		return t
 	}
 	c.tries++
 	c.cause = err
@@ -222,22 +227,28 @@ func (b *Branch) failed(c *change, j *job, x *batch, err error, now time.Time) {
 	} else if final(err) && !(remote.KindOf(err) == remote.Invalid && c.kind == opPut && c.tries < 3) {
 		// A request that was cut on its way is a bad one, too.
 		b.park(c)
-		return
+		return t
 	}
 	var e *remote.Error
-	var asked time.Duration
 	if errors.As(err, &e) {
-		asked = min(e.RetryAfter, mostAsked)
+		t.asked = min(e.RetryAfter, mostAsked)
+	}
+	c.retry = now.Add(b.pace.backOff(c.tries, t.asked))
+	if x != nil { // they go together again
+		if x.retry.Before(now.Add(t.asked)) {
+			x.retry = c.retry
+		}
+		c.retry = x.retry
 	}
 	if kindOfDisk(err) != remote.NoSpace { // a full disk of this node says nothing of the server
-		b.blame(x, err, j.start, now, asked)
+		t.err = err
 	}
-	c.retry = now.Add(b.pace.backOff(c.tries, asked))
 	if c.tries == 1 || c.tries&(c.tries-1) == 0 {
 		b.store.log.Warn("a change could not be brought to the server yet; it will be tried again",
 			"branch", b.policy.Name, "op", c.kind.String(), "path", c.path, "tries", c.tries, "err", err)
 	}
 	b.queue.again(c)
+	return t
 }
 
 // mostAsked is how long a server may ask to wait.

@@ -84,7 +84,7 @@ func checkBatch(e *env) {
 	var contents []string
 	for i := range min(most.Files, 40) {
 		dir := "/d"
-		if i%3 == 0 && !most.SameDir {
+		if i%3 == 0 {
 			dir = "/d/sub"
 		}
 		contents = append(contents, strings.Repeat(fmt.Sprint(i, "."), i*37))
@@ -100,7 +100,7 @@ func checkBatch(e *env) {
 }
 
 func checkBatchRefusals(e *env) {
-	b, most, ok := e.batcher()
+	b, _, ok := e.batcher()
 	if !ok {
 		return
 	}
@@ -115,12 +115,10 @@ func checkBatchRefusals(e *env) {
 		{Path: "/d/last", Source: Bytes([]byte("two"))},
 	}
 	want := []remote.Kind{0, remote.Exist, remote.Exist, 0}
-	if !most.SameDir {
-		items = append(items,
-			remote.BatchItem{Path: "/d/none/f", Source: Bytes([]byte("three"))},
-			remote.BatchItem{Path: "/d/file/f", Source: Bytes([]byte("four"))})
-		want = append(want, remote.NotExist, remote.NotDir)
-	}
+	items = append(items,
+		remote.BatchItem{Path: "/d/none/f", Source: Bytes([]byte("three"))},
+		remote.BatchItem{Path: "/d/file/f", Source: Bytes([]byte("four"))})
+	want = append(want, remote.NotExist, remote.NotDir)
 	for i, r := range e.batch(b, items) {
 		k := remote.KindOf(r.Err)
 		switch {

@@ -49,7 +49,7 @@ func writeOptions() []*Option {
 			Help:   "most bytes that are uploaded together",
 			branch: func(b *Branch) any { return &b.BatchBytes }},
 		{Name: "batch-delay", Unit: "DURATION", Default: "250ms", Scope: PerBranch,
-			Help:   "how long a file that could be uploaded waits for others to go with, besides --upload-delay; fsync to the server and the end of the mount do not wait",
+			Help:   "how long a file that could be uploaded waits for others to go with, besides --upload-delay; a flush, fsync to the server and the end of the mount do not wait",
 			branch: func(b *Branch) any { return &b.BatchDelay }},
 		{Name: "uploads", Unit: "NUMBER", Default: "16", ZoneDefault: "8", Scope: PerBranch, Min: 1,
 			Help:   "most uploads at a time; at most as many as requests to the server at a time, which are max-connections, on a zone four times as many",
