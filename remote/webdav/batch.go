@@ -171,23 +171,40 @@ func (b *Backend) inLane(ctx context.Context, f func()) {
 	f()
 }
 
-// send stores one file by PUT.
+// send stores one file by PUT. A busy server closes connections that wait for the next
+// request, sometimes while that is on its way (Apache does when all its workers are busy):
+// it is sent again then, which the condition makes safe.
 func (m *member) send(ctx context.Context, r *batch) {
+	lost := false // a request whose answer was lost may have stored it
 	for try := 1; m.phase == pending; try++ {
 		if err := r.stopped(ctx, m); err != nil {
-			m.fail(err)
+			m.fail(sureUnless(lost, err))
 			return
 		}
 		s, err := m.storePut(ctx)
+		kind := remote.KindOf(err)
+		cut := kind == remote.Unavailable && statusOf(err) == 0
+		var e *remote.Error
+		lost = lost || errors.As(err, &e) && e.Unsure
 		switch {
 		case err == nil:
 			m.phase, m.sent = taken, s
-		case remote.KindOf(err) == remote.Locked && try <= len(patience) && sleep(ctx, patience[try-1]):
+		case (kind == remote.Locked || cut) && try <= len(patience) && sleep(ctx, patience[try-1]):
+		case lost && kind == remote.Exist:
+			m.fail(unsure(m.c.failf(remote.Unavailable, "there is a file, perhaps by a request whose answer was lost")))
 		default:
 			r.note(err)
-			m.phase, m.err = refused, err
+			m.phase, m.err = refused, sureUnless(lost, err)
 		}
 	}
+}
+
+// sureUnless marks err if a request before it may have changed something.
+func sureUnless(lost bool, err error) error {
+	if lost {
+		return unsure(err)
+	}
+	return err
 }
 
 // stopped tells why nothing more is sent for m, if so.

@@ -306,3 +306,43 @@ func TestBatchCancel(t *testing.T) {
 		})
 	}
 }
+
+// TestBatchClosing: a server that closes connections under some first requests gets those
+// files with the next; a file whose answer was lost is not told to be somebody else's.
+func TestBatchClosing(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		dialect efss.Dialect
+		method  string
+		fault   efss.Fault
+		failed  int
+	}{
+		{"put", efss.ModDAV, http.MethodPut, efss.Fault{Abort: true}, 0},
+		{"put, stored", efss.ModDAV, http.MethodPut, efss.Fault{LoseReply: true}, 2},
+		{"bulk upload", efss.Nextcloud, http.MethodPost, efss.Fault{Abort: true}, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newSite(t, c.dialect)
+			var hits atomic.Int64
+			s.SetFaults(func(r *http.Request) *efss.Fault {
+				every := r.Method == http.MethodPost || strings.HasSuffix(r.URL.Path, "3")
+				if r.Method != c.method || !every || hits.Add(1) > 2 {
+					return nil
+				}
+				return &c.fault
+			})
+			items := batchIn("/", 60)
+			results := s.batch(t, items)
+			stored := s.honest(t, items, results)
+			if failed := len(items) - stored; hits.Load() < 2 || failed != c.failed {
+				t.Errorf("%d failed", failed)
+			}
+			for _, r := range results {
+				var e *remote.Error
+				if r.Err != nil && (!errors.As(r.Err, &e) || e.Kind != remote.Unavailable || !e.Unsure) {
+					t.Errorf("%v", r.Err)
+				}
+			}
+		})
+	}
+}

@@ -285,6 +285,10 @@ func (r *batch) bulkSend(ctx context.Context, body *bulkBody, some []*member) {
 	}
 	began := time.Now()
 	resp, err := c.send(ctx, q)
+	for try := 0; err != nil && !body.begun.Load() && remote.KindOf(err) == remote.Unavailable && try < len(patience) && sleep(ctx, patience[try]); try++ {
+		began = time.Now()
+		resp, err = c.send(ctx, q)
+	}
 	if err == nil {
 		err = r.bulkAnswer(c, q, resp, some, began)
 	}
