@@ -131,7 +131,7 @@ func portOf(t *testing.T, address string) int {
 // time, and returns how many overwrites were under way then.
 func killOnce(t *testing.T, victims []*victim, args, env []string, after time.Duration) int {
 	t.Helper()
-	m := harness.Mounting(t, env, args...)
+	m := harness.MountingProgram(t, harness.StaticProgram(t), env, args...) // what the race detector says would be lost
 	for _, v := range victims {
 		if err := v.overwrite(m.Dir); err != nil { // one for sure, also as a warm-up
 			t.Fatalf("%s: version %d: %v\n%s", v.branch, v.begun, err, v.last())
