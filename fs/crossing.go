@@ -121,7 +121,7 @@ type alone struct {
 // listFor lists the directory of rel, of which nothing is known as a whole, if it is one
 // more of many names that are asked for in it. It tells whether that was of use.
 func (m *metaCache) listFor(ctx context.Context, rel string) bool {
-	if rel == "/" || m.holds() <= 0 {
+	if rel == "/" || m.holds() <= 0 || m.b.NegTTL <= 0 { // an absence is not to be believed
 		return false
 	}
 	dir, name := remote.Split(rel)

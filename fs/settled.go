@@ -90,6 +90,10 @@ func conflictError(path, beside string) error {
 	return fail("put", path, remote.Conflict, fmt.Errorf("somebody else changed it; our content is in %s", beside))
 }
 
+// maxLooseKept is from how many remembered attributes on times are forgotten that are only
+// those of writing: the server's are shown then.
+const maxLooseKept = 100_000
+
 // keepSettled remembers attributes that the server has not kept of what has reached it,
 // unless others are pending by now. A change of attributes alone leaves those from before.
 func (m *metaCache) keepSettled(s writeback.Settled) {
@@ -107,6 +111,9 @@ func (m *metaCache) keepSettled(s writeback.Settled) {
 	k, _, ok := m.lookupLocked(s.Path)
 	if t := s.Attrs.MTime; ok && t != nil && s.Entry.Type == remote.Dir && k.e.MTime.After(*t) {
 		s.Attrs.MTime = nil // names have come or gone since
+	}
+	if s.Loose && len(m.kept) >= maxLooseKept {
+		s.Attrs.MTime = nil
 	}
 	m.mu.Unlock()
 	m.keep(s.Entry, s.Attrs, writeback.IsLocal(s.Was))

@@ -74,6 +74,18 @@ func withSources(items []BatchItem, f func(Source) Source) []BatchItem {
 	return out
 }
 
+// unreached returns the error of a batch of which every file says that the server cannot be
+// had, or does not know us: it is that of the call then, and who judges calls hears of it.
+func unreached(all []BatchResult) (err error) {
+	for _, r := range all {
+		if k := KindOf(r.Err); r.Err == nil || k != Unavailable && k != Auth {
+			return nil
+		}
+		err = r.Err
+	}
+	return err
+}
+
 // Batches implements Batcher. It is zero if the adapter has not this ability.
 func (d *decorator) Batches() Batches {
 	if inner, ok := As[Batcher](d.inner); ok {
@@ -94,6 +106,9 @@ func (d *decorator) PutBatch(ctx context.Context, items []BatchItem) ([]BatchRes
 	}
 	err := d.run(ctx, c, func(ctx context.Context) (err error) {
 		c.Stored, err = inner.PutBatch(ctx, awayItems(c.Batch, c))
+		if err == nil {
+			err = unreached(c.Stored)
+		}
 		return err
 	})
 	if err != nil {

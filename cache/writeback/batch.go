@@ -213,8 +213,11 @@ func (j *job) sendBatched(ctx context.Context, p *pin) (remote.Entry, error) {
 	}
 	o := j.options()
 	e, err := x.put(ctx, remote.BatchItem{Path: j.path, Source: &counted{p, j.c}, Attrs: o.Attrs, Loose: o.Loose, Redo: o.Redo, Tag: o.Tag})
-	if k := remote.KindOf(err); err != nil && (k == remote.NotExist || k == remote.NotDir) {
-		return remote.Entry{}, errAlone // its directory is to be made first
+	switch remote.KindOf(err) {
+	case remote.NotExist, remote.NotDir, remote.Exist, remote.Conflict, remote.IsDir:
+		if err != nil { // what is to be done then takes requests of its own
+			return remote.Entry{}, errAlone
+		}
 	}
 	return e, err
 }

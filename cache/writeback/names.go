@@ -405,7 +405,7 @@ func (b *Branch) keepable(a remote.Attrs) remote.Attrs {
 
 // fold adds attributes to a change that has not begun. Guarded by store.mu.
 func (b *Branch) fold(c *change, e remote.Entry, a remote.Attrs) (remote.Entry, error) {
-	was, mtime := c.attrs, c.mtime
+	was, mtime, loose := c.attrs, c.mtime, c.loose
 	if a.MTime != nil {
 		c.attrs.MTime, c.mtime, c.loose = a.MTime, *a.MTime, false
 	}
@@ -413,7 +413,7 @@ func (b *Branch) fold(c *change, e remote.Entry, a remote.Attrs) (remote.Entry, 
 		c.attrs.Mode = a.Mode
 	}
 	if err := b.store.write(c.record()); err != nil {
-		c.attrs, c.mtime = was, mtime
+		c.attrs, c.mtime, c.loose = was, mtime, loose
 		return e, err
 	}
 	dress(&e, c.attrs)

@@ -158,6 +158,7 @@ type Settled struct {
 	Was   string
 	Entry remote.Entry // what the server has now; zero Type: nothing
 	Attrs remote.Attrs // wanted, and not kept by the server
+	Loose bool         // the time in Attrs is only that of writing
 	// Copy is not zero after a conflict: our content is there, and Entry is theirs.
 	Copy remote.Entry
 }
@@ -389,7 +390,7 @@ func (b *Branch) succeeded(c *change, j *job, r outcome) {
 	if moved && r.copy.Type == 0 {
 		return
 	}
-	x := Settled{Path: path, Was: was, Entry: r.entry, Attrs: r.wish, Copy: r.copy}
+	x := Settled{Path: path, Was: was, Entry: r.entry, Attrs: r.wish, Loose: c.loose, Copy: r.copy}
 	if x.Entry.Type != 0 { // others may still be to be set
 		dress(&x.Entry, b.sees(path).attrs)
 	}
