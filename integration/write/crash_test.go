@@ -256,7 +256,7 @@ func (l *lane) look(t *testing.T) {
 			continue
 		}
 		s.check(t, fmt.Sprintf("round %d: the next mount", l.round), found, false)
-		s.may, s.cut = []*model{observed(found)}, nil
+		s.may, s.cut = []*model{observed(found, s.may)}, nil
 	}
 }
 
