@@ -25,6 +25,9 @@ type Policy struct {
 	Delay time.Duration
 	// Early is from which size on a new file is sent while it is written, 0 for never.
 	Early int64
+	// Loose: times that are only those of writing (Commit.Loose) are not worth requests of
+	// their own. Without it they are stored as those that were set.
+	Loose bool
 	// Batch says which new files leave together.
 	Batch Batching
 	// Prime, if not nil, is given the content of what was stored.

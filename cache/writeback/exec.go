@@ -193,7 +193,7 @@ const maxLoose = 1 << 20
 
 // options returns the options of the put.
 func (j *job) options() remote.PutOptions {
-	o := remote.PutOptions{Attrs: j.attrs, Loose: j.loose && j.size <= maxLoose, Resume: j.token, Tag: j.b.store.tag, Redo: j.redo}
+	o := remote.PutOptions{Attrs: j.attrs, Loose: j.loose && j.b.policy.Loose && j.size <= maxLoose, Resume: j.token, Tag: j.b.store.tag, Redo: j.redo}
 	o.Cond = remote.Cond{NotExist: j.base.Type == 0, Version: j.base.Version, Provisional: j.base.Provisional}
 	return o
 }

@@ -33,6 +33,11 @@ func (d *door) wait() {
 	<-d.opened
 }
 
+// uploads tells whether a request to a share brings content.
+func uploads(r *http.Request) bool {
+	return r.Method == http.MethodPut || r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/bulk")
+}
+
 // holdUploads holds what stores content at the server until the door is opened, or the test
 // ends.
 func (s *server) holdUploads(t *testing.T) *door {
@@ -49,7 +54,7 @@ func (s *server) holdUploads(t *testing.T) *door {
 		return d
 	}
 	s.share.SetFaults(func(r *http.Request) *efss.Fault {
-		if r.Method == http.MethodPut || r.Method == "MOVE" && strings.Contains(r.URL.Path, "/uploads/") {
+		if uploads(r) || r.Method == "MOVE" && strings.Contains(r.URL.Path, "/uploads/") {
 			d.wait()
 		}
 		return nil

@@ -59,7 +59,7 @@ func TestDrain(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			each(t, func(t *testing.T, s *server) {
-				m := s.mounted(t, cacheDir(t), "--upload-delay=1h", "--uploads=2")
+				m := s.mounted(t, cacheDir(t), "--upload-delay=1h", "--uploads=2", "--batch-file-size=0")
 				s.slow(50 * time.Millisecond)
 				want := writeSome(t, m)
 				end(t, m)

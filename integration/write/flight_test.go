@@ -188,7 +188,7 @@ func (s *server) slow(d time.Duration) {
 		return
 	}
 	s.share.SetFaults(func(r *http.Request) *efss.Fault {
-		if r.Method == http.MethodPut {
+		if uploads(r) {
 			return &efss.Fault{Delay: d}
 		}
 		return nil

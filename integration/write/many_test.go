@@ -34,7 +34,7 @@ func (s *server) away() *gate {
 		return g
 	}
 	s.share.SetFaults(func(r *http.Request) *efss.Fault {
-		if r.Method == http.MethodPut && g.pass() {
+		if uploads(r) && g.pass() {
 			return &efss.Fault{Status: http.StatusServiceUnavailable}
 		}
 		return nil
@@ -147,7 +147,7 @@ func testApps(t *testing.T, s, other *server) {
 		place = "propagating"
 	}
 	start := func() *harness.Mount {
-		return harness.MountingProgram(t, harness.StaticProgram(t), []string{password("b"), password("o")}, writeMode(),
+		return harness.MountingProgram(t, harness.StaticProgram(t), []string{password("b"), password("o")}, writeMode(), "--written-times=exact",
 			s.branch("b", s.address()), other.branch("o", other.address()))
 	}
 	phase := func(m *harness.Mount, phase string) {

@@ -112,7 +112,7 @@ func (s *server) fullServer() *gate {
 		return g
 	}
 	s.share.SetFaults(func(r *http.Request) *efss.Fault {
-		if r.Method == http.MethodPut && g.pass() {
+		if uploads(r) && g.pass() {
 			return &efss.Fault{Status: http.StatusInsufficientStorage}
 		}
 		return nil

@@ -137,6 +137,7 @@ func noJournal(dir string, err error) error {
 // WritePolicy is how a branch is written. blocks is its block cache, nil without.
 func WritePolicy(b *settings.Branch, blocks *cache.Cached) writeback.Policy {
 	p := writeback.Policy{Name: "/" + b.Name, Tree: Tree(b), Workers: b.Uploads, Delay: b.UploadDelay, Early: int64(b.EarlyUpload),
+		Loose: b.WrittenTimes == settings.TimesCheap,
 		Batch: writeback.Batching{Size: int64(b.BatchFileSize), Files: b.BatchFiles, Bytes: int64(b.BatchBytes), Delay: b.BatchDelay}}
 	if blocks != nil {
 		p.Prime = blocks.Prime

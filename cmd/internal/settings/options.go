@@ -63,6 +63,7 @@ type Branch struct {
 	Listings       int
 	UploadDelay    time.Duration
 	EarlyUpload    Size
+	WrittenTimes   string
 	BatchFileSize  Size
 	BatchBytes     Size
 	BatchFiles     int
