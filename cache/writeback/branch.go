@@ -7,32 +7,9 @@ import (
 	"io"
 	"os"
 	"slices"
-	"time"
 
 	"github.com/meshmount/meshmount/remote"
 )
-
-// Policy is how a branch is written.
-type Policy struct {
-	Name string // of the branch in the mount, for people
-	// Tree names the remote tree: the same for all mounts that see the same files.
-	Tree string
-	// Workers is how many uploads at most are under way, 0 for 8.
-	Workers int
-	// Mode is what the permission bits of a new file are if nothing is said, 0 for 0644.
-	Mode uint32
-	// Delay is how long a closed file waits for being written again.
-	Delay time.Duration
-	// Early is from which size on a new file is sent while it is written, 0 for never.
-	Early int64
-	// Loose: times that are only those of writing (Commit.Loose) are not worth requests of
-	// their own. Without it they are stored as those that were set.
-	Loose bool
-	// Batch says which new files leave together.
-	Batch Batching
-	// Prime, if not nil, is given the content of what was stored.
-	Prime func(ref remote.Ref, r io.ReaderAt, size int64) error
-}
 
 // Branch is a remote tree with the changes that its server has yet to see. It is a
 // remote.Backend, and shows the tree as if they were made. Its methods are safe for

@@ -50,6 +50,7 @@ func ZoneOptions(b *settings.Branch) (irods.Options, error) {
 		Scheme: scheme, Policy: zonePolicies[b.TLS], Verify: verify, Encryption: b.Encryption,
 		CAFile: string(b.CAFile), CADir: string(b.CADir),
 		Resource: b.Resource, Trash: b.Trash, MaxConns: b.MaxConnections, ConnectTimeout: b.ConnectTimeout,
+		Checksums: true, // as every other file has one
 	}, nil
 }
 

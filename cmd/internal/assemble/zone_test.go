@@ -37,7 +37,7 @@ func TestZoneOptions(t *testing.T) {
 	want := irods.Options{
 		Host: "h", Port: 1300, User: "me", Zone: "home", Root: "/z/c d", Scheme: wire.SchemePAM, Policy: wire.PolicyRequire, Verify: wire.VerifyCert,
 		CAFile: "/base/ca", CADir: "/base/cas", Encryption: wire.Encryption{Algorithm: "A", KeySize: 1, SaltSize: 2, Rounds: 3},
-		Resource: "r", Trash: true, MaxConns: 7, ConnectTimeout: 9 * time.Second,
+		Resource: "r", Trash: true, MaxConns: 7, ConnectTimeout: 9 * time.Second, Checksums: true,
 	}
 	if err != nil || fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", want) {
 		t.Errorf("%+v, %v\nwant %+v", got, err, want)
