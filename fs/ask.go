@@ -23,6 +23,9 @@ func (m *metaCache) stat(ctx context.Context, rel string, force bool) (remote.En
 			}
 		}
 		e, current, err := m.ask(ctx, rel)
+		if err != nil && remote.KindOf(err) == remote.NotExist {
+			m.missed(rel)
+		}
 		if current || err != nil && remote.KindOf(err) != remote.NotExist {
 			return e, m.b.AttrTTL, err
 		}

@@ -21,9 +21,9 @@ func TestWriteBack(t *testing.T) {
 
 // alsoBack are the tests of TestWriteBack.
 var alsoBack = map[string]func(*testing.T){
-	"TestManyNamesAreListed":                                  TestManyNamesAreListed,
+	"TestManyMissesAreListed":                                 TestManyMissesAreListed,
 	"TestManyCreatesAreListed":                                TestManyCreatesAreListed,
-	"TestFewNamesListNoLargeDirectory":                        TestFewNamesListNoLargeDirectory,
+	"TestFewMissesListNoLargeDirectory":                       TestFewMissesListNoLargeDirectory,
 	"TestListingsCrossChanges":                                TestListingsCrossChanges,
 	"TestListingsCrossWhatIsNotKnown":                         TestListingsCrossWhatIsNotKnown,
 	"TestOneFileInEachDirectory":                              TestOneFileInEachDirectory,

@@ -99,33 +99,54 @@ func (m *metaCache) settleCrossed(dir string, l *listing, o origin) bool {
 	return true
 }
 
-// How a directory that nobody has listed is listed for the sake of the names in it that are
-// asked for, one after the other: each costs a round trip alone.
+// How a directory that nobody has listed is listed for the sake of names that are not there,
+// which are asked for one after the other: each costs a round trip alone. That is how
+// programs create many files, or look for them along a path.
 const (
-	asksAlone    = 4    // names that are asked for alone
-	asksMore     = 8    // how many times as many must be asked for after a listing that was of no use
-	maxAlone     = 1000 // directories of which the names are counted
-	listedPerAsk = 1000 // names that a listing may have for each name that was asked for
+	missesAlone   = 3    // names that are asked for alone
+	missesMore    = 8    // how many times as many after a listing that was of no use
+	maxMissed     = 1000 // directories of which they are counted
+	listedPerMiss = 1000 // names that a listing may have for each
 )
 
 // listPatience is how long somebody who asks for a name waits for a listing.
 const listPatience = 2 * time.Second
 
-// alone counts the names of a directory that were asked for without a listing of it.
-type alone struct {
+// misses counts the names of a directory that were asked for in vain without a listing of it.
+type misses struct {
 	last string
-	asks int
-	next int // asks for the next listing
+	n    int
+	next int // for the next listing
 }
 
-// listFor lists the directory of rel, of which nothing is known as a whole, if it is one
-// more of many names that are asked for in it. It tells whether that was of use.
+// missed takes note of a name that is not there.
+func (m *metaCache) missed(rel string) {
+	dir, name := remote.Split(rel)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, ok := m.dirs.get(dir); ok || rel == "/" {
+		return
+	}
+	a, ok := m.misses.get(dir)
+	if !ok {
+		a.next = missesAlone
+	}
+	if a.last != name {
+		a.last = name
+		a.n++
+	}
+	m.misses.put(dir, a)
+}
+
+// listFor lists the directory of rel, of which nothing is known as a whole, if many names
+// were asked for in it in vain. It tells whether that was of use. What such a listing does not
+// show is believed for NegTTL only: nobody has asked for all names.
 func (m *metaCache) listFor(ctx context.Context, rel string) bool {
-	if rel == "/" || m.holds() <= 0 || m.b.NegTTL <= 0 { // an absence is not to be believed
+	if rel == "/" || m.holds() <= 0 || m.b.NegTTL <= 0 {
 		return false
 	}
-	dir, name := remote.Split(rel)
-	most := m.askedAlone(dir, name)
+	dir, _ := remote.Split(rel)
+	most := m.worthListing(dir)
 	if most == 0 {
 		return false
 	}
@@ -136,31 +157,20 @@ func (m *metaCache) listFor(ctx context.Context, rel string) bool {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.alone.remove(dir)
+	m.misses.remove(dir)
 	return true
 }
 
-// askedAlone counts one more name, and returns how many names a listing may have, 0 if
-// there is to be none.
-func (m *metaCache) askedAlone(dir, name string) int {
+// worthListing returns how many names a listing of a directory may have, 0 if there is to be
+// none.
+func (m *metaCache) worthListing(dir string) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, ok := m.dirs.get(dir); ok {
+	a, ok := m.misses.get(dir)
+	if _, known := m.dirs.get(dir); !ok || known || a.n < a.next {
 		return 0
 	}
-	a, ok := m.alone.get(dir)
-	if !ok {
-		a.next = asksAlone
-	}
-	if a.last != name {
-		a.last = name
-		a.asks++
-	}
-	most := 0
-	if a.asks >= a.next {
-		most = min(a.asks*listedPerAsk, maxKeepDir)
-		a.next = a.asks * asksMore
-	}
-	m.alone.put(dir, a)
-	return most
+	a.next = a.n * missesMore
+	m.misses.put(dir, a)
+	return min((a.n+1)*listedPerMiss, maxKeepDir)
 }

@@ -12,25 +12,42 @@ import (
 	"github.com/meshmount/meshmount/remote"
 )
 
-// TestManyNamesAreListed asks for many names of a directory that nobody has listed, most of
-// which are not there, as a program does that creates or imports them: after a few the
-// directory is listed, and the rest costs nothing.
-func TestManyNamesAreListed(t *testing.T) {
+// TestManyMissesAreListed asks for many names of a directory that nobody has listed and that
+// are not there, as a program does that creates or imports them: after a few the directory is
+// listed, and the rest costs nothing, for as long as absences hold.
+func TestManyMissesAreListed(t *testing.T) {
 	for kind := range kinds {
 		t.Run(kind, func(t *testing.T) {
-			c := newCounted(t, kind)
+			c := newCounted(t, kind, func(b *Branch) { b.NegTTL = 3 * time.Second })
 			c.plant(1, 50)
-			c.most(asksAlone+3, "200 names", func() {
-				for i := range 200 {
+			ask := func() {
+				for i := 50; i < 250; i++ {
 					_, err := c.Stat(t.Context(), fmt.Sprint("/a/p0/d0/f", i))
-					if i < 50 {
-						c.must(err)
-					} else {
-						c.kind(err, remote.NotExist)
-					}
+					c.kind(err, remote.NotExist)
 				}
-			})
+			}
+			c.most(missesAlone+3, "200 names that are not there", ask)
+			c.elsewhere("/p0/d0/f100", "new")
+			c.pass(4 * time.Second)
+			if got := c.size("/a/p0/d0/f100"); got != 3 {
+				t.Errorf("what has come since has %d bytes", got)
+			}
 		})
+	}
+}
+
+// TestNamesThatAreThereListNothing opens files by their names: others that come later are
+// found at once.
+func TestNamesThatAreThereListNothing(t *testing.T) {
+	c := newCounted(t, "ttl")
+	c.plant(1, 50)
+	lists := c.strange.count(remote.OpList)
+	for i := range 50 {
+		c.size(fmt.Sprint("/a/p0/d0/f", i))
+	}
+	c.elsewhere("/p0/d0/next", "new")
+	if got := c.size("/a/p0/d0/next"); got != 3 || lists() != 0 {
+		t.Errorf("a file that has just come has %d bytes; %d listings", got, lists())
 	}
 }
 
@@ -51,7 +68,7 @@ func TestManyCreatesAreListed(t *testing.T) {
 	for i := range 100 {
 		c.write(fmt.Sprint("/a/p0/d0/new", i), "new")
 	}
-	if l, s := lists.Load(), stats.Load(); l > 2 || s > 3*asksAlone {
+	if l, s := lists.Load(), stats.Load(); l > 2 || s > 4*missesAlone {
 		t.Errorf("100 new files: %d listings, %d questions", l, s)
 	}
 	if n := len(c.names("/a/p0/d0")); n != 150 {
@@ -59,10 +76,10 @@ func TestManyCreatesAreListed(t *testing.T) {
 	}
 }
 
-// TestFewNamesListNoLargeDirectory has a directory with more names than are worth it for
+// TestFewMissesListNoLargeDirectory has a directory with more names than are worth it for
 // those who ask; who reads it as a whole meanwhile gets it.
-func TestFewNamesListNoLargeDirectory(t *testing.T) {
-	const names = asksAlone*listedPerAsk + 500
+func TestFewMissesListNoLargeDirectory(t *testing.T) {
+	const names = (missesAlone+1)*listedPerMiss + 500
 	c := newCounted(t, "ttl")
 	c.plant(1, names)
 	listed := 0
@@ -78,12 +95,13 @@ func TestFewNamesListNoLargeDirectory(t *testing.T) {
 			c.kind(err, remote.NotExist)
 		}
 	}
-	ask(0, asksAlone*asksMore-1)
-	if b, _ := c.ns.resolve("/a"); listed != 1 || b.meta.knows("/p0/d0") {
+	b, _ := c.ns.resolve("/a")
+	ask(0, missesAlone*missesMore)
+	if listed != 1 || b.meta.knows("/p0/d0") {
 		t.Errorf("listed %d times, want once in vain", listed)
 	}
-	ask(asksAlone*asksMore, asksAlone*asksMore+100)
-	if b, _ := c.ns.resolve("/a"); listed != 2 || !b.meta.knows("/p0/d0") {
+	ask(missesAlone*missesMore, missesAlone*missesMore+100)
+	if listed != 2 || !b.meta.knows("/p0/d0") {
 		t.Errorf("listed %d times, want twice", listed)
 	}
 	c.on(nil)
@@ -96,7 +114,6 @@ func TestFewNamesListNoLargeDirectory(t *testing.T) {
 		if call.Op == remote.OpList {
 			once.Do(func() {
 				wg.Go(func() { all = c.names("/a/p0/d0") })
-				b, _ := c.ns.resolve("/a")
 				c.eventually("a second reader", func() bool {
 					b.fetchMu.Lock()
 					defer b.fetchMu.Unlock()
@@ -109,7 +126,7 @@ func TestFewNamesListNoLargeDirectory(t *testing.T) {
 		}
 		return next(ctx)
 	})
-	ask(0, asksAlone)
+	ask(0, missesAlone+1)
 	wg.Wait()
 	if len(all) != names {
 		t.Errorf("%d names, want %d", len(all), names)
@@ -201,7 +218,7 @@ func TestListingsCrossWhatIsNotKnown(t *testing.T) {
 // TestGivenUpListingIsNotJoined has a program read a directory at the moment when a listing of
 // it is given up for its size: it sees all names.
 func TestGivenUpListingIsNotJoined(t *testing.T) {
-	const names = asksAlone*listedPerAsk + 500
+	const names = (missesAlone+1)*listedPerMiss + 500
 	c := newCounted(t, "ttl")
 	c.plant(1, names)
 	var once sync.Once
@@ -233,7 +250,7 @@ func TestGivenUpListingIsNotJoined(t *testing.T) {
 		}
 		return err
 	})
-	for i := range asksAlone {
+	for i := range missesAlone + 1 {
 		_, err := c.Stat(t.Context(), fmt.Sprint("/a/p0/d0/none", i))
 		c.kind(err, remote.NotExist)
 	}

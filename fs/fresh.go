@@ -87,6 +87,7 @@ type origin struct {
 	self     string
 	calls    uint64 // tracked.ended
 	crossing *crossing
+	implied  bool // for the sake of single names
 }
 
 // asking returns the origin of a listing that is asked for now. It is over with answered.
@@ -125,7 +126,7 @@ const maxChanges = 1000
 // known here; if that is not enough, nothing is recorded.
 func (m *metaCache) setListing(dir string, entries []remote.Entry, o origin) []change {
 	p := m.proof()
-	l := &listing{names: make(map[string]known, len(entries)), at: o.at, since: o.at, self: o.self, calls: o.calls}
+	l := &listing{names: make(map[string]known, len(entries)), at: o.at, since: o.at, self: o.self, calls: o.calls, implied: o.implied}
 	if p == proofTracker && !m.isTracked(o) {
 		l.self = ""
 	}
@@ -140,16 +141,17 @@ func (m *metaCache) setListing(dir string, entries []remote.Entry, o origin) []c
 	if !m.settleCrossed(dir, l, o) || len(l.names) > maxKeepDir {
 		return nil
 	}
+	old, ok := m.dirs.get(dir)
+	l.implied = l.implied && (!ok || old.implied)
 	if p == proofTracker && !m.isTrackedLocked(o) && l.self != "" {
 		l.self = "" // changes were told just now
 		m.b.Tree.Forget(dir)
-	} else if m.markLocked(dir) == o.mark && (m.holds() > 0 || m.b.DirStale > 0) && m.quiet(dir) { // or else it would never be looked at
+	} else if !l.implied && m.markLocked(dir) == o.mark && (m.holds() > 0 || m.b.DirStale > 0) && m.quiet(dir) { // or else it would never be looked at
 		m.b.Tree.Save(kept)
 	}
 	for name := range l.names {
 		m.single.remove(remote.Join(dir, name))
 	}
-	old, ok := m.dirs.get(dir)
 	m.dirs.put(dir, l)
 	if !ok {
 		return nil

@@ -28,6 +28,7 @@ type dirFetch struct {
 	mu      sync.Mutex
 	most    int            // guarded by mu; names after which it is given up, 0 if it is not
 	given   bool           // guarded by mu; it is given up
+	read    bool           // guarded by mu; a program reads it
 	entries []remote.Entry // guarded by mu
 	spool   *os.File       // guarded by mu; nil while all entries fit
 	spooled int64          // guarded by mu; bytes in spool that can be read
@@ -40,7 +41,11 @@ type dirFetch struct {
 // fetchDir returns the listing of rel that is under way, if it is young enough, or
 // starts one. The caller leaves it in the end.
 func (f *FS) fetchDir(ctx context.Context, b *branch, rel string) *dirFetch {
-	return f.fetch(ctx, b, rel, 0, false)
+	d := f.fetch(ctx, b, rel, 0, false)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.read = true
+	return d
 }
 
 // fetch is fetchDir. One that is ahead has no readers as yet, and nobody to leave it. One
@@ -203,7 +208,9 @@ func (d *dirFetch) finish(b *branch, rel string, err error) (gone []change) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.done, d.err = true, err; err == nil && d.spool == nil {
-		gone = b.meta.setListing(rel, d.entries, d.origin)
+		o := d.origin
+		o.implied = !d.read && !d.ahead
+		gone = b.meta.setListing(rel, d.entries, o)
 	} else if err == nil {
 		b.Tree.Forget(rel) // it is too large to be kept now
 	}

@@ -41,7 +41,7 @@ type metaCache struct {
 	trees   uint64                        // guarded by mu; counts changes of whole trees
 	kept    map[string]keptAttrs          // guarded by mu
 	asked   map[string]*question          // guarded by mu; under way
-	alone   generations[string, alone]    // guarded by mu; by directory
+	misses  generations[string, misses]   // guarded by mu; by directory
 	// crossings are by directory; guarded by mu.
 	crossings map[string][]*crossing
 	tracked   tracked // guarded by mu
@@ -67,8 +67,10 @@ type listing struct {
 	// that, the listing is right. Empty if nothing can prove it.
 	self  string
 	calls uint64 // tracked.ended at the request
-	asked string // the last name that was asked for alone since it became too old
-	asks  int    // how often that was another one
+	// implied: no program has asked for all names, and absences hold for NegTTL only.
+	implied bool
+	asked   string // the last name that was asked for alone since it became too old
+	asks    int    // how often that was another one
 }
 
 // keptAttrs are attributes that the server cannot keep; they live as long as the
@@ -82,7 +84,7 @@ type keptAttrs struct {
 func newMetaCache(b Branch, now func() time.Time, detach detacher, memory int) *metaCache {
 	m := &metaCache{b: b, now: now, seed: maphash.MakeSeed(), detach: detach,
 		kept: map[string]keptAttrs{}, asked: map[string]*question{},
-		alone: newGenerations[string, alone](maxAlone), crossings: map[string][]*crossing{},
+		misses: newGenerations[string, misses](maxMissed), crossings: map[string][]*crossing{},
 		single: newGenerations[string, known](memory / 5),
 		dirs:   newGenerations[string, *listing](memory / 5 * 4)}
 	m.single.cost, m.dirs.cost = known.cost, (*listing).cost
@@ -210,7 +212,7 @@ func (m *metaCache) lookupLocked(rel string) (k known, left time.Duration, ok bo
 			left = m.b.AttrTTL - now.Sub(k.at)
 		} else {
 			k, ok = known{absent: true, at: l.at}, true
-			left = m.b.DirTTL - now.Sub(l.at)
+			left = m.absentFor(l) - now.Sub(l.at)
 			if later, found := m.single.get(rel); found && later.absent {
 				left = max(left, m.b.NegTTL-now.Sub(later.at))
 			}
@@ -223,6 +225,14 @@ func (m *metaCache) lookupLocked(rel string) (k known, left time.Duration, ok bo
 	}
 	k.e = m.applyKept(k.e)
 	return k, left, ok
+}
+
+// absentFor is how long it is believed that what a listing does not show is not there.
+func (m *metaCache) absentFor(l *listing) time.Duration {
+	if l.implied {
+		return min(m.b.NegTTL, m.b.DirTTL)
+	}
+	return m.b.DirTTL
 }
 
 func later(a, b time.Time) time.Time {
@@ -340,7 +350,7 @@ func (m *metaCache) storeLocked(rel string, k known) {
 		m.single.remove(rel)
 	default:
 		delete(l.names, name)
-		if k.at.Sub(l.at) >= m.b.DirTTL {
+		if k.at.Sub(l.at) >= m.absentFor(l) {
 			m.single.put(rel, k) // the listing is too old to speak of absence
 		}
 	}

@@ -309,8 +309,7 @@ func (j *job) clash(ctx context.Context, p *pin, cause error) outcome {
 	case err != nil:
 		return outcome{err: err}
 	}
-	// A provisional version may be that of another content by now; then it is no riddle.
-	if b := j.base; b.Type == remote.File && b.Version != "" && b.Version == theirs.Version && !b.Provisional && !theirs.Provisional {
+	if b := j.base; b.Type == remote.File && b.Version != "" && b.Version == theirs.Version && j.puzzled(b.Provisional || theirs.Provisional) {
 		return outcome{err: &remote.Error{Op: "put", Path: j.path, Kind: remote.Unavailable,
 			Err: fmt.Errorf("the server says that the file was changed, and shows the version that it had: %w", cause)}}
 	}
@@ -336,6 +335,18 @@ func (j *job) clash(ctx context.Context, p *pin, cause error) outcome {
 		return j.put1(e)
 	}
 	return j.aside(ctx, p, theirs, cause)
+}
+
+// mostPuzzled is after how many refusals a provisional version is taken for another content's.
+const mostPuzzled = 8
+
+// puzzled tells whether a version that is still there after a refusal is that of the content
+// before: a provisional one may be that of another content by now, for which a request that
+// was refused by mistake goes away when it is made again.
+func (j *job) puzzled(provisional bool) bool {
+	j.b.store.mu.Lock()
+	defer j.b.store.mu.Unlock()
+	return !provisional || j.c.tries < mostPuzzled
 }
 
 // same tells whether a file of the server has the pinned bytes, as far as they are here:

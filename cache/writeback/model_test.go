@@ -92,7 +92,6 @@ func TestModelUnderFaults(t *testing.T) {
 }
 
 func modelUnderFaults(t *testing.T, server func() remote.Backend, batch Batching) {
-	t.Parallel()
 	changes := []remote.Op{remote.OpPut, remote.OpPutBatch, remote.OpPatch, remote.OpMkdir, remote.OpRemove, remote.OpRename, remote.OpSetAttr, remote.OpSymlink}
 	remotetest.RunModel(t, func(t *testing.T) remotetest.Target {
 		faulty := remotetest.Faulty(server(), remotetest.Plan{Seed: 5, Rules: []remotetest.Rule{

@@ -347,6 +347,16 @@ func (h *dueHeap) drop(c *change) {
 	}
 }
 
+// first returns the earliest of a kind, nil if there is none. It looks at all.
+func (h *dueHeap) first(is func(*change) bool) (c *change) {
+	for _, d := range h.list {
+		if is(d) && (c == nil || d.before(c)) {
+			c = d
+		}
+	}
+	return c
+}
+
 // top returns the first, nil if there is none.
 func (h *dueHeap) top() *change {
 	if len(h.list) == 0 {

@@ -56,6 +56,12 @@ func (s *Store) startSome() time.Duration {
 // pick takes the next change that may begin, or small files that leave together, or tells
 // when to look again. Guarded by store.mu.
 func (b *Branch) pick(now time.Time) ([]*change, time.Duration) {
+	if why := b.pace.why; why != nil && remote.KindOf(why) == remote.NoSpace && b.active == 0 {
+		if c := b.queue.heap.first(func(c *change) bool { return c.kind == opRemove && !c.due().After(now) }); c != nil {
+			b.queue.heap.drop(c) // it may make room
+			return []*change{c}, 0
+		}
+	}
 	if !b.pace.room(b.active, now) {
 		if d := b.pace.until.Sub(now); d > 0 {
 			return nil, d
