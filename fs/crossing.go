@@ -12,6 +12,8 @@ import (
 type crossing struct {
 	names map[string]struct{}
 	all   bool // of no name is it known that it was left alone
+	// times are of directories in which a name has changed: not before these.
+	times map[string]time.Time
 }
 
 // maxCrossing bounds the names of a crossing.
@@ -19,7 +21,7 @@ const maxCrossing = 10_000
 
 // meet begins to take note of what is changed in a directory. Guarded by mu.
 func (m *metaCache) meet(dir string) *crossing {
-	c := &crossing{names: map[string]struct{}{}}
+	c := &crossing{names: map[string]struct{}{}, times: map[string]time.Time{}}
 	m.crossings[dir] = append(m.crossings[dir], c)
 	return c
 }
@@ -54,6 +56,24 @@ func (m *metaCache) crosses(rel string) {
 	for _, c := range m.crossings[rel] {
 		c.all = true
 	}
+}
+
+// crossesTime takes note that a name has changed in a directory, which has the time at now.
+// Guarded by mu.
+func (m *metaCache) crossesTime(rel string, at time.Time) {
+	dir, name := remote.Split(rel)
+	for _, c := range m.crossings[dir] {
+		c.times[name] = at
+	}
+}
+
+// timed returns what a listing says of a directory with the time that it has now.
+// Guarded by metaCache.mu.
+func (c *crossing) timed(name string, e remote.Entry) remote.Entry {
+	if at, ok := c.times[name]; ok && e.Type == remote.Dir && e.MTime.Before(at) {
+		e.MTime = at
+	}
+	return e
 }
 
 // crossesAll takes note of a change of whole trees. Guarded by mu.

@@ -179,6 +179,25 @@ func TestListingsCrossChanges(t *testing.T) {
 	})
 }
 
+// TestListingsKeepTimesOfDirectories has a name change in a directory while the one above is
+// listed: its time is not the one of before.
+func TestListingsKeepTimesOfDirectories(t *testing.T) {
+	c := newCounted(t, "ttl")
+	c.plant(1, 5)
+	c.pass(time.Hour)
+	c.after(remote.OpList, func() { c.write("/a/p0/d0/new", "new") })
+	b, _ := c.ns.resolve("/a")
+	c.must(c.list(t.Context(), b, "/p0", 0))
+	c.settle()
+	e, err := c.a.Stat(t.Context(), "/p0/d0")
+	c.must(err)
+	c.most(0, "a look at it", func() {
+		if a, err := c.Stat(t.Context(), "/a/p0/d0"); err != nil || a.MTime.Before(e.MTime) {
+			t.Errorf("it is of %v (%v), on the server of %v", a.MTime, err, e.MTime)
+		}
+	})
+}
+
 // TestListingsCrossWhatIsNotKnown has changes of which it is not known what has become of
 // them, and of a directory above: the listing is not kept.
 func TestListingsCrossWhatIsNotKnown(t *testing.T) {

@@ -135,7 +135,7 @@ func (m *metaCache) setListing(dir string, entries []remote.Entry, o origin) []c
 	defer m.mu.Unlock()
 	for i := range entries {
 		if _, name := remote.Split(entries[i].Path); !o.crossing.touches(name) {
-			l.names[name] = known{e: m.bare(entries[i]), at: l.at}
+			l.names[name] = known{e: o.crossing.timed(name, m.bare(entries[i])), at: l.at}
 		}
 	}
 	if !m.settleCrossed(dir, l, o) || len(l.names) > maxKeepDir {

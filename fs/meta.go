@@ -286,6 +286,7 @@ func (m *metaCache) touch(dir string) {
 		m.keepLocked(dir, a)
 	}
 	now := m.now()
+	m.crossesTime(dir, now)
 	bump := func(k known) known {
 		if k.e.MTime.Before(now) {
 			k.e.MTime = now
@@ -437,7 +438,7 @@ func (m *metaCache) seen(e remote.Entry, o origin) (c change, differs bool) {
 		k, known := l.names[name]
 		c, differs = m.compare(k.e, known, &e)
 	}
-	m.storeLocked(e.Path, known{e: e, at: o.at})
+	m.storeLocked(e.Path, known{e: o.crossing.timed(name, e), at: o.at})
 	return c, differs
 }
 
