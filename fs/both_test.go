@@ -24,7 +24,6 @@ var alsoBack = map[string]func(*testing.T){
 	"TestManyMissesAreListed":                                 TestManyMissesAreListed,
 	"TestManyCreatesAreListed":                                TestManyCreatesAreListed,
 	"TestFewMissesListNoLargeDirectory":                       TestFewMissesListNoLargeDirectory,
-	"TestListingsCrossChanges":                                TestListingsCrossChanges,
 	"TestListingsCrossWhatIsNotKnown":                         TestListingsCrossWhatIsNotKnown,
 	"TestOneFileInEachDirectory":                              TestOneFileInEachDirectory,
 	"TestListingsAreNoReads":                                  TestListingsAreNoReads,

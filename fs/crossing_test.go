@@ -133,9 +133,9 @@ func TestFewMissesListNoLargeDirectory(t *testing.T) {
 	}
 }
 
-// TestListingsCrossChanges changes names before and after the server answers a listing: what
+// TestBackListingsCrossChanges changes names before and after the server answers a listing: what
 // is known then is what has been done.
-func TestListingsCrossChanges(t *testing.T) {
+func TestBackListingsCrossChanges(t *testing.T) {
 	c := newCounted(t, "ttl")
 	c.plant(1, 50)
 	c.size("/a/p0/d0/f0") // what is kept here belongs to what is known
@@ -164,6 +164,7 @@ func TestListingsCrossChanges(t *testing.T) {
 	if !b.meta.knows("/p0/d0") {
 		t.Fatal("the listing is not kept")
 	}
+	c.settle()
 	c.most(0, "a look at it", func() {
 		got := c.names("/a/p0/d0")
 		for _, n := range []string{"1", "2"} {

@@ -41,12 +41,11 @@ type dirFetch struct {
 // fetchDir returns the listing of rel that is under way, if it is young enough, or
 // starts one. The caller leaves it in the end.
 func (f *FS) fetchDir(ctx context.Context, b *branch, rel string) *dirFetch {
-	d := f.fetch(ctx, b, rel, 0, false)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.read = true
-	return d
+	return f.fetch(ctx, b, rel, reading, false)
 }
+
+// reading is the bound of a listing that a program reads: none.
+const reading = -1
 
 // fetch is fetchDir. One that is ahead has no readers as yet, and nobody to leave it. One
 // that finds more than most names, if that is not 0, is given up, unless somebody else has
@@ -60,7 +59,7 @@ func (f *FS) fetch(ctx context.Context, b *branch, rel string, most int, ahead b
 		b.meta.answered(rel, o)
 		return d
 	}
-	d := &dirFetch{origin: o, ahead: ahead, most: most, more: make(chan struct{})}
+	d := &dirFetch{origin: o, ahead: ahead, most: max(most, 0), read: most == reading, more: make(chan struct{})}
 	if !ahead {
 		d.readers = 1
 	}
@@ -109,7 +108,8 @@ func (d *dirFetch) join(most int) bool {
 		return false
 	}
 	d.readers++
-	if most == 0 || d.most != 0 && d.most < most {
+	d.read = d.read || most == reading
+	if most = max(most, 0); most == 0 || d.most != 0 && d.most < most {
 		d.most = most
 	}
 	return true

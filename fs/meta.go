@@ -321,9 +321,14 @@ func (m *metaCache) came(e remote.Entry) {
 	m.storeLocked(e.Path, known{e: e, at: m.now()})
 }
 
-// leaveLocked forgets what was at rel and below it. What else is known of its directory
-// stays. Guarded by mu.
+// leaveLocked forgets what was at rel and below it. Where there is a journal, what else is
+// known of its directory stays: the server may be out of reach, and learns of the change
+// later. Guarded by mu.
 func (m *metaCache) leaveLocked(rel string, t remote.Type) {
+	if m.b.Back == nil {
+		m.forgetLocked(rel, t)
+		return
+	}
 	m.single.remove(rel)
 	if t == remote.Dir {
 		m.forgetBelow(rel)

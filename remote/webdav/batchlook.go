@@ -113,9 +113,25 @@ func (m *member) lookAlone(ctx context.Context, _ *batch) {
 	m.seen = &f
 }
 
-// list looks at the members in one directory by a listing of it.
+// list looks at the members in one directory by a listing of it: by another one if the first
+// was cut, as servers do that close connections when all their workers are busy.
 func (r *batch) list(ctx context.Context, d *dirLook) {
-	want, spotted, names := map[string]*member{}, map[string]bool{}, 0
+	want, spotted, err := r.listOnce(ctx, d)
+	if err != nil && remote.KindOf(err) == remote.Unavailable && ctx.Err() == nil {
+		want, spotted, err = r.listOnce(ctx, d)
+	}
+	for name, m := range want {
+		if !m.listed(err, spotted[name]) {
+			d.rest = append(d.rest, m)
+		}
+	}
+}
+
+// listOnce lists a directory and returns the members by their names, which of those names
+// the listing has shown in whatever form, and how it ended.
+func (r *batch) listOnce(ctx context.Context, d *dirLook) (want map[string]*member, spotted map[string]bool, err error) {
+	want, spotted = map[string]*member{}, map[string]bool{}
+	names := 0
 	for _, m := range d.some {
 		m.seen, m.seenErr, m.orphan = nil, nil, false
 		_, name := remote.Split(m.path)
@@ -133,15 +149,11 @@ func (r *batch) list(ctx context.Context, d *dirLook) {
 		}
 		return nil
 	}
-	err := l.run(ctx)
+	err = l.run(ctx)
 	if errors.Is(err, errVast) {
 		r.b.vast.add(d.path, names)
 	}
-	for name, m := range want {
-		if !m.listed(err, spotted[name]) {
-			d.rest = append(d.rest, m)
-		}
-	}
+	return want, spotted, err
 }
 
 // listed takes up that a listing with m in its directory ended with err. It is false if m
