@@ -159,7 +159,8 @@ func TestBackListingsCrossChanges(t *testing.T) {
 		change("2")
 		return err
 	})
-	c.must(func() error { b, _ := c.ns.resolve("/a"); return c.list(t.Context(), b, "/p0/d0", 0) }())
+	c.names("/a/p0/d0")
+	c.idle()
 	b, _ := c.ns.resolve("/a")
 	if !b.meta.knows("/p0/d0") {
 		t.Fatal("the listing is not kept")

@@ -419,7 +419,7 @@ func (m *metaCache) listedWithin(dir string, age time.Duration) ([]remote.Entry,
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	l, ok := m.dirs.get(dir)
-	if !ok || m.now().Sub(l.at) >= age {
+	if !ok || l.implied || m.now().Sub(l.at) >= age { // who reads all wants them as they are
 		return nil, time.Time{}, false
 	}
 	out := make([]remote.Entry, 0, len(l.names))
