@@ -25,7 +25,8 @@ import (
 // each. It has no conditions and replaces what is there, so that a look comes before:
 // a file that somebody else makes between that look and the end of the request is
 // replaced, and only its version history, if the server keeps one, still has it. That is
-// remote.GuardLook, where a PUT has GuardAtomic (Caps.Create is about Put).
+// remote.GuardLook, where a PUT has GuardAtomic (Caps.Create is about Put), and why it must be
+// asked for (Options.Bulk).
 //
 // A wrong checksum ends the request with 400, and so does anything that cannot be read;
 // the parts before it are stored, those after it are not. A part that fails for itself is
@@ -97,12 +98,13 @@ func (p *bulkPlan) pace(n int, took time.Duration) {
 	}
 }
 
-// planBulk finds out whether there is bulk upload. It is for a user's own files only.
+// planBulk finds out whether there is bulk upload, if it is wanted. It is for a user's own
+// files only.
 func (b *Backend) planBulk(caps *capabilities) {
 	at := installation(b.dir)
 	rest := strings.TrimPrefix(b.dir, at)
 	owner, ok := firstName(rest, "/remote.php/dav/files/")
-	if !ok || caps.Capabilities.DAV.Bulk != "1.0" || b.info.UserID != "" && b.info.UserID != owner {
+	if !b.opts.Bulk || !ok || caps.Capabilities.DAV.Bulk != "1.0" || b.info.UserID != "" && b.info.UserID != owner {
 		return
 	}
 	p := &b.bulk

@@ -38,6 +38,7 @@ func bulkStage(t *testing.T, name string) (*Backend, *string, *stage) {
 	if err := readJSON(strings.NewReader(`{"capabilities":{"dav":{"bulkupload":"1.0"}}}`), &caps); err != nil {
 		t.Fatal(err)
 	}
+	b.opts.Bulk = true
 	b.planBulk(&caps)
 	return b, &body, s
 }
@@ -120,6 +121,11 @@ func TestBulkPlan(t *testing.T) {
 		b := s.actor(t, Nextcloud, c.path)
 		var caps capabilities
 		caps.Capabilities.DAV.Bulk = c.version
+		b.planBulk(&caps)
+		if b.bulk.on() {
+			t.Errorf("%s %s: on without being asked for", c.path, c.version)
+		}
+		b.opts.Bulk = true
 		b.planBulk(&caps)
 		if b.bulk.on() != (c.base != "none") || b.bulk.on() && b.bulk.base != c.base {
 			t.Errorf("%s %s: %q %q", c.path, c.version, b.bulk.url, b.bulk.base)

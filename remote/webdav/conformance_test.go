@@ -39,7 +39,7 @@ func options(t *testing.T, address string) webdav.Options {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return webdav.Options{URL: u, User: user, Password: secret(password), MaxConns: 8}
+	return webdav.Options{URL: u, User: user, Password: secret(password), MaxConns: 8, Bulk: true}
 }
 
 func dial(t *testing.T, o webdav.Options) *webdav.Backend {

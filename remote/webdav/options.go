@@ -31,6 +31,10 @@ type Options struct {
 	// are needed. Over 50 ms a connection carries some 18 small files a second: 16
 	// brought 305 a second, 32 590, 64 1,100. Eight do for large files.
 	MaxConns int
+	// Bulk lets batches use Nextcloud's bulk upload, which has no conditions: what somebody
+	// else makes at the same path in the moment before it is replaced. Without it each file
+	// of a batch is a request of its own that replaces nothing.
+	Bulk bool
 	// ConnectTimeout bounds the making of a connection, TLS included; 15 s by
 	// default.
 	ConnectTimeout time.Duration

@@ -89,7 +89,7 @@ func (d *Dialer) dialShare(ctx context.Context, b *settings.Branch) (remote.Back
 	}
 	opts := webdav.Options{
 		URL: root, User: b.User, CAFile: string(b.CAFile), AllowPlainHTTP: b.AllowPlainHTTP,
-		MaxConns: b.MaxConnections, ConnectTimeout: b.ConnectTimeout, Logger: d.Log.With("branch", b.Name), UserAgent: d.Agent,
+		MaxConns: b.MaxConnections, Bulk: b.BulkUpload, ConnectTimeout: b.ConnectTimeout, Logger: d.Log.With("branch", b.Name), UserAgent: d.Agent,
 	}
 	if b.Dialect != settings.AutoDialect {
 		opts.Dialect = b.Dialect
