@@ -157,3 +157,57 @@ func TestRefusedAndUnchanged(t *testing.T) {
 		})
 	}
 }
+
+// TestRemoveDirWhileChangesEnd has files of a directory stored, and one of them removed again,
+// while it is looked up whether the directory is empty: what is there at the end counts.
+func TestRemoveDirWhileChangesEnd(t *testing.T) {
+	for what, stays := range map[string]bool{"removed": false, "there": true} {
+		t.Run(what, func(t *testing.T) {
+			ctx := t.Context()
+			server := memory.New(memory.Options{})
+			if _, err := server.Mkdir(ctx, "/d"); err != nil {
+				t.Fatal(err)
+			}
+			var b *Branch
+			var once sync.Once
+			meanwhile := func() {
+				s := b.store
+				e, err := b.Put(ctx, "/d/f", remotetest.Bytes([]byte("x")), remote.PutOptions{})
+				if err == nil {
+					err = s.Flush(ctx, "", "/")
+				}
+				if err == nil && !stays {
+					if e, err = b.Stat(ctx, "/d/f"); err == nil {
+						err = b.Unlink(ctx, e)
+					}
+				}
+				if err == nil {
+					err = s.Flush(ctx, "", "/")
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+			below := remote.Intercept(server, func(ctx context.Context, c *remote.Call, next remote.Next) error {
+				err := next(ctx)
+				if c.Op == remote.OpList && c.Path == "/d" {
+					once.Do(meanwhile) // the answer is from before
+				}
+				return err
+			})
+			s, err := Open(t.TempDir(), Options{RetryWait: time.Millisecond})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			if b, err = s.Wrap(below, Policy{Name: "b", Tree: "b"}); err != nil {
+				t.Fatal(err)
+			}
+			s.Start()
+			err = b.RemoveDir(ctx, "/d")
+			if stays != (remote.KindOf(err) == remote.NotEmpty && err != nil) || !stays && err != nil {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}

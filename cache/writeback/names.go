@@ -165,12 +165,30 @@ func (b *Branch) RemoveDir(ctx context.Context, path string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	// With the lock free, something may have been made in it, and be on the server by now.
-	for _, r := range b.recent {
-		if up, _ := remote.Split(r.path); up == path && r.path != "/" && r.at > at && r.entry.Type != 0 && !b.sees(r.path).known {
-			return &remote.Error{Op: "remove", Path: path, Kind: remote.NotEmpty}
-		}
+	if b.madeSince(path, at) {
+		return &remote.Error{Op: "remove", Path: path, Kind: remote.NotEmpty}
 	}
 	return b.removeDir(path)
+}
+
+// madeSince tells whether the server has an entry of a directory by what ended after at, of
+// which only the last end at each path counts. What is pending is not its business. Guarded by
+// store.mu.
+func (b *Branch) madeSince(dir string, at uint64) bool {
+	seen := map[string]struct{}{}
+	for _, r := range slices.Backward(b.recent) {
+		if up, _ := remote.Split(r.path); up != dir || r.path == "/" || r.at <= at {
+			continue
+		}
+		if _, again := seen[r.path]; again {
+			continue
+		}
+		seen[r.path] = struct{}{}
+		if r.entry.Type != 0 && !b.sees(r.path).known {
+			return true
+		}
+	}
+	return false
 }
 
 var errStop = errors.New("enough")
