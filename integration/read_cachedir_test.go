@@ -117,11 +117,6 @@ func TestCacheDirBecomesFull(t *testing.T) {
 	s := startShelf(t, efss.Nextcloud)
 	files := volumes()
 	s.plant(t, files)
-	more := map[string][]byte{} // than the space that was taken before
-	for i := range 40 {
-		more[fmt.Sprintf("more%d", i)] = book(uint64(500+i), 1<<20)
-	}
-	s.plant(t, more)
 	disk := smallTmpfs(t, 150)
 	m := s.mount(t, harness.Program(t), filepath.Join(disk, "cache"), "--cache-size=140MiB", "--cache-reserve=0")
 	dir := filepath.Join(m.Dir, "a")
@@ -133,8 +128,10 @@ func TestCacheDirBecomesFull(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	for _, name := range nameList(more) {
-		if err := readWhole(filepath.Join(dir, name), more[name]); err != nil {
+	for i := range 40 { // more than the space that was taken before
+		name := fmt.Sprintf("more%d", i)
+		s.plant(t, map[string][]byte{name: book(uint64(500+i), 1<<20)})
+		if err := readWhole(filepath.Join(dir, name), book(uint64(500+i), 1<<20)); err != nil {
 			t.Error(err)
 		}
 	}
@@ -160,11 +157,6 @@ func TestCacheDirReadOnly(t *testing.T) {
 	s := startShelf(t, efss.Nextcloud)
 	files := volumes()
 	s.plant(t, files)
-	more := map[string][]byte{} // than the space that was taken before
-	for i := range 40 {
-		more[fmt.Sprintf("more%d", i)] = book(uint64(500+i), 1<<20)
-	}
-	s.plant(t, more)
 	disk := smallTmpfs(t, 150)
 	cache := filepath.Join(disk, "cache")
 	m := s.mount(t, harness.StaticProgram(t), cache, "--cache-size=100MiB")

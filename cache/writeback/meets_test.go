@@ -172,11 +172,12 @@ func TestRemoveDirWhileChangesEnd(t *testing.T) {
 			var once sync.Once
 			meanwhile := func() {
 				s := b.store
-				e, err := b.Put(ctx, "/d/f", remotetest.Bytes([]byte("x")), remote.PutOptions{})
+				_, err := b.Put(ctx, "/d/f", remotetest.Bytes([]byte("x")), remote.PutOptions{})
 				if err == nil {
 					err = s.Flush(ctx, "", "/")
 				}
 				if err == nil && !stays {
+					var e remote.Entry
 					if e, err = b.Stat(ctx, "/d/f"); err == nil {
 						err = b.Unlink(ctx, e)
 					}

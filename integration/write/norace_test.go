@@ -1,6 +1,0 @@
-//go:build !race
-
-package write_test
-
-// raced tells whether this test program has the race detector.
-const raced = false
