@@ -64,10 +64,6 @@ type side struct {
 // and when that has drained, every server has it, and nothing else.
 func TestCrash(t *testing.T) {
 	seed := newSeed(t)
-	if !isBare() {
-		runBare(t, seed)
-		return
-	}
 	kills := kills(t)
 	for i := range lanes {
 		t.Run(fmt.Sprint("lane", i), func(t *testing.T) {
@@ -199,12 +195,12 @@ func (l *lane) start(t *testing.T) {
 	t.Helper()
 	delay := []string{"0s", "0s", "5ms", "100ms", "1h"}[l.random.IntN(5)]
 	args := []string{writeMode(), "--cache-dir=" + l.cache, "--cache-size=256MiB", "--early-upload=2MiB", "--upload-delay=" + delay,
-		"--retry-time=5s", "--io-timeout=15s", "--log-level=debug"}
+		"--written-times=exact", "--retry-time=5s", "--io-timeout=15s", "--log-level=debug"}
 	for _, s := range l.sides {
 		s.slow.Store(l.random.Int64N(int64(8 * time.Millisecond)))
 		args = append(args, s.branch(s.kind, s.address()))
 	}
-	m, err := harness.Start(t.Context(), harness.Spec{Binary: bareProgram(t), Dir: l.point, Args: args, Env: l.env, Log: l.log})
+	m, err := harness.Start(t.Context(), harness.Spec{Binary: harness.StaticProgram(t), Dir: l.point, Args: args, Env: l.env, Log: l.log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -257,7 +253,7 @@ func (l *lane) look(t *testing.T) {
 			continue
 		}
 		s.check(t, fmt.Sprintf("round %d: the next mount", l.round), found, false)
-		s.may, s.cut = []*model{observed(found, s.may)}, nil
+		s.may, s.cut = []*model{observed(found)}, nil
 	}
 }
 
@@ -358,7 +354,7 @@ func (l *lane) work(t *testing.T) {
 			r := &results[i]
 			r.done, r.failed, r.err = s.hands.run(filepath.Join(l.point, s.kind), programs[i], func(n int) { k.tell(i, n) })
 			if r.early = r.failed != nil && !k.killed.Load(); r.early {
-				out, err := exec.Command(bareProgram(t), "status", "--all", l.point).CombinedOutput()
+				out, err := exec.Command(harness.StaticProgram(t), "status", "--all", l.point).CombinedOutput()
 				r.status = fmt.Sprintf("%s%v", out, err)
 			}
 		})

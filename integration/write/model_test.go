@@ -309,18 +309,11 @@ func (n *node) String() string {
 	return b.String()
 }
 
-// observed returns the model of what was found: nothing is uncertain any more, but for times.
-// Those are promised that were set; that of the last write may become that of the upload.
-func observed(found tree, before []*model) *model {
+// observed returns the model of what was found: nothing is uncertain any more.
+func observed(found tree) *model {
 	m := newModel()
 	for path, e := range found {
-		n := &node{kind: e.Type, target: e.Target, versions: []version{{data: e.Data}}, mode: int64(e.Mode), mtime: -1}
-		for _, b := range before {
-			if was := b.nodes[path]; was != nil && was.mtime == e.MTime {
-				n.mtime = e.MTime
-			}
-		}
-		m.nodes[path] = n
+		m.nodes[path] = &node{kind: e.Type, target: e.Target, versions: []version{{data: e.Data}}, mode: int64(e.Mode), mtime: e.MTime}
 	}
 	return m
 }
