@@ -231,6 +231,9 @@ type Caps struct {
 	PropagatesVersion bool
 	// StoresMTime, StoresMode: Attrs are kept by the server.
 	StoresMTime, StoresMode bool
+	// StoresSymlinks: Symlinker makes links, as far as is known before it has been tried. If
+	// false, it is Unsupported.
+	StoresSymlinks bool
 	// TimeGranularity of MTime, 0 if exact.
 	TimeGranularity time.Duration
 	// MaxName is the longest name in bytes, 0 if unknown.

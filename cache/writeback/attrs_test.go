@@ -119,3 +119,16 @@ func TestAttributesThatAreNotKeptInTurn(t *testing.T) {
 		t.Errorf("told at last: mode %o", *last)
 	}
 }
+
+// TestNoSymlinks: what the server is known not to keep is refused at once, not parked later.
+func TestNoSymlinks(t *testing.T) {
+	w := newSite(t, memory.Options{NoSymlinks: true}, Policy{})
+	w.s.Start()
+	if _, err := w.b.MakeLink(t.Context(), "/l", "f"); err == nil || remote.KindOf(err) != remote.Unsupported {
+		t.Errorf("%v", err)
+	}
+	if items := w.s.Status().Items; len(items) > 0 {
+		t.Errorf("pending: %+v", items)
+	}
+	hasNot(t, w.b, "/l")
+}

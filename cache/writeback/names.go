@@ -53,7 +53,7 @@ func (b *Branch) MakeLink(_ context.Context, path, target string) (remote.Entry,
 }
 
 func (b *Branch) makeLink(path, target string, at uint64) (remote.Entry, error) {
-	if _, ok := remote.As[remote.Symlinker](b.below); !ok {
+	if _, ok := remote.As[remote.Symlinker](b.below); !ok || !b.below.Caps().StoresSymlinks {
 		return remote.Entry{}, &remote.Error{Op: "symlink", Path: path, Kind: remote.Unsupported}
 	}
 	return b.make(&change{kind: opSymlink, path: path, target: target}, at)

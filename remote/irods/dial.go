@@ -237,7 +237,7 @@ func (b *Backend) Caps() remote.Caps {
 	return remote.Caps{
 		Dialect:   "irods",
 		Overwrite: remote.GuardLook, Create: remote.GuardLook, RemoveGuard: remote.GuardLook,
-		Ranges: true, StoresMTime: true, StoresMode: true,
+		Ranges: true, StoresMTime: true, StoresMode: true, StoresSymlinks: true,
 		TimeGranularity: time.Second, MaxName: maxName,
 	}
 }

@@ -103,7 +103,10 @@ func (b *Backend) Symlink(ctx context.Context, path, target string) (remote.Entr
 	if err := b.beginChange(ctx, "symlink", path); err != nil {
 		return remote.Entry{}, err
 	}
-	if target == "" {
+	switch {
+	case b.opts.NoSymlinks:
+		return remote.Entry{}, fail("symlink", path, remote.Unsupported)
+	case target == "":
 		return remote.Entry{}, fail("symlink", path, remote.Invalid)
 	}
 	return b.create(ctx, "symlink", path, remote.Symlink, target)

@@ -53,6 +53,8 @@ type Options struct {
 	AttrVersions bool
 	// NoMTime and NoMode drop that attribute.
 	NoMTime, NoMode bool
+	// NoSymlinks refuses symbolic links.
+	NoSymlinks bool
 	// Checksums shows the sha256 of each file.
 	Checksums bool
 	// Access is shown on every entry if it holds remote.AccessKnown.
@@ -148,6 +150,7 @@ func (b *Backend) Caps() remote.Caps {
 		PropagatesVersion: b.opts.Propagate,
 		StoresMTime:       !b.opts.NoMTime,
 		StoresMode:        !b.opts.NoMode,
+		StoresSymlinks:    !b.opts.NoSymlinks,
 		TimeGranularity:   b.opts.Granularity,
 		MaxName:           b.opts.MaxName,
 	}

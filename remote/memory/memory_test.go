@@ -28,7 +28,7 @@ func TestConformance(t *testing.T) {
 		"Unguarded": {Unguarded: true, NoRanges: true},
 		"InPlace":   {InPlacePut: true},
 		"Weak":      {WeakVersions: true, Granularity: time.Second},
-		"NoAttrs":   {NoMTime: true, NoMode: true, AttrVersions: true},
+		"NoAttrs":   {NoMTime: true, NoMode: true, NoSymlinks: true, AttrVersions: true},
 		"MaxName":   {MaxName: 255, Quota: 1 << 30},
 	} {
 		t.Run(name, func(t *testing.T) { conform(t, opts, name == "Strict") })

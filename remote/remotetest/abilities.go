@@ -68,6 +68,12 @@ func checkSymlink(e *env) {
 		e.Log("the backend has not this ability")
 		return
 	}
+	if !e.caps.StoresSymlinks {
+		_, err := s.Symlink(e.ctx, "/l", "f")
+		e.wantKind(err, "symlink where none is kept", remote.Unsupported)
+		e.wantNothing("/l")
+		return
+	}
 	for name, target := range map[string]string{
 		"rel": "f", "abs": "/somewhere/else", "up": "../../x y", "odd": `ü %41 & < " #`, "long": strings.Repeat("t/", 500),
 	} {

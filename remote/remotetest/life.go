@@ -59,7 +59,7 @@ func (e *env) optionalCalls(all map[string]func(ctx context.Context) error) {
 			return err
 		}
 	}
-	if s, ok := remote.As[remote.Symlinker](e.b); ok {
+	if s := e.symlinker(); s != nil {
 		all["symlink"] = func(ctx context.Context) error { _, err := s.Symlink(ctx, "/newlink", "f"); return err }
 	}
 	e.moreCalls(all)

@@ -201,7 +201,7 @@ func (m *modelRun) mkdir(t *rapid.T) {
 }
 
 func (m *modelRun) symlink(t *rapid.T) {
-	s, _ := remote.As[remote.Symlinker](m.env.b)
+	s := m.env.symlinker()
 	path := m.anyPath(t, "path")
 	kinds := m.parent(path)
 	if o, exists := m.tree[path]; exists && kinds == nil {

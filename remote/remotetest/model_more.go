@@ -11,7 +11,7 @@ import (
 
 // optional adds the operations of the abilities that the backend has.
 func (m *modelRun) optional(all map[string]func(*rapid.T)) {
-	if _, ok := remote.As[remote.Symlinker](m.env.b); ok {
+	if m.env.symlinker() != nil {
 		all["symlink"] = m.symlink
 	}
 	if x, ok := remote.As[remote.Xattrer](m.env.b); ok {

@@ -247,6 +247,14 @@ func (e *env) wantKind(err error, what string, kinds ...remote.Kind) {
 	}
 }
 
+// symlinker returns what makes symbolic links, nil if none are kept.
+func (e *env) symlinker() remote.Symlinker {
+	if s, ok := remote.As[remote.Symlinker](e.b); ok && e.caps.StoresSymlinks {
+		return s
+	}
+	return nil
+}
+
 // wantNothing checks that there is no entry at path.
 func (e *env) wantNothing(path string) {
 	e.Helper()

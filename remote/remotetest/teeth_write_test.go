@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"time"
 
 	"github.com/meshmount/meshmount/remote"
 	"github.com/meshmount/meshmount/remote/memory"
@@ -88,6 +89,7 @@ func (b inPlace) Patch(ctx context.Context, path string, p remote.Patch, opts re
 			return e, err
 		}
 		p.Ranges, opts.Cond.Version = p.Ranges[1:], e.Version
+		time.Sleep(20 * time.Millisecond) // readers see it, on a busy machine, too
 	}
 	return b.Backend.Patch(ctx, path, p, opts)
 }

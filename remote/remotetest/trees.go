@@ -30,7 +30,7 @@ func (e *env) plantTree(dir string) {
 		}
 	}
 	e.put(dir+"/f", []byte("f"))
-	if s, ok := remote.As[remote.Symlinker](e.b); ok {
+	if s := e.symlinker(); s != nil {
 		for name, target := range map[string]string{"link": "../outside", "dangling": "nowhere"} {
 			if _, err := s.Symlink(e.ctx, remote.Join(dir, name), target); err != nil {
 				e.Fatalf("symlink: %v", err)
@@ -84,8 +84,8 @@ func checkRemoveTreeErrors(e *env) {
 		e.wantKind(r.RemoveTree(e.ctx, path), "removal of "+path, remote.NotExist)
 	}
 	e.wantContent("/d/f", []byte("kept"))
-	s, ok := remote.As[remote.Symlinker](e.b)
-	if !ok {
+	s := e.symlinker()
+	if s == nil {
 		return
 	}
 	if _, err := s.Symlink(e.ctx, "/l", "d"); err != nil {

@@ -179,6 +179,7 @@ func (b *Backend) Caps() remote.Caps {
 		PropagatesVersion: t.propagates,
 		StoresMTime:       t.setTime || keeps,
 		StoresMode:        keeps,
+		StoresSymlinks:    keeps,
 		TimeGranularity:   time.Second,
 		MaxName:           t.maxName,
 	}

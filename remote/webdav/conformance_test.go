@@ -270,18 +270,12 @@ func TestConformanceDecorated(t *testing.T) {
 	}
 }
 
-// able hides the abilities that the server has not: to keep symbolic links where it cannot
-// mark them, and to take files that are still being written.
+// able hides the ability to take files that are still being written if the server has it not.
 func able(b *webdav.Backend) remote.Backend {
-	switch {
-	case b.Caps().StoresMode && b.Grows():
+	if b.Grows() {
 		return b
-	case b.Caps().StoresMode:
-		return &growless{b, b, b, b, b, b, b}
-	case b.Grows():
-		return &linkless{b, b, b, b, b, b, b}
 	}
-	return &plain{b, b, b, b, b, b}
+	return &growless{b, b, b, b, b, b, b}
 }
 
 type growless struct {
@@ -292,25 +286,6 @@ type growless struct {
 	remote.Locator
 	remote.Batcher
 	remote.Symlinker
-}
-
-type linkless struct {
-	remote.Backend
-	remote.AttrSetter
-	remote.Opener
-	remote.Usager
-	remote.Locator
-	remote.Batcher
-	remote.GrowingPutter
-}
-
-type plain struct {
-	remote.Backend
-	remote.AttrSetter
-	remote.Opener
-	remote.Usager
-	remote.Locator
-	remote.Batcher
 }
 
 // mayRefuse tells which names a dialect cannot keep as measured.

@@ -29,7 +29,7 @@ func TestNoProperties(t *testing.T) {
 	}))
 	b := dial(t, options(t, front.URL+s.DAVPath(user)))
 	defer b.Close()
-	if !b.Caps().StoresMode || !b.Caps().StoresMTime {
+	if c := b.Caps(); !c.StoresMode || !c.StoresMTime || !c.StoresSymlinks {
 		t.Fatalf("caps %+v", b.Caps())
 	}
 	mode := uint32(0o600)
@@ -42,7 +42,7 @@ func TestNoProperties(t *testing.T) {
 			t.Errorf("setattr: %+v, %v", e, err)
 		}
 	}
-	if asked.Load() != 1 || b.Caps().StoresMode || b.Caps().StoresMTime {
+	if c := b.Caps(); asked.Load() != 1 || c.StoresMode || c.StoresMTime || c.StoresSymlinks {
 		t.Errorf("asked %d times, caps %+v", asked.Load(), b.Caps())
 	}
 	_, err := b.Symlink(t.Context(), "/l", "a")

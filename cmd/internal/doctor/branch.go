@@ -185,6 +185,7 @@ func promises(c remote.Caps) Finding {
 		yes(c.Ranges, "parts of files can be read", "files are read from the start"),
 		yes(c.StoresMTime, "times are kept", "times of files are not kept"),
 		yes(c.StoresMode, "modes are kept", "modes are not kept"),
+		yes(c.StoresSymlinks, "symbolic links are kept", "symbolic links are refused"),
 	}, "; ")}
 	if !c.AtomicPut || c.Overwrite == remote.GuardNone {
 		f.Status, f.Remedy = Warn, "let only one client write to a file at a time"
