@@ -89,6 +89,7 @@ func TestSparseLost(t *testing.T) {
 		if c := w.s.Status().Branches[0].Conflicts; len(c) > 0 {
 			t.Errorf("conflicts: %+v", c)
 		}
+		w.reopen() // so that nothing is sent before the next plan
 	}
 }
 

@@ -57,31 +57,31 @@ func run(ctx context.Context, conf config) (err error) {
 	clients := b.clients(ctx, groups)
 	for _, g := range groups {
 		if ctx.Err() == nil {
-			b.group(ctx, g, clients[g.zone])
+			b.group(ctx, g, clients[g.at])
 		}
 	}
 	return errors.Join(b.report(ctx.Err() == nil), ctx.Err())
 }
 
-// clients makes the clients for both kinds of server, as far as they are needed.
-func (b *bench) clients(ctx context.Context, groups []group) map[bool][]*client {
-	all := map[bool][]*client{}
-	for _, zone := range []bool{false, true} {
-		if !slices.ContainsFunc(groups, func(g group) bool { return g.zone == zone }) {
+// clients makes the clients for each kind of server, as far as they are needed.
+func (b *bench) clients(ctx context.Context, groups []group) map[place][]*client {
+	all := map[place][]*client{}
+	for _, at := range places {
+		if !slices.ContainsFunc(groups, func(g group) bool { return g.at == at }) {
 			continue
 		}
 		for _, name := range clientNames {
 			if len(b.conf.only) > 0 && !slices.Contains(b.conf.only, name) {
 				continue
 			}
-			c, err := b.world.newClient(ctx, b.conf, name, zone)
+			c, err := b.world.newClient(ctx, b.conf, name, at)
 			switch {
 			case errors.Is(err, errNotFor):
 			case err != nil:
 				b.missing[name] = oneLine(err)
 				b.warn("without %s: %v", name, err)
 			default:
-				all[zone] = append(all[zone], c)
+				all[at] = append(all[at], c)
 			}
 		}
 	}
@@ -91,12 +91,12 @@ func (b *bench) clients(ctx context.Context, groups []group) map[bool][]*client 
 // group does a group's work with the limit first and then all clients.
 func (b *bench) group(ctx context.Context, g group, clients []*client) {
 	var files []file
-	for _, f := range filesOf([]group{g}, b.conf, g.zone) {
-		f.seed = b.world.seeds[g.zone][f.path]
+	for _, f := range filesOf([]group{g}, b.conf, g.at) {
+		f.seed = b.world.seeds[g.at][f.path]
 		files = append(files, f)
 	}
 	if g.limit != nil {
-		s := &session{ctx: ctx, b: b, g: g, name: limitName, dir: b.world.dav.local, files: files}
+		s := &session{ctx: ctx, b: b, g: g, name: limitName, dir: b.world.sides[g.at].local, files: files}
 		for range b.conf.n {
 			if ctx.Err() == nil {
 				b.heat(g)
@@ -131,11 +131,11 @@ func (b *bench) heat(g group) {
 	b.settle()
 	unix.Sync()
 	dirs := []string{filepath.Join(b.world.dir, "zone")}
-	if !g.zone {
+	if g.at != onZone {
 		dirs = nil
 		for _, f := range g.files(b.conf) {
 			top, _, _ := strings.Cut(f.path, "/")
-			if dir := filepath.Join(b.world.dav.local, top); !slices.Contains(dirs, dir) {
+			if dir := filepath.Join(b.world.sides[g.at].local, top); !slices.Contains(dirs, dir) {
 				dirs = append(dirs, dir)
 			}
 		}

@@ -196,9 +196,9 @@ func TestGroups(t *testing.T) {
 			}
 		}
 	}
-	for _, zone := range []bool{false, true} {
+	for _, at := range places {
 		seeds := map[uint64]bool{}
-		for _, f := range filesOf(allGroups(), config{size: quickSizes}, zone) {
+		for _, f := range filesOf(allGroups(), config{size: quickSizes}, at) {
 			if seeds[f.seed] || f.seed == 0 {
 				t.Fatalf("seed %d again", f.seed)
 			}

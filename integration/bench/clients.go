@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/meshmount/meshmount/integration/harness"
@@ -14,7 +15,7 @@ import (
 
 // newClient makes a client for one kind of server, building its program if need be. An
 // error says why it cannot be had.
-func (w *world) newClient(ctx context.Context, conf config, name string, zone bool) (*client, error) {
+func (w *world) newClient(ctx context.Context, conf config, name string, at place) (*client, error) {
 	home := filepath.Join(w.dir, "clients", name)
 	if err := os.MkdirAll(home, 0o755); err != nil {
 		return nil, err
@@ -22,12 +23,12 @@ func (w *world) newClient(ctx context.Context, conf config, name string, zone bo
 	c := &client{name: name, cache: filepath.Join(home, "cache")}
 	switch {
 	case name == ours:
-		return c, w.setOurs(ctx, c, conf, zone)
-	case name == rclone && !zone:
-		return c, w.setRclone(ctx, c)
-	case name == davfs && !zone:
-		return c, w.setDavfs(c)
-	case name == irodsfs && zone:
+		return c, w.setOurs(ctx, c, conf, at)
+	case name == rclone && at != onZone:
+		return c, w.setRclone(ctx, c, at)
+	case name == davfs && at != onZone:
+		return c, w.setDavfs(c, at)
+	case name == irodsfs && at == onZone:
 		return c, w.setIrodsfs(ctx, c)
 	}
 	return nil, errNotFor
@@ -36,7 +37,7 @@ func (w *world) newClient(ctx context.Context, conf config, name string, zone bo
 // errNotFor says that a client does not speak a server's protocol.
 var errNotFor = errors.New("does not speak the protocol")
 
-func (w *world) setOurs(ctx context.Context, c *client, conf config, zone bool) error {
+func (w *world) setOurs(ctx context.Context, c *client, conf config, at place) error {
 	program := conf.binary
 	if program == "" {
 		var err error
@@ -44,12 +45,19 @@ func (w *world) setOurs(ctx context.Context, c *client, conf config, zone bool) 
 			return err
 		}
 	}
-	url, env := "=dav://"+w.dav.addr+"/", []string(nil)
-	if zone {
-		url, env = "=irods://"+zoneUser+"@"+w.zone.addr+zoneHome, []string{"MESHMOUNT_PASSWORD=" + zoneSecret}
+	addr := w.sides[at].addr
+	url, env := "=dav://"+addr+"/", []string(nil)
+	switch at {
+	case onCloud:
+		url, env = "=dav://"+cloudUser+"@"+addr+cloudHome, []string{"MESHMOUNT_PASSWORD=" + cloudSecret}
+	case onZone:
+		url, env = "=irods://"+zoneUser+"@"+addr+zoneHome, []string{"MESHMOUNT_PASSWORD=" + zoneSecret}
 	}
 	c.start = func(context.Context) (*child, error) {
 		args := append([]string{"mount", "-f", c.at, "--no-prompt", "--cache-dir", c.cache, "--write=" + conf.write}, ourFlags...)
+		if at == onCloud {
+			args = append(args, "--bulk-upload") // nobody else writes there
+		}
 		args = append(args, conf.flags...)
 		cmd := c.command(program, append(args, url)...)
 		cmd.Env = append(cmd.Env, env...)
@@ -66,13 +74,22 @@ var rcloneFlags = strings.Fields(`--config /dev/null --vfs-cache-mode full --vfs
 	--vfs-read-chunk-size 16M --buffer-size 32M --vfs-read-ahead 128M --transfers 16 --dir-cache-time 5m
 	--attr-timeout 1m --vfs-fast-fingerprint --vfs-write-back 1s --webdav-pacer-min-sleep 0s`)
 
-func (w *world) setRclone(ctx context.Context, c *client) error {
+func (w *world) setRclone(ctx context.Context, c *client, at place) error {
 	program, err := w.build(ctx, "integration/bench/rclone", ".", "rclone")
 	if err != nil {
 		return err
 	}
+	url, login := "http://"+w.sides[at].addr+"/", []string(nil)
+	if at == onCloud {
+		secret, err := exec.CommandContext(ctx, program, "obscure", cloudSecret).Output()
+		if err != nil {
+			return fmt.Errorf("rclone obscure: %w", err)
+		}
+		url, login = "http://"+w.sides[at].addr+cloudHome, []string{"--webdav-vendor", "nextcloud", "--webdav-user", cloudUser,
+			"--webdav-pass", strings.TrimSpace(string(secret))}
+	}
 	c.start = func(context.Context) (*child, error) {
-		args := append([]string{"mount", ":webdav:", c.at, "--webdav-url", "http://" + w.dav.addr + "/", "--cache-dir", c.cache}, rcloneFlags...)
+		args := slices.Concat([]string{"mount", ":webdav:", c.at, "--webdav-url", url, "--cache-dir", c.cache}, login, rcloneFlags)
 		return launch(c.command(program, args...), c.log)
 	}
 	return nil
@@ -88,7 +105,7 @@ ask_auth 0
 cache_size 16384
 `
 
-func (w *world) setDavfs(c *client) error {
+func (w *world) setDavfs(c *client, at place) error {
 	program, err := exec.LookPath("mount.davfs")
 	if err != nil {
 		if program, err = exec.LookPath("/usr/sbin/mount.davfs"); err != nil {
@@ -98,12 +115,17 @@ func (w *world) setDavfs(c *client) error {
 	if os.Geteuid() != 0 {
 		return errors.New("davfs2 needs root")
 	}
-	conf := filepath.Join(filepath.Dir(c.cache), "davfs2.conf")
+	conf, secrets := filepath.Join(filepath.Dir(c.cache), "davfs2.conf"), filepath.Join(filepath.Dir(c.cache), "davfs2.secrets")
+	url, settings := "http://"+w.sides[at].addr+"/", davfsConf
+	if at == onCloud {
+		url, settings = "http://"+w.sides[at].addr+cloudHome, davfsConf+"secrets "+secrets+"\n"
+	}
 	c.prepare = func() error {
-		return errors.Join(os.WriteFile(conf, []byte(davfsConf+"cache_dir "+c.cache+"\n"), 0o644), lendTo("davfs2", c.cache))
+		return errors.Join(os.WriteFile(conf, []byte(settings+"cache_dir "+c.cache+"\n"), 0o644), lendTo("davfs2", c.cache),
+			os.WriteFile(secrets, []byte(url+" "+cloudUser+" "+cloudSecret+"\n"), 0o600))
 	}
 	c.start = func(context.Context) (*child, error) {
-		return launch(c.command(program, "http://"+w.dav.addr+"/", c.at, "-o", "conf="+conf), c.log)
+		return launch(c.command(program, url, c.at, "-o", "conf="+conf), c.log)
 	}
 	c.daemon = func() (int, error) {
 		pids, err := harness.Processes(c.at)
@@ -124,7 +146,7 @@ func (w *world) setIrodsfs(ctx context.Context, c *client) error {
 		return err
 	}
 	c.start = func(context.Context) (*child, error) {
-		url := "irods://" + zoneUser + ":" + zoneSecret + "@" + w.zone.addr + zoneHome
+		url := "irods://" + zoneUser + ":" + zoneSecret + "@" + w.sides[onZone].addr + zoneHome
 		return launch(c.command(program, "--foreground", "--data_root", c.cache, "--log_path", c.log, url, c.at), c.log)
 	}
 	return nil

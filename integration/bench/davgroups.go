@@ -97,7 +97,7 @@ func (s *session) killAndList(row, dir string) {
 }
 
 func limitLarge(s *session) {
-	p, r := s.b.world.pattern, newRaw(s.b.world.dav.addr, 8)
+	p, r := s.b.world.pattern, newRaw(s.b.world.sides[onDisk].addr, 8)
 	defer r.close()
 	s.measure("large.first", time.Minute, func(ctx context.Context, m *meter) error {
 		f := s.below("first")[0]
@@ -123,7 +123,7 @@ func parallelGroup() group {
 			})
 		},
 		limit: func(s *session) {
-			r := newRaw(s.b.world.dav.addr, 8)
+			r := newRaw(s.b.world.sides[onDisk].addr, 8)
 			defer r.close()
 			s.measure("parallel.cold", time.Minute, func(ctx context.Context, m *meter) error {
 				return r.readRanges(ctx, s.below("parallel"), s.b.world.pattern, m)
@@ -148,7 +148,7 @@ func sparseGroup() group {
 			})
 		},
 		limit: func(s *session) {
-			r := newRaw(s.b.world.dav.addr, 1)
+			r := newRaw(s.b.world.sides[onDisk].addr, 1)
 			defer r.close()
 			s.sparse(func(ctx context.Context, m *meter) error {
 				return r.pages(ctx, s.files[0], offsets(s.files[0], s.b.conf.size.sparseReads), s.b.world.pattern, m)

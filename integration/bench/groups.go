@@ -44,10 +44,22 @@ var quickSizes = sizes{
 	cut: 3 * time.Second, writeCut: 20 * time.Second,
 }
 
+// place is a kind of server. The zero value is plain files behind Apache.
+type place int
+
+// Places.
+const (
+	onDisk place = iota
+	onCloud
+	onZone
+)
+
+var places = []place{onDisk, onCloud, onZone}
+
 // group is a piece of work with several rows that build on each other.
 type group struct {
 	name string
-	zone bool // on the zone, not on the server of files
+	at   place
 	// rows lists the rows in the order of the table.
 	rows func(z sizes) []rowSpec
 	// files are what the server must hold; seeds are given later.
@@ -64,7 +76,8 @@ type group struct {
 
 func allGroups() []group {
 	return []group{largeGroup(), parallelGroup(), sparseGroup(), treeGroup(), smallGroup(), readersGroup(), growGroup(),
-		zoneGroup(), zoneSmallGroup(), zoneTreeGroup(), writeGroup(), writeSmallGroup(), writeTreeGroup(), zoneWriteGroup(), zoneWriteSmallGroup()}
+		zoneGroup(), zoneSmallGroup(), zoneTreeGroup(), writeGroup(), writeSmallGroup(), writeTreeGroup(),
+		cloudSmallGroup(), cloudWriteSmallGroup(), cloudWriteTreeGroup(), zoneWriteGroup(), zoneWriteSmallGroup()}
 }
 
 func groupNames() (names []string) {

@@ -29,8 +29,8 @@ import (
 )
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == zoneCommand {
-		failOn(serveZone(os.Args[2:]))
+	if serve := serverOf(os.Args[1:]); serve != nil {
+		failOn(serve(os.Args[2:]))
 		return
 	}
 	conf, err := parseFlags(os.Args[1:])
@@ -121,4 +121,12 @@ func checkWords(c config) error {
 		}
 	}
 	return nil
+}
+
+// serverOf returns the server that this program is to be, nil if it is to measure.
+func serverOf(args []string) func([]string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return map[string]func([]string) error{zoneCommand: serveZone, cloudCommand: serveCloud}[args[0]]
 }

@@ -25,7 +25,7 @@ func treeGroup() group {
 			s.listRow("tree.remount", "tree")
 		},
 		limit: func(s *session) {
-			r := newRaw(s.b.world.dav.addr, 32)
+			r := newRaw(s.b.world.sides[onDisk].addr, 32)
 			defer r.close()
 			s.measure("tree.cold", time.Minute, func(ctx context.Context, m *meter) error {
 				return r.listTree(ctx, "tree", subdirs(s.files), len(s.files), m)
@@ -63,7 +63,7 @@ func smallGroup() group {
 		},
 		limit: func(s *session) {
 			for _, row := range []string{"small.tar", "small.one", "small.eight"} {
-				r := newRaw(s.b.world.dav.addr, 64)
+				r := newRaw(s.b.world.sides[onDisk].addr, 64)
 				s.measure(row, time.Minute, func(ctx context.Context, m *meter) error {
 					return r.readFiles(ctx, s.files, s.b.world.pattern, m)
 				})

@@ -43,11 +43,11 @@ type world struct {
 	dir     string // of all that is made here
 	pattern *pattern
 	path    *wan.Path
-	dav     side
-	zone    side
-	catalog *irods.Backend             // of the zone, not over the path
-	seeds   map[bool]map[string]uint64 // of files, by kind of server and path
-	closers []func() error             // last one first
+	sides   map[place]side
+	catalog *irods.Backend              // of the zone, not over the path
+	rescan  func() error                // has the cloud look at its disk
+	seeds   map[place]map[string]uint64 // of files, by kind of server and path
+	closers []func() error              // last one first
 }
 
 // later has something done at the end.
@@ -69,7 +69,7 @@ func newWorld(ctx context.Context, conf config, groups []group) (w *world, err e
 	if err != nil {
 		return nil, err
 	}
-	w = &world{dir: dir, pattern: newPattern(), path: wan.New(wan.Config{RTT: pathRTT, Rate: pathRate, Window: pathWindow})}
+	w = &world{dir: dir, pattern: newPattern(), sides: map[place]side{}, seeds: map[place]map[string]uint64{}, path: wan.New(wan.Config{RTT: pathRTT, Rate: pathRate, Window: pathWindow})}
 	if conf.keep {
 		fmt.Fprintln(os.Stderr, "kept:", dir)
 	} else {
@@ -84,18 +84,17 @@ func newWorld(ctx context.Context, conf config, groups []group) (w *world, err e
 	if err := os.Chmod(dir, 0o755); err != nil { // Apache and davfs2 give up root's rights
 		return w, err
 	}
-	dav, zone := filesOf(groups, conf, false), filesOf(groups, conf, true)
-	w.seeds = map[bool]map[string]uint64{false: seedsOf(dav), true: seedsOf(zone)}
 	if err := w.checkSpace(groups, conf); err != nil {
 		return w, err
 	}
-	if len(dav) > 0 {
-		if err := w.startDAV(ctx, dav); err != nil {
-			return w, err
+	starts := map[place]func(context.Context, []file) error{onDisk: w.startDAV, onCloud: w.startCloud, onZone: w.startZone}
+	for _, at := range places {
+		files := filesOf(groups, conf, at)
+		w.seeds[at] = seedsOf(files)
+		if len(files) == 0 {
+			continue
 		}
-	}
-	if len(zone) > 0 {
-		if err := w.startZone(ctx, zone); err != nil {
+		if err := starts[at](ctx, files); err != nil {
 			return w, err
 		}
 	}
@@ -103,11 +102,11 @@ func newWorld(ctx context.Context, conf config, groups []group) (w *world, err e
 }
 
 // filesOf collects what groups want to have on one kind of server, each path once.
-func filesOf(groups []group, conf config, zone bool) []file {
+func filesOf(groups []group, conf config, at place) []file {
 	var all []file
 	seen := map[string]bool{}
 	for _, g := range groups {
-		if g.zone != zone {
+		if g.at != at {
 			continue
 		}
 		for _, f := range g.files(conf) {
@@ -166,8 +165,8 @@ func (w *world) startDAV(ctx context.Context, files []file) error {
 		return err
 	}
 	w.later(server.stop)
-	w.dav.local = served
-	w.dav.addr, err = w.path.Listen(server.addr, httpMark)
+	addr, err := w.path.Listen(server.addr, httpMark)
+	w.sides[onDisk] = side{addr: addr, local: served}
 	return err
 }
 
@@ -215,7 +214,8 @@ func (w *world) startZone(ctx context.Context, files []file) error {
 		return fmt.Errorf("zone: %w", err)
 	}
 	w.later(w.catalog.Close)
-	w.zone.addr, err = w.path.Listen(server.addr, zoneMark)
+	addr, err := w.path.Listen(server.addr, zoneMark)
+	w.sides[onZone] = side{addr: addr}
 	return err
 }
 

@@ -34,16 +34,16 @@ type target struct {
 	remove func() error
 }
 
-// diskTarget is a new directory on the disk of the server of files.
-func (w *world) diskTarget(name string) (*target, error) {
-	top := filepath.Join(w.dav.local, filepath.FromSlash(name))
+// diskTarget is a new directory on the disk of a server.
+func (w *world) diskTarget(at place, name string) (*target, error) {
+	top := filepath.Join(w.sides[at].local, filepath.FromSlash(name))
 	if err := errors.Join(os.MkdirAll(top, 0o755), os.Chmod(top, 0o777)); err != nil { // the server has an account of its own
 		return nil, err
 	}
-	at := func(f file) string { return filepath.Join(top, filepath.FromSlash(f.path)) }
+	local := func(f file) string { return filepath.Join(top, filepath.FromSlash(f.path)) }
 	return &target{name: name, pending: func(_ context.Context, files []file) ([]file, error) {
 		for i, f := range files {
-			info, err := os.Lstat(at(f))
+			info, err := os.Lstat(local(f))
 			if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() != f.size {
 				return files[i:], nil
 			}

@@ -13,8 +13,8 @@ import (
 func writtenWorld(t *testing.T) (*world, *target) {
 	t.Helper()
 	w := &world{dir: t.TempDir(), pattern: newPattern()}
-	w.dav.local = filepath.Join(w.dir, "files")
-	to, err := w.diskTarget("write/here1")
+	w.sides = map[place]side{onDisk: {local: filepath.Join(w.dir, "files")}}
+	to, err := w.diskTarget(onDisk, "write/here1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +37,7 @@ func TestSourceTree(t *testing.T) {
 	if err := packTree(archive, some, w.pattern); err != nil {
 		t.Fatal(err)
 	}
-	top := filepath.Join(w.dav.local, to.name)
+	top := filepath.Join(w.sides[onDisk].local, to.name)
 	if err := runProgram(t.Context(), "tar", "-xf", archive, "-C", top); err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func TestSourceTree(t *testing.T) {
 // TestArrive leaves out what makes a file arrive: it must not count.
 func TestArrive(t *testing.T) {
 	w, to := writtenWorld(t)
-	top := filepath.Join(w.dav.local, to.name)
+	top := filepath.Join(w.sides[onDisk].local, to.name)
 	files := newSmall(3, 2*pageSize)
 	if err := writeFiles(t.Context(), top, files, w.pattern); err != nil {
 		t.Fatal(err)

@@ -84,17 +84,18 @@ func writeTreeGroup() group {
 			return append(written("write.untar", title+"`tar x`", seconds, "path", "≤ 8 s", atMost(8)),
 				written("write.rm", title+"`rm -r`", seconds, "path", "≤ 1 s", atMost(1))...)
 		},
-		work: workTree, limit: limitTree}
+		work: func(s *session) { workTree(s, "write.untar", "write.rm") }, limit: limitTree}
 }
 
-func workTree(s *session) {
+// workTree unpacks a tree, and removes another one like it.
+func workTree(s *session, untar, rm string) {
 	all := sourceTree(treeTop, s.b.conf.size.treeFiles, s.b.conf.size.treeDirs)
 	archive, err := s.archive(all)
 	if err != nil {
 		s.dead = err
 	}
-	s.write("write.untar", all, func(ctx context.Context, dir string) error { return runProgram(ctx, "tar", "-xf", archive, "-C", dir) })
-	s.removeTree("write.rm", all)
+	s.write(untar, all, func(ctx context.Context, dir string) error { return runProgram(ctx, "tar", "-xf", archive, "-C", dir) })
+	s.removeTree(rm, all)
 }
 
 // archive makes the archive of a tree, once.
@@ -129,7 +130,7 @@ func limitTree(s *session) {
 }
 
 func zoneWriteGroup() group {
-	return group{name: "write.zone", zone: true, peers: true, files: here, writes: func(z sizes) int64 { return z.write },
+	return group{name: "write.zone", at: onZone, peers: true, files: here, writes: func(z sizes) int64 { return z.write },
 		rows: func(z sizes) []rowSpec {
 			return written("write.zone", "zone: "+mibText(z.write)+" written", seconds, "path", "≥ 95 % of the limit, RSS ≤ 256 MiB", ofLimit(0.95), rssAtMost(memoryBudget))
 		},
@@ -148,7 +149,7 @@ func zoneWriteGroup() group {
 }
 
 func zoneWriteSmallGroup() group {
-	return group{name: "write.zonesmall", zone: true, peers: true, files: here, writes: func(z sizes) int64 { return int64(z.writeSmall) * int64(z.smallSize) },
+	return group{name: "write.zonesmall", at: onZone, peers: true, files: here, writes: func(z sizes) int64 { return int64(z.writeSmall) * int64(z.smallSize) },
 		rows: func(z sizes) []rowSpec {
 			title := fmt.Sprintf("zone: %d × %d KiB created", z.writeSmall, z.smallSize>>10)
 			return written("write.zonesmall", title, seconds, "", "≤ 2 s", atMost(2))

@@ -14,10 +14,13 @@ import (
 func (s *session) target() (*target, error) {
 	s.b.targets++
 	name := fmt.Sprintf("write/%s%d", s.name, s.b.targets)
-	if s.g.zone {
+	switch s.g.at {
+	case onZone:
 		return s.b.world.zoneTarget(s.ctx, name)
+	case onCloud:
+		return s.b.world.cloudTarget(name)
 	}
-	return s.b.world.diskTarget(name)
+	return s.b.world.diskTarget(s.g.at, name)
 }
 
 // write measures both rows of a piece of work that writes files: with a fresh mount, until
@@ -85,7 +88,7 @@ func (s *session) leave(to *target) {
 func (s *session) removeTree(name string, files []file) {
 	to, err := s.target()
 	if err == nil {
-		err = s.b.world.plant(s.ctx, to, files)
+		err = s.b.world.plant(s.ctx, s.g.at, to, files)
 	}
 	if err != nil {
 		s.b.warn("%s: %v", s.name, err)
@@ -107,9 +110,9 @@ func (s *session) removeTree(name string, files []file) {
 	s.leave(to)
 }
 
-// plant makes files in a place on the disk of the server of files, which may remove them.
-func (w *world) plant(ctx context.Context, to *target, files []file) error {
-	top := filepath.Join(w.dav.local, filepath.FromSlash(to.name))
+// plant makes files in a place on the disk of a server, which may remove them.
+func (w *world) plant(ctx context.Context, at place, to *target, files []file) error {
+	top := filepath.Join(w.sides[at].local, filepath.FromSlash(to.name))
 	if err := w.writeFiles(ctx, top, files); err != nil {
 		return err
 	}
@@ -117,17 +120,20 @@ func (w *world) plant(ctx context.Context, to *target, files []file) error {
 	for _, dir := range parentsOf(files) {
 		errs = append(errs, os.Chmod(filepath.Join(top, dir), 0o777))
 	}
-	return errors.Join(append(errs, os.Chmod(top, 0o777))...)
+	if errs = append(errs, os.Chmod(top, 0o777)); at == onCloud {
+		errs = append(errs, w.rescan())
+	}
+	return errors.Join(errs...)
 }
 
 // writeRaw measures what plain requests over some connections reach.
 func (s *session) writeRaw(row string, conns int, do func(ctx context.Context, r *raw, dir string, m *meter) error) {
-	to, err := s.b.world.diskTarget("write/" + limitName)
+	to, err := s.b.world.diskTarget(onDisk, "write/"+limitName)
 	if err != nil {
 		s.b.warn("%v", err)
 		return
 	}
-	r := newRaw(s.b.world.dav.addr, conns)
+	r := newRaw(s.b.world.sides[onDisk].addr, conns)
 	defer r.close()
 	s.measure(row, time.Minute, func(ctx context.Context, m *meter) error { return do(ctx, r, to.name, m) })
 	if err := to.remove(); err != nil {

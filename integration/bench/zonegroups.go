@@ -11,7 +11,7 @@ import (
 )
 
 func zoneGroup() group {
-	return group{name: "zone", zone: true, peers: true, files: func(c config) []file {
+	return group{name: "zone", at: onZone, peers: true, files: func(c config) []file {
 		return append(numbered("first/%d", 3, c.size.par/8), file{path: "large/big", size: c.size.zoneBig})
 	}, rows: func(z sizes) []rowSpec {
 		return []rowSpec{
@@ -85,7 +85,7 @@ func readLargest(ctx context.Context, dir string, m *meter) error {
 }
 
 func zoneSmallGroup() group {
-	return group{name: "zonesmall", zone: true, peers: true, files: func(c config) []file {
+	return group{name: "zonesmall", at: onZone, peers: true, files: func(c config) []file {
 		return numbered("small/object%04d", c.size.zoneSmall, int64(c.size.smallSize))
 	}, rows: func(z sizes) []rowSpec {
 		title := fmt.Sprintf("zone: %d × %d KiB cold, ", z.zoneSmall, z.smallSize>>10)
@@ -100,7 +100,7 @@ func zoneSmallGroup() group {
 }
 
 func zoneTreeGroup() group {
-	return group{name: "zonetree", zone: true, peers: true, files: func(c config) []file { return treeFiles("tree", c.size.zoneDirs, c.size.inDir) },
+	return group{name: "zonetree", at: onZone, peers: true, files: func(c config) []file { return treeFiles("tree", c.size.zoneDirs, c.size.inDir) },
 		rows: func(z sizes) []rowSpec {
 			title := fmt.Sprintf("zone: `ls -lR`, %d objects in %d collections, ", z.zoneDirs*z.inDir, z.zoneDirs)
 			return []rowSpec{

@@ -7,6 +7,7 @@ import (
 	_ "github.com/rclone/rclone/backend/webdav"
 	"github.com/rclone/rclone/cmd"
 	_ "github.com/rclone/rclone/cmd/mount"
+	_ "github.com/rclone/rclone/cmd/obscure"
 )
 
 func main() { cmd.Main() }
