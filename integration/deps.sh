@@ -42,6 +42,7 @@ apache2 apache2-bin
 mount.davfs davfs2
 mount mount
 tar tar
+/usr/lib/python3/dist-packages/irods python3-irodsclient
 '
 
 case ${1-} in

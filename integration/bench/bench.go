@@ -105,7 +105,7 @@ func (b *bench) group(ctx context.Context, g group, clients []*client) {
 		}
 	}
 	for _, c := range clients {
-		if c.name != ours && !g.peers && !b.conf.long {
+		if c.name != ours && !g.peers && !b.conf.long || c.put != nil && !g.puts {
 			continue
 		}
 		s := &session{ctx: ctx, b: b, g: g, name: c.name, c: c, files: files}

@@ -20,9 +20,10 @@ const (
 	rclone  = "rclone"
 	davfs   = "davfs2"
 	irodsfs = "irodsfs"
+	python  = "python" // python3-irodsclient, which mounts nothing
 )
 
-var clientNames = []string{ours, rclone, davfs, irodsfs}
+var clientNames = []string{ours, rclone, davfs, irodsfs, python}
 
 func isClient(name string) bool { return slices.Contains(clientNames, name) }
 
@@ -34,6 +35,9 @@ type client struct {
 	log   string
 	// start runs the program; it need not have mounted when start returns.
 	start func(ctx context.Context) (*child, error)
+	// put uploads a directory's files to a place of the server, in place of a mount. It is
+	// nil for who mounts.
+	put func(ctx context.Context, dir, name string) error
 	// daemon finds the process that serves the mount, if it is not the one started.
 	daemon func() (int, error)
 	// prepare makes what the cache directory must be like. May be nil.

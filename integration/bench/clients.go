@@ -30,6 +30,8 @@ func (w *world) newClient(ctx context.Context, conf config, name string, at plac
 		return c, w.setDavfs(c, at)
 	case name == irodsfs && at == onZone:
 		return c, w.setIrodsfs(ctx, c)
+	case name == python && at == onZone:
+		return c, w.setPython(ctx, c)
 	}
 	return nil, errNotFor
 }

@@ -70,6 +70,8 @@ type group struct {
 	limit func(s *session)
 	// writes is how many bytes a client writes; nil for none.
 	writes func(z sizes) int64
+	// puts says whether clients that mount nothing take part.
+	puts bool
 	// peers says whether peers take part without -long.
 	peers bool
 }

@@ -1,5 +1,6 @@
 // Command bench measures meshmount beside other clients, on one machine and without a
-// network: rclone mount and davfs2 on Apache's mod_dav, irodsfs on the embedded zone.
+// network: rclone mount and davfs2 on Apache's mod_dav and
+// the embedded Nextcloud dialect, irodsfs and python3-irodsclient on the embedded zone.
 // All of them reach their server over the emulated wide-area path of package wan, do
 // the same work in turn, and have every byte that they read or wrote compared. What they
 // write counts when it is on the server's own disk, or in the zone's catalog.
@@ -78,7 +79,7 @@ func parseFlags(args []string) (config, error) {
 	set.BoolVar(&c.long, "long", false, "also the tree of 100,000 files, and growth for the peers")
 	set.IntVar(&c.n, "n", 1, "how often each piece of work is done; the median counts")
 	set.StringVar(&rows, "rows", "", "only these `rows`, by the beginnings of their names, comma-separated: "+strings.Join(groupNames(), ", "))
-	set.StringVar(&only, "only", "", "only these `clients`: ours, rclone, davfs2, irodsfs")
+	set.StringVar(&only, "only", "", "only these `clients`: ours, rclone, davfs2, irodsfs, python")
 	set.StringVar(&c.out, "out", "", "`directory` for result.md, result.json and result.svg")
 	set.StringVar(&c.binary, "binary", "", "the meshmount `program`; built if empty")
 	set.StringVar(&flags, "flags", "", "more `flags` for meshmount mount, separated by blanks")

@@ -25,10 +25,10 @@ const (
 const svgStyle = `<style>
 text { font-family: system-ui, -apple-system, "Segoe UI", "Helvetica Neue", Arial, sans-serif; font-size: 12px; fill: #24292f; }
 .bg { fill: #ffffff; } .grid { stroke: #d0d7de; } .title { font-weight: 600; } .small { font-size: 11px; fill: #57606a; } .head { font-size: 16px; font-weight: 600; }
-.ours { fill: #0969da; } .rclone { fill: #d4842c; } .davfs2 { fill: #8c959f; } .irodsfs { fill: #6f9c3f; }
+.ours { fill: #0969da; } .rclone { fill: #d4842c; } .davfs2 { fill: #8c959f; } .irodsfs { fill: #6f9c3f; } .python { fill: #a371f7; }
 @media (prefers-color-scheme: dark) {
 text { fill: #e6edf3; } .bg { fill: #0d1117; } .grid { stroke: #30363d; } .small { fill: #9198a1; }
-.ours { fill: #4493f8; } .rclone { fill: #db9a4e; } .davfs2 { fill: #767e87; } .irodsfs { fill: #86b45a; }
+.ours { fill: #4493f8; } .rclone { fill: #db9a4e; } .davfs2 { fill: #767e87; } .irodsfs { fill: #86b45a; } .python { fill: #b392f0; }
 }
 </style>
 `

@@ -149,13 +149,17 @@ func zoneWriteGroup() group {
 }
 
 func zoneWriteSmallGroup() group {
-	return group{name: "write.zonesmall", at: onZone, peers: true, files: here, writes: func(z sizes) int64 { return int64(z.writeSmall) * int64(z.smallSize) },
+	return group{name: "write.zonesmall", at: onZone, peers: true, puts: true, files: here, writes: func(z sizes) int64 { return int64(z.writeSmall) * int64(z.smallSize) },
 		rows: func(z sizes) []rowSpec {
 			title := fmt.Sprintf("zone: %d × %d KiB created", z.writeSmall, z.smallSize>>10)
 			return written("write.zonesmall", title, seconds, "", "≤ 2 s", atMost(2))
 		},
 		work: func(s *session) {
 			all := newSmall(s.b.conf.size.writeSmall, s.b.conf.size.smallSize)
+			if s.c.put != nil {
+				s.upload("write.zonesmall", all)
+				return
+			}
 			s.write("write.zonesmall", all, func(ctx context.Context, dir string) error { return writeFiles(ctx, dir, all, s.b.world.pattern) })
 		},
 		limit: func(s *session) {
