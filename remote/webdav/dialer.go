@@ -71,7 +71,7 @@ func (d *dialer) dial(ctx context.Context, network, addr string) (net.Conn, erro
 		}
 		conn = fresh.(*net.TCPConn) // transports want nothing else
 	}
-	return newBulkConn(conn, func() { d.gone(h) }), nil
+	return newGatherConn(conn, func() { d.gone(h) }), nil
 }
 
 // take counts a connection to addr as used and returns one that was made ahead, if

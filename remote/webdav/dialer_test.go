@@ -155,7 +155,7 @@ func TestDeadSpares(t *testing.T) {
 	}
 	conn := h.get(t, d, 1)[0]
 	until(t, "a new connection", func() bool { return h.count() > 5 })
-	if !quiet(conn.(*bulkConn).TCPConn) {
+	if !quiet(conn.(*gatherConn).TCPConn) {
 		t.Error("the connection is dead")
 	}
 }

@@ -130,7 +130,7 @@ func (o *outgoing) follow(conn net.Conn) {
 	if wrapped, ok := conn.(interface{ NetConn() net.Conn }); ok {
 		conn = wrapped.NetConn() // below TLS
 	}
-	if bulk, ok := conn.(*bulkConn); ok {
+	if bulk, ok := conn.(*gatherConn); ok {
 		o.unwatch(bulk.watch(o.halt))
 	}
 }

@@ -10,45 +10,45 @@ import (
 	"time"
 )
 
-// Bounds of a bulkPace.
+// Bounds of a gatherPace.
 const (
-	bulkMin  = readBuffer      // bytes; below it there is nothing to save
-	bulkMax  = 512 << 10       // bytes
-	bulkWait = 1 * time.Second // longest wait before what has come is taken anyway
-	bulkFast = bulkWait / 8    // so soon, and twice as much may be waited for
+	gatherMin  = readBuffer      // bytes; below it there is nothing to save
+	gatherMax  = 512 << 10       // bytes
+	gatherWait = 1 * time.Second // longest wait before what has come is taken anyway
+	gatherFast = gatherWait / 8  // so soon, and twice as much may be waited for
 )
 
-// bulkPace decides how much of a large body to let come together in the kernel before
+// gatherPace decides how much of a large body to let come together in the kernel before
 // it is read. From far away the bytes come in by 64 KiB or less, and each wake-up costs
 // more than the copying: 1 GiB over eight connections took 1.25 s of CPU when every
 // segment woke its reader, and 0.45 s with 512 KiB at a time. A slow connection is
 // read in small pieces, so that it still tells of its progress. The zero value starts
-// at bulkMin.
-type bulkPace struct{ size int }
+// at gatherMin.
+type gatherPace struct{ size int }
 
 // next returns how many of want bytes to wait for.
-func (b *bulkPace) next(want int) int { return min(want, max(b.size, bulkMin)) }
+func (b *gatherPace) next(want int) int { return min(want, max(b.size, gatherMin)) }
 
 // took is told that n bytes were there after d.
-func (b *bulkPace) took(n int, d time.Duration) {
-	if n >= b.size && d < bulkFast {
-		b.size = min(2*max(b.size, bulkMin), bulkMax)
+func (b *gatherPace) took(n int, d time.Duration) {
+	if n >= b.size && d < gatherFast {
+		b.size = min(2*max(b.size, gatherMin), gatherMax)
 	}
 }
 
-// late is told that what was waited for did not come in bulkWait.
-func (b *bulkPace) late() { b.size = max(b.size/2, bulkMin) }
+// late is told that what was waited for did not come in gatherWait.
+func (b *gatherPace) late() { b.size = max(b.size/2, gatherMin) }
 
-// bulkConn is a TCP connection that reads large bodies in large pieces: the kernel
+// gatherConn is a TCP connection that reads large bodies in large pieces: the kernel
 // wakes the reader only when a piece is there (SO_RCVLOWAT). A Read into more than
-// bulkMin bytes should be for bytes that are sure to come, as net/http makes it for
+// gatherMin bytes should be for bytes that are sure to come, as net/http makes it for
 // bodies of known length past its own buffer of readBuffer bytes (TLS reads in smaller
-// steps). If they do not, what has come is given out after bulkWait. There is one
+// steps). If they do not, what has come is given out after gatherWait. There is one
 // reader at a time, as for any connection, and nobody else may set its read deadline.
-type bulkConn struct {
+type gatherConn struct {
 	*net.TCPConn
 	raw  syscall.RawConn
-	pace bulkPace
+	pace gatherPace
 	low  int // SO_RCVLOWAT as it stands
 
 	closing sync.Once
@@ -59,17 +59,17 @@ type bulkConn struct {
 	watcher *func() // told of the end, or nil
 }
 
-// newBulkConn wraps conn. onClose is called when it is closed, once.
-func newBulkConn(conn *net.TCPConn, onClose func()) *bulkConn {
+// newGatherConn wraps conn. onClose is called when it is closed, once.
+func newGatherConn(conn *net.TCPConn, onClose func()) *gatherConn {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		raw = nil // closed already: it reads an error
 	}
-	return &bulkConn{TCPConn: conn, raw: raw, low: 1, onClose: onClose}
+	return &gatherConn{TCPConn: conn, raw: raw, low: 1, onClose: onClose}
 }
 
 // Close implements io.Closer.
-func (c *bulkConn) Close() error {
+func (c *gatherConn) Close() error {
 	c.closing.Do(c.onClose)
 	c.mu.Lock()
 	c.closed = true
@@ -83,7 +83,7 @@ func (c *bulkConn) Close() error {
 
 // watch has f called when the connection is closed, at once if it is. f must return soon.
 // The returned function takes it back.
-func (c *bulkConn) watch(f func()) (unwatch func()) {
+func (c *gatherConn) watch(f func()) (unwatch func()) {
 	c.mu.Lock()
 	closed := c.closed
 	c.watcher = &f
@@ -101,8 +101,8 @@ func (c *bulkConn) watch(f func()) (unwatch func()) {
 }
 
 // Read implements io.Reader.
-func (c *bulkConn) Read(p []byte) (int, error) {
-	if len(p) <= bulkMin {
+func (c *gatherConn) Read(p []byte) (int, error) {
+	if len(p) <= gatherMin {
 		c.lowWater(1)
 		return c.TCPConn.Read(p)
 	}
@@ -111,7 +111,7 @@ func (c *bulkConn) Read(p []byte) (int, error) {
 		return c.TCPConn.Read(p)
 	}
 	start := time.Now()
-	if err := c.SetReadDeadline(start.Add(bulkWait)); err != nil {
+	if err := c.SetReadDeadline(start.Add(gatherWait)); err != nil {
 		return 0, err
 	}
 	n, err := c.TCPConn.Read(p)
@@ -132,7 +132,7 @@ func (c *bulkConn) Read(p []byte) (int, error) {
 const sendPiece = 128 << 10
 
 // ReadFrom implements io.ReaderFrom: net/http hands the body of a request to it.
-func (c *bulkConn) ReadFrom(r io.Reader) (int64, error) {
+func (c *gatherConn) ReadFrom(r io.Reader) (int64, error) {
 	if limited, ok := r.(*io.LimitedReader); ok && limited.N <= sendPiece/2 {
 		return c.TCPConn.ReadFrom(r)
 	}
@@ -160,7 +160,7 @@ func copyPieces(w io.Writer, r io.Reader) (total int64, err error) {
 }
 
 // lowWater sets SO_RCVLOWAT and tells whether it is set.
-func (c *bulkConn) lowWater(n int) bool {
+func (c *gatherConn) lowWater(n int) bool {
 	if c.low == n || c.raw == nil {
 		return c.low == n
 	}

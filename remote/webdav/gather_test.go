@@ -8,37 +8,37 @@ import (
 	"time"
 )
 
-func TestBulkPace(t *testing.T) {
-	var b bulkPace
+func TestGatherPace(t *testing.T) {
+	var b gatherPace
 	if got := b.next(10); got != 10 {
 		t.Errorf("waits for %d of 10 bytes", got)
 	}
-	if got := b.next(1 << 30); got != bulkMin {
+	if got := b.next(1 << 30); got != gatherMin {
 		t.Errorf("starts with %d", got)
 	}
 	for range 10 {
 		b.took(b.next(1<<30), time.Millisecond)
 	}
-	if got := b.next(1 << 30); got != bulkMax {
+	if got := b.next(1 << 30); got != gatherMax {
 		t.Errorf("grows to %d", got)
 	}
-	b.took(1000, time.Millisecond) // what lay there already
-	b.took(bulkMax, bulkWait/2)    // slow, but not late
-	if got := b.next(1 << 30); got != bulkMax {
+	b.took(1000, time.Millisecond)  // what lay there already
+	b.took(gatherMax, gatherWait/2) // slow, but not late
+	if got := b.next(1 << 30); got != gatherMax {
 		t.Errorf("falls to %d", got)
 	}
-	for want := bulkMax / 2; want >= bulkMin; want /= 2 {
+	for want := gatherMax / 2; want >= gatherMin; want /= 2 {
 		if b.late(); b.next(1<<30) != want {
 			t.Errorf("after a late piece %d, want %d", b.next(1<<30), want)
 		}
 	}
-	if b.late(); b.next(1<<30) != bulkMin {
+	if b.late(); b.next(1<<30) != gatherMin {
 		t.Errorf("falls below the least: %d", b.next(1<<30))
 	}
 }
 
-// pipe returns the two ends of a TCP connection, the first of them a bulkConn.
-func pipe(t *testing.T) (*bulkConn, net.Conn) {
+// pipe returns the two ends of a TCP connection, the first of them a gatherConn.
+func pipe(t *testing.T) (*gatherConn, net.Conn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -55,12 +55,12 @@ func pipe(t *testing.T) (*bulkConn, net.Conn) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { far.Close() })
-	return newBulkConn(near.(*net.TCPConn), func() {}), far
+	return newGatherConn(near.(*net.TCPConn), func() {}), far
 }
 
-// TestBulkReads: large reads wake up seldom, and nothing is lost or held back between
+// TestGatheredReads: large reads wake up seldom, and nothing is lost or held back between
 // large and small ones.
-func TestBulkReads(t *testing.T) {
+func TestGatheredReads(t *testing.T) {
 	near, far := pipe(t)
 	const size, head = 8 << 20, 100
 	sent := bytes.Repeat([]byte("0123456789abcdef"), size/16)
@@ -81,19 +81,19 @@ func TestBulkReads(t *testing.T) {
 			t.Fatalf("body: %v", err)
 		}
 	}
-	if near.pace.size != bulkMax {
+	if near.pace.size != gatherMax {
 		t.Errorf("waits for %d bytes on a fast connection", near.pace.size)
 	}
 }
 
-// TestBulkWait: bytes that came are given out soon although more were expected, and a
+// TestGatherWait: bytes that came are given out soon although more were expected, and a
 // later small read is not held back by them.
-func TestBulkWait(t *testing.T) {
+func TestGatherWait(t *testing.T) {
 	near, far := pipe(t)
-	near.pace.size = bulkMax
+	near.pace.size = gatherMax
 	p, data := make([]byte, 1<<20), make([]byte, 1000)
-	// There before, while the reader waits, and only after longer than bulkWait.
-	for n, delay := range map[int]time.Duration{100: 0, 10: bulkWait / 8, 7: bulkWait + bulkWait/4} {
+	// There before, while the reader waits, and only after longer than gatherWait.
+	for n, delay := range map[int]time.Duration{100: 0, 10: gatherWait / 8, 7: gatherWait + gatherWait/4} {
 		sender := time.AfterFunc(delay, func() { _, _ = far.Write(data[:n]) })
 		got, err := near.Read(p)
 		sender.Stop()
@@ -101,7 +101,7 @@ func TestBulkWait(t *testing.T) {
 			t.Fatalf("%d bytes, %v, want %d", got, err, n)
 		}
 	}
-	if near.pace.size >= bulkMax {
+	if near.pace.size >= gatherMax {
 		t.Error("a slow connection is waited for as for a fast one")
 	}
 	_, _ = far.Write(data[:3])
