@@ -45,6 +45,7 @@ var layers = map[string][]string{
 	"remote/irods":          {"remote", "remote/irods/wire"},
 	"remote/irods/wire":     {},
 	"remote/archive":        {"remote"},
+	"remote/archive/keep":   {"remote", "remote/archive"},
 	"integration":           {},
 	"integration/efss":      {"..."},
 	"integration/httpd":     {"..."},

@@ -48,7 +48,7 @@ func (r *Runner) core(ctx context.Context) (*fs.FS, error) {
 		b := &config.Branches[i]
 		log := r.Log.With("branch", b.Name)
 		log.Info("connected", assemble.Describe(adapters[i])...)
-		if err := r.addBranch(b, assemble.Stack(adapters[i], b, rates, log)); err != nil {
+		if err := r.addBranch(b, assemble.Archives(assemble.Stack(adapters[i], b, rates, log), b, log)); err != nil {
 			return nil, err
 		}
 	}
@@ -97,7 +97,7 @@ func (r *Runner) addBranch(b *settings.Branch, stack remote.Backend) error {
 	if store := r.parts.store; store != nil {
 		size := int64(store.Stats().MaxSlots) * int64(store.BlockSize())
 		branch.Blocks = store.Wrap(stack, assemble.CachePolicy(b, r.Plan.Memory, len(r.Plan.Config.Branches), size))
-		branch.Backend, branch.Tree = branch.Blocks, store.Tree(assemble.Tree(b))
+		branch.Backend, branch.Tree = branch.Blocks, store.Tree(assemble.CacheTree(b))
 	}
 	backend := branch.Backend
 	r.undo.add("branch "+b.Name, closeTime, func(context.Context) error { return backend.Close() })
