@@ -135,6 +135,9 @@ func (f *FS) mayMove(ctx context.Context, e remote.Entry, m renameOf, target *re
 // setAttr sets attributes of what was just seen as e, as far as they can be kept.
 func (b *branch) setAttr(ctx context.Context, e remote.Entry, a remote.Attrs) (remote.Entry, error) {
 	if b.Back != nil {
+		if unchangeable(e.Access) {
+			return e, fail("setattr", b.abs(e.Path), remote.Permission, errNotAllowed)
+		}
 		now, err := b.Back.SetAttrs(ctx, e, a)
 		b.Back.Told() // of attributes that were not kept before: these come after them
 		return now, local("setattr", b.abs(e.Path), err)
@@ -143,4 +146,10 @@ func (b *branch) setAttr(ctx context.Context, e remote.Entry, a remote.Attrs) (r
 		return s.SetAttr(ctx, e.Path, a)
 	}
 	return e, nil
+}
+
+// unchangeable tells whether the server is known to let this user change nothing of an
+// entry.
+func unchangeable(a remote.Access) bool {
+	return a&remote.AccessKnown != 0 && a&^(remote.AccessKnown|remote.AccessRead) == 0
 }

@@ -116,6 +116,15 @@ func CacheTree(b *settings.Branch) string {
 	return Tree(b)
 }
 
+// ListTree names the listings of a branch in the cache: with views of archives there are
+// others than without.
+func ListTree(b *settings.Branch) string {
+	if b.BrowseArchives {
+		return CacheTree(b) + ", browsed"
+	}
+	return CacheTree(b)
+}
+
 // CachePolicy is how a branch uses the cache. A file that is larger than the cache is not
 // taken in at its first reading.
 func CachePolicy(b *settings.Branch, m Memory, branches int, size int64) cache.Policy {

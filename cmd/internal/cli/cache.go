@@ -212,7 +212,11 @@ func (p *Program) clearCommand() *cobra.Command {
 // clearCache empties a cache. The report tells what is left.
 func clearCache(ctx context.Context, dir state.CacheDir) (cacheReport, error) {
 	blocks := assemble.BlocksDir(dir.Dir)
-	if err := cache.Clear(blocks); err != nil {
+	err := cache.Clear(blocks)
+	if err == nil {
+		err = os.RemoveAll(assemble.ArchivesDir(dir.Dir))
+	}
+	if err != nil {
 		return newReport(dir, &cache.Report{}, 0), err
 	}
 	r, err := cache.Inspect(ctx, blocks)

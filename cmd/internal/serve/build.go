@@ -48,7 +48,8 @@ func (r *Runner) core(ctx context.Context) (*fs.FS, error) {
 		b := &config.Branches[i]
 		log := r.Log.With("branch", b.Name)
 		log.Info("connected", assemble.Describe(adapters[i])...)
-		if err := r.addBranch(b, assemble.Archives(assemble.Stack(adapters[i], b, rates, log), b, log)); err != nil {
+		stack := assemble.Archives(assemble.Stack(adapters[i], b, rates, log), b, log)
+		if err := r.addBranch(b, assemble.Browse(stack, b, r.archivesDir(), log)); err != nil {
 			return nil, err
 		}
 	}
@@ -87,6 +88,14 @@ func (r *Runner) openCache() error {
 	return nil
 }
 
+// archivesDir returns where indexes of archives are kept, "" if nothing is.
+func (r *Runner) archivesDir() string {
+	if r.parts.store == nil {
+		return ""
+	}
+	return assemble.ArchivesDir(r.Plan.CacheDir)
+}
+
 // addBranch makes a branch of the file system from a stack of decorators.
 func (r *Runner) addBranch(b *settings.Branch, stack remote.Backend) error {
 	branch := fs.Branch{
@@ -97,7 +106,7 @@ func (r *Runner) addBranch(b *settings.Branch, stack remote.Backend) error {
 	if store := r.parts.store; store != nil {
 		size := int64(store.Stats().MaxSlots) * int64(store.BlockSize())
 		branch.Blocks = store.Wrap(stack, assemble.CachePolicy(b, r.Plan.Memory, len(r.Plan.Config.Branches), size))
-		branch.Backend, branch.Tree = branch.Blocks, store.Tree(assemble.CacheTree(b))
+		branch.Backend, branch.Tree = branch.Blocks, store.Tree(assemble.ListTree(b))
 	}
 	backend := branch.Backend
 	r.undo.add("branch "+b.Name, closeTime, func(context.Context) error { return backend.Close() })

@@ -61,6 +61,7 @@ type Branch struct {
 	ReadAhead      Size
 	SmallAhead     int
 	Listings       int
+	BrowseArchives bool
 	UploadDelay    time.Duration
 	EarlyUpload    Size
 	WrittenTimes   string
