@@ -23,6 +23,10 @@ mount.davfs davfs2
 cadaver cadaver
 litmus litmus
 rclone rclone
+nginx nginx-light
+/usr/lib/nginx/modules/ngx_http_dav_ext_module.so libnginx-mod-http-dav-ext
+lighttpd lighttpd
+/usr/lib/lighttpd/mod_webdav.so lighttpd-mod-webdav
 rsync rsync
 sqlite3 sqlite3
 h5dump hdf5-tools

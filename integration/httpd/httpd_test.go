@@ -35,7 +35,7 @@ func ask(t *testing.T, s *Server, user, method, path, body string) (*http.Respon
 }
 
 func TestServers(t *testing.T) {
-	for name, start := range map[string]func(Options) (*Server, error){"apache": Start, "rclone": StartRclone} {
+	for name, start := range map[string]func(Options) (*Server, error){"apache": Start, "rclone": StartRclone, "nginx": StartNginx, "lighttpd": StartLighttpd} {
 		t.Run(name, func(t *testing.T) {
 			s := Run(t, start, Options{User: "alice", Password: "secret"})
 			if resp, _ := ask(t, s, "", "GET", "x", ""); resp.StatusCode != http.StatusUnauthorized {
@@ -50,7 +50,7 @@ func TestServers(t *testing.T) {
 			if disk, err := os.ReadFile(filepath.Join(s.Dir, "x")); string(disk) != "content" {
 				t.Errorf("on disk: %q %v", disk, err)
 			}
-			if resp, _ := ask(t, s, "alice", "MKCOL", "d", ""); resp.StatusCode != http.StatusCreated {
+			if resp, _ := ask(t, s, "alice", "MKCOL", "d/", ""); resp.StatusCode != http.StatusCreated {
 				t.Errorf("MKCOL: %s", resp.Status)
 			}
 		})

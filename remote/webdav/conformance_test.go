@@ -90,7 +90,8 @@ func servers() []server {
 			return startEFSS(t, d).DAVURL(user)
 		}, nil})
 	}
-	return append(all, realServer("httpd", webdav.ModDAV, httpd.Start), realServer("rclone", webdav.Rclone, httpd.StartRclone))
+	return append(all, realServer("httpd", webdav.ModDAV, httpd.Start), realServer("rclone", webdav.Rclone, httpd.StartRclone),
+		realServer("nginx", webdav.Unknown, httpd.StartNginx), realServer("lighttpd", webdav.Unknown, httpd.StartLighttpd))
 }
 
 // realServer is a program of this machine, which it takes time to start.
@@ -175,6 +176,8 @@ var spared = map[string][]string{
 	"efss-reva":    slices.Concat(checksOfNames, checksOfBreaks),
 	"efss-xrootd":  checksOfBreaks,
 	"efss-generic": slices.Concat(checksOfNames, checksOfBreaks),
+	"nginx":        slices.Concat(checksOfNames, checksOfBreaks), // it does not list names with a dot
+	"lighttpd":     slices.Concat(checksOfNames, checksOfBreaks),
 }
 
 // long tells whether to run the variants that take minutes.

@@ -231,14 +231,18 @@ func (c *call) probeRoot(ctx context.Context) (http.Header, *response, error) {
 // request if that says nothing.
 func (c *call) choose(ctx context.Context, status productStatus, head http.Header, first *response) error {
 	name := dialectOf(status, head, first)
+	var options http.Header
 	if name == "" {
-		options, err := c.options(ctx)
-		if err != nil {
+		var err error
+		if options, err = c.options(ctx); err != nil {
 			return err
 		}
 		name = dialectByOptions(options, c.b.auth)
 	}
 	c.b.traits, _ = rowOf(name)
+	if allowed := strings.ToUpper(strings.Join(options.Values("Allow"), ",")); strings.Contains(allowed, "PROPFIND") && !strings.Contains(allowed, "PROPPATCH") {
+		c.b.traits.deadProps = false // nginx, and lighttpd without a database
+	}
 	if server := head.Get("Server"); c.b.info.Product == "" {
 		c.b.info.Product = bounded(server, 60)
 	}

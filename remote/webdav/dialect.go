@@ -76,6 +76,8 @@ type traits struct {
 	tagged      bool // MOVE honours If with the tag of its destination
 	honoursF    bool // MOVE honours Overwrite: F
 	deepMkcol   bool // missing parents are made without a word
+	deepMove    bool // or by MOVE
+	movesInto   bool // MOVE to the name of a directory moves into that, or may
 	againMkcol  bool // MKCOL of what exists says 201
 	askHash     bool // PUT answers X-Hash with the hash of what was stored
 	wantDigest  bool // HEAD answers Want-Digest: adler32
@@ -173,7 +175,7 @@ var table = [...]traits{
 		tags: tagsFiles, deadProps: true,
 		ranges: true,
 		fresh:  wayTemp, over: wayTemp,
-		honoursF: true, againMkcol: true, stream: streamTemp,
+		deepMove: true, movesInto: true, honoursF: true, againMkcol: true, stream: streamTemp,
 		create: remote.GuardLook, overwrite: remote.GuardLook, remove: remote.GuardLook,
 		maxName: 255,
 	},

@@ -21,7 +21,8 @@
 //     so that the answer of a PUT suffices to know the Version.
 //   - The oCIS family derives the tag from node and mtime, and clients set mtimes:
 //     the server's own SHA-1, shown with every file, is part of the Version.
-//   - XRootD has no tags: mtime and size take their place.
+//   - XRootD has no tags, and some servers (nginx) show none in listings: mtime and
+//     size take their place, and the answer to a GET is compared by these.
 //
 // A Version is Provisional while a second change could still hide behind it: as long
 // as the server's clock (Date) is not more than two seconds past the mtime, or the

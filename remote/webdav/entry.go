@@ -157,9 +157,10 @@ func racy(changed, now time.Time) bool {
 // versionSep stands between the parts of a Version. No tag holds a blank.
 const versionSep = " "
 
-// statVersion takes the place of a tag where there is none.
+// statVersion takes the place of a tag where there is none. It is no tag: it begins with
+// versionSep.
 func statVersion(mtime time.Time, size int64) string {
-	return "m" + strconv.FormatInt(mtime.Unix(), 10) + "-" + strconv.FormatInt(size, 10)
+	return versionSep + "m" + strconv.FormatInt(mtime.Unix(), 10) + "-" + strconv.FormatInt(size, 10)
 }
 
 // tagOf returns the entity tag in a Version, "" if it is not made of one.

@@ -57,7 +57,7 @@ func (c *call) rename(ctx context.Context, from, to string, opts remote.RenameOp
 	}
 	missing := remote.KindOf(err) == remote.NotExist
 	switch {
-	case missing && c.b.traits.deepMkcol:
+	case missing && c.b.makesParents(from, to):
 		parent, _ := remote.Split(to)
 		if err := c.needDir(ctx, parent); err != nil {
 			return err
@@ -80,6 +80,13 @@ func (c *call) rename(ctx context.Context, from, to string, opts remote.RenameOp
 		missing = true
 	}
 	return c.carry(ctx, from, to, isDir, missing, opts)
+}
+
+// makesParents tells whether the server may make the parent of to if it is missing.
+func (b *Backend) makesParents(from, to string) bool {
+	old, _ := remote.Split(from)
+	parent, _ := remote.Split(to)
+	return b.traits.deepMkcol || b.traits.deepMove && old != parent
 }
 
 // lookAtBoth looks at two paths at once.

@@ -55,7 +55,26 @@ func (u *upload) storeTemp(ctx context.Context) (s stored, err error) {
 	if !c.b.keepsProps() {
 		s.look = &f // MOVE keeps tag and mtime
 	}
-	return s, nil
+	if u.exclusive && c.b.traits.movesInto {
+		s.look, err = u.notInto(ctx, temp)
+	}
+	return s, err
+}
+
+// notInto looks where a file is after its MOVE to a name where nothing was to be. If a
+// directory is there, the server may have moved it into that (lighttpd does, whatever
+// Overwrite says).
+func (u *upload) notInto(ctx context.Context, temp string) (*found, error) {
+	f, err := u.c.lookAt(ctx, u.path)
+	if err != nil {
+		return nil, unsure(err)
+	}
+	if f.Type != remote.Dir {
+		return &f, nil
+	}
+	_, name := remote.Split(temp)
+	u.c.cleanup(ctx, u.c.b.fileURL(remote.Join(u.path, name)))
+	return nil, u.c.fail(remote.Exist, nil)
 }
 
 // tempName returns the name under which the content is stored first. In ranges, and with a
