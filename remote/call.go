@@ -36,6 +36,7 @@ const (
 	OpPatch      Op = "patch"
 	OpSweep      Op = "sweep"
 	OpPutBatch   Op = "putbatch"
+	OpReadBundle Op = "readbundle"
 )
 
 // Ops returns all operations, for tables that must be complete.
@@ -43,7 +44,7 @@ func Ops() []Op {
 	return []Op{OpStat, OpList, OpRead, OpPut, OpMkdir, OpRemove, OpRename,
 		OpSetAttr, OpSymlink, OpUsage, OpOpen, OpStream,
 		OpXattrs, OpSetXattr, OpRemoveXattr, OpReplicas, OpRemoveTree, OpChanged,
-		OpPutGrowing, OpPatch, OpSweep, OpPutBatch}
+		OpPutGrowing, OpPatch, OpSweep, OpPutBatch, OpReadBundle}
 }
 
 // Mutates tells whether the operation changes the remote tree.
@@ -84,21 +85,24 @@ type Call struct {
 	XattrMode XattrMode         // setxattr
 	Mark      string            // changed
 	Batch     []BatchItem       // putbatch; Path is that of the first
+	Bundle    []BundleFile      // readbundle
+
+	Unpack func(i int, data []byte) error // readbundle: its yield
 
 	// Results of next.
 	Entry    Entry             // stat, put, mkdir, symlink, setattr, putgrowing, patch
-	N        int               // read, stream: bytes in Buf
+	N        int               // read, stream: bytes in Buf; readbundle: bytes of files
 	EOF      bool              // read, stream: the file ends here; next returned nil
 	Stream   io.ReadCloser     // open
 	Usage    Usage             // usage
-	Halt     error             // list: the caller's yield returned this; next returned nil
+	Halt     error             // list, readbundle: the caller's yield returned this; next returned nil
 	Xattrs   map[string][]byte // xattrs
 	Replicas []Replica         // replicas
 	Changes  Changes           // changed
 	Stored   []BatchResult     // putbatch
 
 	// Away, if set before next, is called whenever the call goes out into its
-	// caller's code (List's yield, the Source's readers, the methods of Growing, the
+	// caller's code (the yield of List and ReadBundle, the Source's readers, the methods of Growing, the
 	// Patch's Bytes), and what it returns is called when the call comes back. An error
 	// then ends the call. While several goroutines of the adapter are out at once, it is
 	// called for the first that goes, and what it returned for the last that is back.
@@ -166,7 +170,7 @@ func (c *Call) Fail(kind Kind, cause error) *Error {
 type Next func(ctx context.Context) error
 
 // Interceptor stands around every call. It returns the error of the call. It sees
-// neither io.EOF (Call.EOF) nor the errors of List's yield (Call.Halt), so that
+// neither io.EOF (Call.EOF) nor the errors of a yield (Call.Halt), so that
 // every error it does see is one of the backend, of the Source (Growing, Patch) or of the
 // context.
 type Interceptor func(ctx context.Context, c *Call, next Next) error

@@ -42,7 +42,7 @@ func TestConformance(t *testing.T) {
 	for name, decorate := range decorators {
 		t.Run(name, func(t *testing.T) {
 			remotetest.Run(t, func(*testing.T) remotetest.Target {
-				faulty := remotetest.Faulty(memory.New(memory.Options{Batches: remote.Batches{Files: 50, Bytes: 8 << 20, Size: 1 << 20, Parallel: 2}}), remotetest.Plan{})
+				faulty := remotetest.Faulty(memory.New(memory.Options{Batches: remote.Batches{Files: 50, Bytes: 8 << 20, Size: 1 << 20, Parallel: 2}, Bundles: someBundles}), remotetest.Plan{})
 				return remotetest.Target{Backend: decorate(faulty), Stall: faulty.Stall, LargeDir: 300, LargeFile: 1<<20 + 3}
 			})
 		})

@@ -45,6 +45,7 @@ var _ interface {
 	GrowingPutter
 	Patcher
 	Batcher
+	Bundler
 	Unwrapper
 } = (*decorator)(nil)
 

@@ -83,10 +83,25 @@ func callAll(t *testing.T, b remote.Backend) []remote.Op {
 	batcher, _ := remote.As[remote.Batcher](b)
 	_, err = batcher.PutBatch(t.Context(), []remote.BatchItem{{Path: "/batched", Source: remotetest.Bytes([]byte("b"))}})
 	check(err)
+	callBundle(t, b)
 	return []remote.Op{remote.OpPut, remote.OpStat, remote.OpList, remote.OpRead, remote.OpMkdir, remote.OpRename,
 		remote.OpRemove, remote.OpSetAttr, remote.OpSymlink, remote.OpUsage, remote.OpOpen, remote.OpStream, remote.OpStream,
 		remote.OpSetXattr, remote.OpXattrs, remote.OpRemoveXattr, remote.OpReplicas, remote.OpMkdir, remote.OpRemoveTree,
-		remote.OpChanged, remote.OpChanged, remote.OpPutGrowing, remote.OpPatch, remote.OpSweep, remote.OpPutBatch}
+		remote.OpChanged, remote.OpChanged, remote.OpPutGrowing, remote.OpPatch, remote.OpSweep, remote.OpPutBatch, remote.OpStat, remote.OpReadBundle}
+}
+
+// callBundle is the part of callAll about bundles.
+func callBundle(t *testing.T, b remote.Backend) {
+	t.Helper()
+	e, err := b.Stat(t.Context(), "/f")
+	if err != nil {
+		t.Error(err)
+	}
+	bundler, _ := remote.As[remote.Bundler](b)
+	files := []remote.BundleFile{{Ref: remote.Ref{Path: e.Path, Version: e.Version, Size: e.Size}, Want: true}}
+	if err := bundler.ReadBundle(t.Context(), "/", files, func(int, []byte) error { return nil }); err != nil {
+		t.Error(err)
+	}
 }
 
 // callXattrs is the part of callAll about attributes, replicas and trees.
@@ -220,6 +235,7 @@ type attributed interface {
 	remote.Patcher
 	remote.Sweeper
 	remote.Batcher
+	remote.Bundler
 }
 
 // wantUnsupported calls abilities that are not there.
@@ -244,6 +260,10 @@ func wantUnsupported(t *testing.T, b attributed) {
 	wantKind(t, b.Sweep(t.Context(), "/f", 1, nil), remote.Unsupported)
 	_, err = b.PutBatch(t.Context(), nil)
 	wantKind(t, err, remote.Unsupported)
+	wantKind(t, b.ReadBundle(t.Context(), "/", nil, nil), remote.Unsupported)
+	if got := b.Bundles(); got != (remote.Bundles{}) {
+		t.Errorf("bundles of %+v", got)
+	}
 	if got := b.Batches(); got != (remote.Batches{}) {
 		t.Errorf("batches of %+v", got)
 	}

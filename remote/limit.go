@@ -15,7 +15,7 @@ const lendAfter = 50 * time.Millisecond
 // Limit lets at most n calls of b be on the way at once; more wait, as long as
 // their context lives. A stream holds its slot until it is closed.
 //
-// A call that is out in its caller's code for long (List's yield, the readers of a
+// A call that is out in its caller's code for long (the yield of List and ReadBundle, the readers of a
 // Source, a Growing that waits for more) lends its slot meanwhile, so that this code may
 // itself call the backend: with a slot held fast, n such calls would wait for each other
 // forever.
@@ -31,7 +31,7 @@ func Limit(b Backend, n int) Backend {
 		s := &slot{ctx: ctx, slots: slots}
 		c.Defer(s.give)
 		switch c.Op {
-		case OpList, OpPut, OpPutGrowing, OpPatch, OpPutBatch:
+		case OpList, OpPut, OpPutGrowing, OpPatch, OpPutBatch, OpReadBundle:
 			c.Away = s.away
 		}
 		return next(ctx)

@@ -47,7 +47,8 @@ func (o RetryOptions) withDefaults() RetryOptions {
 // again but not resumed: a Read that fails is the reader's to handle. A last error
 // after several attempts says "after N tries". A PutGrowing gets one attempt, because the
 // content may have grown whole meanwhile: its caller knows the better way to repeat it;
-// a PutBatch gets one, because its files may have been stored in part.
+// a PutBatch gets one, because its files may have been stored in part, and a ReadBundle one,
+// because its files can be read alone.
 // So does every call in a context of WithoutRetry.
 //
 // A Put that is repeated after an attempt that was Unsure, or had begun to send, has
@@ -78,7 +79,7 @@ func (r *retrier) Close() error {
 }
 
 func (r *retrier) around(ctx context.Context, c *Call, next Next) error {
-	if withoutRetry(ctx) || c.Op == OpStream || c.Op == OpPutGrowing || c.Op == OpPutBatch {
+	if withoutRetry(ctx) || c.Op == OpStream || c.Op == OpPutGrowing || c.Op == OpPutBatch || c.Op == OpReadBundle {
 		return next(ctx)
 	}
 	a := &attempts{r: r, call: c, next: next, start: time.Now()}

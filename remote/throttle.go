@@ -131,8 +131,8 @@ func (b *bucket) pay(ctx context.Context, n int64) (bool, error) {
 // and what protocols add to the content, are not counted. It keeps no bytes.
 //
 // What is sent is counted as it is read from its source, before the backend has it. Of a
-// stream each piece is counted when it has arrived, and the server held back by not
-// reading on. A ReadAt begins when its first piece may go, and returns when all that came
+// stream, and of a bundle, each piece is counted when it has arrived, and the server held
+// back by not reading on. A ReadAt begins when its first piece may go, and returns when all that came
 // may; in between its bytes come as fast as they do. One of more than half a second's
 // bytes is made of several, if it is of a version and the backend has ranges.
 //
@@ -154,6 +154,8 @@ func Throttle(b Backend, up, down *Rate) Backend {
 			return down.stream(ctx, c, next)
 		case OpRead:
 			return down.read(ctx, c, next, b.Caps().Ranges && c.Ref.Version != "")
+		case OpReadBundle:
+			ctx = WithPace(ctx, func(n int) error { return down.take(ctx, int64(n)) })
 		}
 		return next(ctx)
 	})

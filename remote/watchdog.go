@@ -19,7 +19,7 @@ func (e *StallError) Error() string { return fmt.Sprintf("no progress for %v", e
 // Watchdog ends calls that stand still: when Progress was not called for timeout
 // and the call does not return, its context is cancelled and it fails with
 // Unavailable, caused by a *StallError and Unsure if it was to change something.
-// Time spent in the caller's code (List's yield, the readers of a Source, a Growing or a
+// Time spent in the caller's code (the yield of List and ReadBundle, the readers of a Source, a Growing or a
 // Patch) and time between the reads of a stream do not count. So a PutGrowing may wait
 // for the program's next bytes as long as it likes; that the server has died meanwhile is
 // noticed when there is something to send again, or when all is sent. The caller's own

@@ -72,6 +72,9 @@ func TestWatchdogEndsStalls(t *testing.T) {
 				_, err := b.(attributed).PutBatch(ctx, []remote.BatchItem{{Path: "/g", Source: remotetest.Bytes(nil)}})
 				return err
 			},
+			remote.OpReadBundle: func() error {
+				return b.(attributed).ReadBundle(ctx, "/", []remote.BundleFile{{Ref: remote.Ref{Path: "/f", Size: 7}, Want: true}}, nil)
+			},
 			remote.OpPatch: func() error {
 				_, err := b.(attributed).Patch(ctx, "/f", remote.Patch{}, remote.PutOptions{Cond: remote.Cond{Version: "v"}})
 				return err

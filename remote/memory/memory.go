@@ -4,8 +4,8 @@
 // the ways real servers are weaker.
 //
 // It has all optional abilities: remote.AttrSetter, Symlinker, Opener, Usager,
-// Locator, Xattrer, Replicator, TreeRemover, Tracker, GrowingPutter, Patcher and Batcher. To get
-// a backend without them, embed it: struct{ remote.Backend }.
+// Locator, Xattrer, Replicator, TreeRemover, Tracker, GrowingPutter, Patcher, Batcher and
+// Bundler. To get a backend without them, embed it: struct{ remote.Backend }.
 package memory
 
 import (
@@ -66,6 +66,8 @@ type Options struct {
 	Journal int
 	// Batches is what the Batcher says. Zero: it can do nothing in batches.
 	Batches remote.Batches
+	// Bundles is what the Bundler says. Zero: there is never anything in a bundle.
+	Bundles remote.Bundles
 	// Clock tells the time, time.Now if nil.
 	Clock func() time.Time
 }
@@ -102,6 +104,7 @@ var _ interface {
 	remote.Patcher
 	remote.Sweeper
 	remote.Batcher
+	remote.Bundler
 } = (*Backend)(nil)
 
 // New returns a backend that holds an empty root directory.

@@ -105,6 +105,12 @@ func (e *env) writeCalls(all map[string]func(ctx context.Context) error) {
 			return err
 		}
 	}
+	if b, ok := remote.As[remote.Bundler](e.b); ok && b.Bundles().Files > 1 {
+		files := e.bundleOf("/")
+		all["readbundle"] = func(ctx context.Context) error {
+			return b.ReadBundle(ctx, "/", files, func(int, []byte) error { return nil })
+		}
+	}
 	if g, ok := remote.As[remote.GrowingPutter](e.b); ok {
 		fresh := remote.PutOptions{Cond: remote.Cond{NotExist: true}}
 		all["putgrowing"] = func(ctx context.Context) error {
