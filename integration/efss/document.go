@@ -153,6 +153,7 @@ func (q *request) capabilitiesOpenCloud() object {
 			"core":      object{"pollinterval": 60, "status": q.statusDoc(), "webdav-root": "remote.php/webdav"},
 			"dav":       object{"chunking": "", "chunkingParallelUploadDisabled": false, "reports": []string{"search-files"}, "trashbin": "1.0"},
 			"files": object{
+				"archivers":       q.archiverDoc(),
 				"bigfilechunking": false, "undelete": true, "versioning": true, "blacklisted_files": []string{},
 				"tus_support": object{"version": "1.0.0", "resumable": "1.0.0", "extension": q.s.tusExtensions("creation,creation-with-upload"),
 					"max_chunk_size": tusMaxChunk, "http_method_override": ""},

@@ -25,6 +25,9 @@ func (q *request) get() error {
 	}
 	f, e, err := q.s.store.open(q.user, q.path)
 	if errors.Is(err, errIsDir) {
+		if done, err := q.getFolder(e); done {
+			return err
+		}
 		return q.getDir(e)
 	}
 	if err != nil {

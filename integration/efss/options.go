@@ -82,6 +82,11 @@ type Options struct {
 	DeferLength bool
 	// NoBulk switches the bulk upload off, as an administrator can. For Nextcloud only.
 	NoBulk bool
+	// NoFolders sends no folder as an archive, as before Nextcloud 31. For Nextcloud only.
+	NoFolders bool
+	// ArchiveFiles and ArchiveBytes bound one archive, which just ends there; 10,000 and 1
+	// GiB by default. For OpenCloud only.
+	ArchiveFiles, ArchiveBytes int64
 	// NoGzip never compresses listings.
 	NoGzip bool
 }

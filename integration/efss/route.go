@@ -32,6 +32,9 @@ func (q *request) dispatch() error {
 			return q.bulk()
 		}
 	}
+	if path == "/archiver" && q.b().status == statusOpenCloud && q.r.Method == http.MethodGet {
+		return q.archiver()
+	}
 	base, names, err := q.locate(path)
 	if err != nil {
 		return err
