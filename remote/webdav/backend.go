@@ -31,6 +31,7 @@ type Backend struct {
 	chunks chunkPlan
 	tus    tusPlan
 	bulk   bulkPlan
+	packs  packPlan
 	skew   time.Duration
 
 	// Facts that may become weaker while the backend lives.
@@ -78,6 +79,7 @@ var _ interface {
 	remote.GrowingPutter
 	remote.Sweeper
 	remote.Batcher
+	remote.Bundler
 } = (*Backend)(nil)
 
 var errClosed = &remote.Error{Op: "close", Kind: remote.BadHandle, Err: errors.New("the backend is closed")}
@@ -94,6 +96,7 @@ func newBackend(o Options) (*Backend, error) {
 		waits: usualPatience, ranges: usualRanges, left: leftovers{pause: sweepPause}, streams: make(chan struct{}, o.MaxConns/2),
 		lanes: make(chan struct{}, max(1, o.MaxConns-o.MaxConns/16)),
 	}
+	b.packs.turn, b.packs.idle = make(chan struct{}, 1), packIdle
 	b.life, b.end = context.WithCancelCause(context.Background())
 	b.cleaning, b.stop = context.WithCancel(context.Background())
 	b.setRoot(o.URL.Path)

@@ -17,3 +17,9 @@ func (b *Backend) Grows() bool { return b.grows() }
 func (b *Backend) SetChunk(size int64) {
 	b.chunks.usual, b.tus.piece, b.ranges.piece = size, size, size
 }
+
+// SetPackIdle makes b wait less for a server that packs a directory.
+func (b *Backend) SetPackIdle(d time.Duration) { b.packs.idle = d }
+
+// Held returns the bytes of bundles that are in memory.
+func (b *Backend) Held() int64 { return b.packs.held.Load() }

@@ -81,10 +81,11 @@ type capabilities struct {
 				Extension string `json:"extension"`
 				MaxChunk  int64  `json:"max_chunk_size"`
 			} `json:"tus_support"`
-			Names      []string `json:"forbidden_filenames"`
-			Basenames  []string `json:"forbidden_filename_basenames"`
-			Characters []string `json:"forbidden_filename_characters"`
-			Endings    []string `json:"forbidden_filename_extensions"`
+			Archivers  []archiverDoc `json:"archivers"`
+			Names      []string      `json:"forbidden_filenames"`
+			Basenames  []string      `json:"forbidden_filename_basenames"`
+			Characters []string      `json:"forbidden_filename_characters"`
+			Endings    []string      `json:"forbidden_filename_extensions"`
 		} `json:"files"`
 	} `json:"capabilities"`
 }

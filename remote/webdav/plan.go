@@ -49,10 +49,14 @@ func (c *call) plan(ctx context.Context, status productStatus, head http.Header)
 	if b.traits.name == Nextcloud {
 		b.planChunks(caps)
 		b.planBulk(caps)
+		b.packs.zip, b.packs.files, b.packs.bytes = true, packFiles, packBytes
 		b.planNames(caps)
 		return nil
 	}
 	b.planTus(caps, head)
+	if b.traits.name == OCIS {
+		b.planArchiver(caps)
+	}
 	return nil
 }
 
