@@ -27,12 +27,17 @@ type dirAheads struct {
 	now   func() time.Time
 	run   detacher
 	slots chan struct{} // a token for each file on the way
+	// bundler is nil if directories are not to be fetched in bundles.
+	bundler remote.Bundler
 
 	mu     sync.Mutex
 	dirs   generations[string, *dirAhead] // guarded by mu
 	proven time.Time                      // guarded by mu; when a directory was last read in order
 	batch  int                            // guarded by mu; files that were ahead then
 	credit int                            // guarded by mu; directories that may be begun without a proof of their own
+
+	bundle   *bundle           // guarded by mu; on its way
+	bundling prefetch.Bundling // guarded by mu
 }
 
 // dirAhead is one directory.
@@ -43,6 +48,9 @@ type dirAhead struct {
 	watch  *prefetch.DirAhead // made when it is needed: most directories are only listed
 	proven bool               // its own opens have earned credit
 	begun  bool               // on trust
+	plain  bool               // there are only files
+	bytes  int64              // of all files
+	packed bool               // a bundle was asked for, or found not to be worth it
 }
 
 // newDirAheads returns nil if nothing is to be fetched ahead.
@@ -53,6 +61,9 @@ func newDirAheads(b *branch, now func() time.Time, run detacher) *dirAheads {
 	d := &dirAheads{b: b, now: now, run: run, slots: make(chan struct{}, b.SmallAhead),
 		dirs: newGenerations[string, *dirAhead](maxAheadFiles)}
 	d.dirs.cost = func(a *dirAhead) int { return len(a.list) + 1 }
+	if b.BundleReads {
+		d.bundler, _ = remote.As[remote.Bundler](b.Blocks.Unwrap())
+	}
 	return d
 }
 
@@ -80,14 +91,16 @@ func (d *dirAheads) listed(ctx context.Context, dir string, entries []remote.Ent
 
 // watch begins to watch a directory.
 func (d *dirAheads) watch(entries []remote.Entry) *dirAhead {
-	files := make([]prefetch.File, 0, len(entries))
+	a := &dirAhead{most: d.b.SmallAhead, block: d.b.Blocks.BlockSize(), list: make([]prefetch.File, 0, len(entries))}
 	for _, e := range entries {
 		if e.Type == remote.File {
 			_, name := remote.Split(e.Path)
-			files = append(files, prefetch.File{Name: strings.Clone(name), Size: e.Size})
+			a.list = append(a.list, prefetch.File{Name: strings.Clone(name), Size: e.Size})
+			a.bytes += e.Size
 		}
 	}
-	return &dirAhead{list: files, most: d.b.SmallAhead, block: d.b.Blocks.BlockSize()}
+	a.plain = len(a.list) == len(entries)
+	return a
 }
 
 // at returns the watch.
@@ -105,7 +118,11 @@ func (d *dirAheads) opened(ctx context.Context, e remote.Entry) {
 		return
 	}
 	dir, name := remote.Split(e.Path)
-	d.start(ctx, dir, d.next(dir, name, !d.here(e)))
+	stalled := !d.here(e)
+	d.start(ctx, dir, d.next(dir, name, stalled))
+	if stalled {
+		d.pack(ctx, dir)
+	}
 }
 
 // start fetches files of a directory, as far as it is known what they are.
@@ -133,8 +150,12 @@ func (d *dirAheads) fetch(ctx context.Context, e remote.Entry) {
 		return
 	}
 	defer func() { <-d.slots }()
+	began, here := time.Now(), d.bundler == nil || d.here(e)
 	// Who opens the file asks again, and hears of an error then.
-	_ = d.b.Blocks.Warm(ctx, remote.Ref{Path: e.Path, Version: e.Version, Size: e.Size}, 0, e.Size)
+	err := d.b.Blocks.Warm(ctx, remote.Ref{Path: e.Path, Version: e.Version, Size: e.Size}, 0, e.Size)
+	if err == nil && !here {
+		d.alone(time.Since(began), len(d.slots))
+	}
 }
 
 // next returns the files to fetch.

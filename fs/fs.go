@@ -87,6 +87,9 @@ type Branch struct {
 	// SmallAhead is how many small files of a directory that is being read in order are
 	// fetched ahead, 0 for none.
 	SmallAhead int
+	// BundleReads has the files of such a directory fetched in one request, where the server
+	// can pack them and that is quicker.
+	BundleReads bool
 	// Tree remembers listings over remounts; nil remembers them in memory only.
 	Tree *cache.Tree
 	// DirStale is how much longer than DirTTL an old listing is shown while a new one is

@@ -29,7 +29,7 @@ func (r *baseReader) readAt(ctx context.Context, x *file, ref remote.Ref, p []by
 	// Without read-ahead go those of which nothing can tell that two requests were of
 	// one content, and those that one request fetches.
 	if x.b.Ahead == nil || ref.Version == "" || x.b.small(ref.Size) || writeback.IsLocal(ref.Version) {
-		return x.b.Backend.ReadAt(ctx, ref, p, off)
+		return x.b.readSmall(ctx, ref, p, off)
 	}
 	reader, err := r.of(x, ref)
 	if err != nil {
@@ -40,6 +40,14 @@ func (r *baseReader) readAt(ctx context.Context, x *file, ref remote.Ref, p []by
 		err = errMoved
 	}
 	return n, err
+}
+
+// readSmall reads without read-ahead.
+func (b *branch) readSmall(ctx context.Context, ref remote.Ref, p []byte, off int64) (int, error) {
+	if ref.Version == "" || !b.small(ref.Size) || writeback.IsLocal(ref.Version) {
+		return b.Backend.ReadAt(ctx, ref, p, off)
+	}
+	return b.ahead.readAt(ctx, b.Backend, ref, p, off)
 }
 
 // lend returns bytes of the version where they are in memory; ok is false if they are not

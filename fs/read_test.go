@@ -44,7 +44,7 @@ func newFastWorld(t *testing.T, latency time.Duration, change ...func(*Branch)) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.world = newWorld(t, memory.Options{Clock: w.clock}, func(list *[]Branch) {
+	w.world = newWorld(t, memory.Options{Clock: w.clock, Bundles: remote.Bundles{Files: 1000, Bytes: 64 << 20, Size: 1 << 20}}, func(list *[]Branch) {
 		slow := remote.Intercept((*list)[0].Backend, func(ctx context.Context, c *remote.Call, next remote.Next) error {
 			time.Sleep(latency)
 			return next(ctx)

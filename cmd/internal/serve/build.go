@@ -101,7 +101,7 @@ func (r *Runner) addBranch(b *settings.Branch, stack remote.Backend) error {
 	branch := fs.Branch{
 		Prefix: "/" + b.Name, Backend: stack, ReadOnly: b.ReadOnly,
 		AttrTTL: b.AttrTTL, DirTTL: b.DirTTL, NegTTL: b.NegativeTTL, DirStale: b.DirStale,
-		SmallAhead: b.SmallAhead, Listings: b.Listings,
+		SmallAhead: b.SmallAhead, BundleReads: b.BundleReads, Listings: b.Listings,
 	}
 	if store := r.parts.store; store != nil {
 		size := int64(store.Stats().MaxSlots) * int64(store.BlockSize())

@@ -60,6 +60,7 @@ type Branch struct {
 	MaxRequest     Size
 	ReadAhead      Size
 	SmallAhead     int
+	BundleReads    bool
 	Listings       int
 	BrowseArchives bool
 	UploadDelay    time.Duration
