@@ -77,3 +77,16 @@ func (c *Cached) BlockSize() int64 { return int64(c.store.BlockSize()) }
 // Admits tells whether what is fetched is kept at present. Without, ReadAt fetches what
 // it is asked for and no more.
 func (c *Cached) Admits() bool { return c.store.admits() }
+
+// Room returns about how many new blocks find a place without one of them being given up
+// for another: those that are free, or half of what new blocks have to themselves.
+func (c *Cached) Room() int {
+	s := c.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	free := len(s.queue.free)
+	if !s.stuck {
+		free += s.slab.slots - len(s.queue.slots)
+	}
+	return max(free, len(s.queue.slots)/20)
+}

@@ -76,3 +76,19 @@ func TestLocalPieces(t *testing.T) {
 		t.Errorf("%d bytes across the piece's end", n)
 	}
 }
+
+// TestRoom: an empty store has room for all of its blocks, a full one for few.
+func TestRoom(t *testing.T) {
+	w := wrap(t, memory.Options{}, Policy{})
+	s, c := w.store, w.Cached
+	all := s.Stats().MaxSlots
+	if n := c.Room(); n != all {
+		t.Errorf("room for %d of %d", n, all)
+	}
+	for i := range all {
+		s.Put(Key{Branch: "a", Object: "/f", Version: "v", Index: uint32(i)}, []byte("x"), Normal)
+	}
+	if n := c.Room(); n < 1 || n > all/10 {
+		t.Errorf("when it is full, room for %d of %d", n, all)
+	}
+}

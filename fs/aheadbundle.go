@@ -57,6 +57,7 @@ func (d *dirAheads) pack(ctx context.Context, dir string) {
 		return
 	}
 	rest := a.at().Rest()
+	rest = rest[:min(len(rest), d.b.Blocks.Room())] // what comes too early is given up again
 	if len(rest) < bundleLeast {
 		return
 	}

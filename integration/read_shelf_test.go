@@ -99,7 +99,7 @@ type shelf struct {
 func readEnv() []string { return []string{"GORACE=halt_on_error=1 exitcode=66 atexit_sleep_ms=0"} }
 
 // startShelf starts a share.
-func startShelf(t *testing.T, dialect efss.Dialect) *shelf {
+func startShelf(t testing.TB, dialect efss.Dialect) *shelf {
 	t.Helper()
 	behind := &atomic.Int64{}
 	server, err := efss.Start(efss.Options{Dir: t.TempDir(), Dialect: dialect, Now: clockBehind(behind), Users: []efss.User{
@@ -152,6 +152,12 @@ func (s *shelf) plant(t *testing.T, files map[string][]byte) {
 		}
 		return
 	}
+	s.plantShare(t, files)
+}
+
+// plantShare is plant for a share, whose clock is behind.
+func (s *shelf) plantShare(t testing.TB, files map[string][]byte) {
+	t.Helper()
 	root, at := s.share.Disk("alice"), time.Now().Add(-s.age)
 	for name, content := range files {
 		path := filepath.Join(root, name)
@@ -201,7 +207,7 @@ func (s *shelf) put(t *testing.T, name string, content []byte, mtime time.Time) 
 }
 
 // mount mounts the shelf with a cache directory, a new one if it is empty.
-func (s *shelf) mount(t *testing.T, program, cache string, args ...string) *harness.Mount {
+func (s *shelf) mount(t testing.TB, program, cache string, args ...string) *harness.Mount {
 	t.Helper()
 	if cache == "" {
 		cache = cacheDir(t)
@@ -210,7 +216,7 @@ func (s *shelf) mount(t *testing.T, program, cache string, args ...string) *harn
 }
 
 // cacheDir names a directory that the program can make.
-func cacheDir(t *testing.T) string {
+func cacheDir(t testing.TB) string {
 	t.Helper()
 	return filepath.Join(t.TempDir(), "cache")
 }
