@@ -164,7 +164,7 @@ func TestNoBundle(t *testing.T) {
 		"it is off":           func(w *bundleWorld) { w.ahead().bundler = nil },
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newBundleWorld(t, time.Millisecond)
+			w := newBundleWorld(t, 10*time.Millisecond)
 			w.fill(0)
 			prepare(w)
 			w.readAll(0, 0, bundleFiles)

@@ -8,6 +8,7 @@ const (
 	bundlePause = 30 * time.Second // after one that was not worth it; doubles each time
 	bundleRest  = time.Hour        // up to this
 	bundleFloor = 10 * time.Microsecond
+	bundleNear  = 4 * time.Millisecond // a file that comes sooner needs no bundle
 )
 
 // Bundling judges whether the files of a directory come sooner in one bundle, as a server
@@ -68,7 +69,7 @@ func (b *Bundling) bundled(n int) time.Duration {
 func (b *Bundling) Plan(now time.Time, n, most int) (hold, expect time.Duration, ok bool) {
 	alone := b.byOne(n, most)
 	switch {
-	case b.alone == 0 || b.Resting(now):
+	case b.alone < bundleNear || b.Resting(now):
 		return 0, 0, false
 	case b.packed == 0:
 		return min(alone, bundleHold), 0, true

@@ -64,8 +64,8 @@ func TestBundling(t *testing.T) {
 		"packs at no cost":                  {bundler{50 * ms, ms, ms / 10}, 900, 1000},
 		"packs as slowly as it sends":       {bundler{70 * ms, 5 * ms, 5 * ms}, 1, 20},
 		"packs very slowly":                 {bundler{50 * ms, ms, 50 * ms}, 1, 20},
-		"close and quick":                   {bundler{ms, ms / 10, ms / 100}, 900, 1000},
-		"close, and packs slowly":           {bundler{ms, ms / 20, ms}, 1, 20},
+		"close and quick":                   {bundler{ms, ms / 10, ms / 100}, 0, 0},
+		"close, and works hard":             {bundler{20 * ms, 5 * ms, ms / 10}, 900, 1000},
 	} {
 		var b Bundling
 		now, bundles, lost := time.Unix(1e9, 0), 0, time.Duration(0)
