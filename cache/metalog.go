@@ -292,14 +292,31 @@ func (l *metaLog) wipe() {
 
 // load returns the newest record of a key, unless it lies below a tree that was
 // forgotten: line are the keys from the root to it.
-func (l *metaLog) load(key uint64, line []uint64) (record, []byte, bool) {
+func (l *metaLog) load(key uint64, line []uint64) (r record, body []byte, ok bool) {
 	l.mu.Lock()
 	l.count.Loads++
+	l.mu.Unlock()
+	for range loadTries {
+		var moved bool
+		if r, body, moved = l.loadOnce(key, line); !moved {
+			return r, body, body != nil
+		}
+	}
+	return record{}, nil, false
+}
+
+// loadTries is how often a record is looked for that is written again elsewhere meanwhile.
+const loadTries = 3
+
+// loadOnce is load; body is nil if there is nothing, or if the record has moved while it was
+// being read.
+func (l *metaLog) loadOnce(key uint64, line []uint64) (r record, body []byte, moved bool) {
+	l.mu.Lock()
 	if w := l.waiting[key]; w != nil && !l.dead(line, w.turn) {
 		l.count.Hits++
 		r := record{kind: w.kind, key: w.key, at: w.at, boot: w.boot, booted: w.booted} // the writer sets the rest
 		l.mu.Unlock()
-		return r, w.p[recordHead:], true
+		return r, w.p[recordHead:], false
 	}
 	k, ok := l.index[key]
 	if ok && l.dead(line, k.turn) {
@@ -322,14 +339,15 @@ func (l *metaLog) load(key uint64, line []uint64) (record, []byte, bool) {
 		if still && now.at == k.at {
 			delete(l.index, key)
 			l.count.Corrupt++
+			return record{}, nil, false
 		}
-		return record{}, nil, false
+		return record{}, nil, still || l.waiting[key] != nil // its segment was dropped
 	}
 	l.count.Hits++
 	if !trusted {
 		r.at = 0
 	}
-	return r, body, true
+	return r, body, false
 }
 
 // dead tells whether one of the trees of line was forgotten after turn. Called with mu
