@@ -47,6 +47,13 @@ func (m *Member) Version() string {
 // IsVersion tells whether a version is one of a member.
 func IsVersion(version string) bool { return strings.HasPrefix(version, versionPrefix) }
 
+// VersionTime returns the time that is part of a member's version; false if it is none.
+func VersionTime(version string) (time.Time, bool) {
+	at := strings.LastIndexByte(version, ':')
+	n, err := strconv.ParseInt(version[at+1:], 36, 64)
+	return time.Unix(0, n), IsVersion(version) && err == nil
+}
+
 // Digest returns the SHA-256 that is part of a member's version, in hex; "" if it is none.
 func Digest(version string) string {
 	rest, ok := strings.CutPrefix(version, versionPrefix)

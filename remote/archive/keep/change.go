@@ -132,9 +132,13 @@ func (k *Backend) replace(ctx context.Context, op, path string, old []*member, o
 	return e, nil
 }
 
-// now turns a condition on a member's version into one on the plain file that has taken its
-// place, if it holds the same bytes.
+// now turns a condition on a member's version into one on the plain file that it has become
+// by an Unpack: the one with its bytes and its time.
 func (k *Backend) now(ctx context.Context, op string, e remote.Entry, cond remote.Cond) (remote.Cond, error) {
+	at, ok := archive.VersionTime(cond.Version)
+	if exact := k.inner.Caps().TimeGranularity; !ok || at.Sub(e.MTime).Abs() > exact {
+		return cond, fail(op, e.Path, remote.Conflict)
+	}
 	same, err := k.holds(ctx, e, cond.Version)
 	if err != nil {
 		return cond, err
