@@ -87,6 +87,12 @@ func (k *Backend) unpackDir(ctx context.Context, dir string, plain []remote.Entr
 		hidden[name] = true
 	}
 	whole := !v.pending && len(v.plain) == 0
+	for name := range v.plain {
+		all.leave(remote.Join(dir, name), archive.ErrDamaged)
+	}
+	if v.pending {
+		all.leave(dir, errPending)
+	}
 	for _, h := range v.archives {
 		done := k.unpack(ctx, dir, hidden, v, h)
 		all.add(done)
@@ -248,6 +254,9 @@ func (k *Backend) finish(ctx context.Context, e remote.Entry, old []*member) (pa
 	}
 	return false, k.kill(ctx, "pack", e.Path, old)
 }
+
+// errPending is why archives are left that Unpack has met.
+var errPending = errors.New("an archive is being written there")
 
 // pack puts files of one directory in an archive. Until one is removed it hides its member.
 func (k *Backend) pack(ctx context.Context, dir string, files []remote.Entry, after archive.ID) (done Converted) {

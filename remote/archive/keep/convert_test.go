@@ -152,3 +152,17 @@ func TestPackLeavesWhatChanges(t *testing.T) {
 	}
 	b.wantTree(b.client(), map[string]string{"/d/b": "beta", "/d/c": ""})
 }
+
+// TestUnpackLeavesDamage tells of an archive that it cannot read, and leaves it.
+func TestUnpackLeavesDamage(t *testing.T) {
+	b := newBed(t)
+	b.batch(b.client(), three)
+	archives, _, _ := b.raw("/d")
+	b.batch(b.client(), map[string]string{"/d/x": "x", "/d/y": "y"})
+	b.put(b.server, archives[0].Path, "no zip")
+	done, err := b.client().Unpack(t.Context(), "/")
+	if err != nil || done.Files != 2 || len(done.Left) != 1 || done.Left[0].Path != archives[0].Path {
+		t.Errorf("%+v, %v", done, err)
+	}
+	b.wantTree(b.server, map[string]string{"/d/x": "x", "/d/y": "y", archives[0].Path: "no zip"})
+}

@@ -32,6 +32,7 @@ type Backend struct {
 
 	mu      sync.Mutex
 	views   map[string]*view  // guarded by mu; of directories, what was seen last
+	viewed  int               // guarded by mu; members in views
 	indexes map[string]*known // guarded by mu; of archives, by path and version
 	held    int               // guarded by mu; members in indexes
 	told    map[string]bool   // guarded by mu; damaged archives that were logged

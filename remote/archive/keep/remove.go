@@ -211,7 +211,7 @@ func (k *Backend) tidy(ctx context.Context, dir string) {
 func (k *Backend) forgetOnly(dir string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	delete(k.views, dir)
+	k.lose(dir)
 }
 
 // wasteful tells whether a compaction of the archive pays.
@@ -234,16 +234,20 @@ func (k *Backend) sweep(ctx context.Context, v *view) {
 	if v.pending || len(v.plain) > 0 {
 		return // they may be of archives that cannot be read now
 	}
+	before := k.opts.Now().Add(-k.opts.Linger)
+	late := slices.DeleteFunc(slices.Clone(v.tombs), func(t tomb) bool { return !t.entry.MTime.Before(before) })
+	if len(late) == 0 {
+		return
+	}
 	there := map[archive.UID]bool{}
 	for _, h := range v.archives {
 		for i := range h.index.Members {
 			there[h.index.Members[i].Origin] = true
 		}
 	}
-	before := k.opts.Now().Add(-k.opts.Linger)
 	var old []remote.Entry
-	for _, t := range v.tombs {
-		if !there[t.uid] && t.entry.MTime.Before(before) && len(old) < sweeps {
+	for _, t := range late {
+		if !there[t.uid] && len(old) < sweeps {
 			old = append(old, t.entry)
 		}
 	}

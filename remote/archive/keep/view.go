@@ -159,8 +159,12 @@ func (v *view) newest() archive.ID {
 // hintAge is how old a view may be that is only to say what is probably there.
 const hintAge = 2 * time.Second
 
-// maxViews is how many directories are remembered.
-const maxViews = 4096
+// Bounds of what is remembered: directories, and the members in their views and in the
+// indexes of archives. What one directory has is kept while it is used, however much.
+const (
+	maxViews = 4096
+	maxHeld  = 100_000
+)
 
 // remembered returns the last view of a directory, nil if there is none.
 func (k *Backend) remembered(dir string) *view {
@@ -180,14 +184,27 @@ func (k *Backend) remember(v *view) {
 		}
 		v.inherit(old)
 	}
+	k.lose(v.dir)
 	for dir := range k.views {
-		if len(k.views) < maxViews {
+		if len(k.views) < maxViews && k.viewed+v.size() <= maxHeld {
 			break
 		}
-		delete(k.views, dir)
+		k.lose(dir)
 	}
 	k.views[v.dir] = v
+	k.viewed += v.size()
 }
+
+// lose drops what is known of one directory. k.mu is held.
+func (k *Backend) lose(dir string) {
+	if v := k.views[dir]; v != nil {
+		k.viewed -= v.size()
+		delete(k.views, dir)
+	}
+}
+
+// size is about how many members the view keeps in memory.
+func (v *view) size() int { return len(v.names) + len(v.tombs) }
 
 // forget drops what is known of a directory and of those below it.
 func (k *Backend) forget(dir string) {
@@ -195,7 +212,7 @@ func (k *Backend) forget(dir string) {
 	defer k.mu.Unlock()
 	for d := range k.views {
 		if remote.Within(d, dir) {
-			delete(k.views, d)
+			k.lose(d)
 		}
 	}
 }
@@ -381,9 +398,6 @@ func parallel(n int, f func(i int)) {
 
 // known is the index of an archive.
 type known struct{ index *archive.Index }
-
-// maxHeld is how many members may be in the indexes that are remembered.
-const maxHeld = 200_000
 
 // key names the content of an archive's file.
 func key(e remote.Entry) string { return e.Path + "\x00" + e.Version }
