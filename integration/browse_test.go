@@ -243,7 +243,18 @@ func TestBrowseWriteBack(t *testing.T) {
 // TestBrowseChange replaces an archive while its members are open.
 func TestBrowseChange(t *testing.T) {
 	t.Parallel()
-	s := startShelf(t, efss.Nextcloud)
+	for name, start := range map[string]func(*testing.T) *shelf{
+		"Share": func(t *testing.T) *shelf { return startShelf(t, efss.Nextcloud) }, "Plain": func(t *testing.T) *shelf { return startShelf(t, efss.ModDAV) },
+		"Zone": startZoneShelf,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			browseChange(t, start(t))
+		})
+	}
+}
+
+func browseChange(t *testing.T, s *shelf) {
 	old := pack(t, t.TempDir(), map[string][]byte{"large/f": book(1, 8<<20), "small/f": []byte("old")})
 	s.plant(t, map[string][]byte{"a.zip": old.zip(t, zip.Store)})
 	m := s.mount(t, harness.StaticProgram(t), "", "--browse-archives", "--attr-ttl=50ms", "--dir-ttl=50ms", "--read-ahead=0")

@@ -214,7 +214,6 @@ func (b *Backend) load(ctx context.Context, id ident, size int64) (*index, error
 			return nil, err
 		}
 		x.err = err
-		b.shelf.log.Warn("archive cannot be shown as a directory", "path", id.path, "err", err)
 		return x, nil
 	}
 	b.shelf.log.Debug("archive read", "path", id.path, "entries", x.Len(), "left_out", x.LeftOut, "took", time.Since(x.at))

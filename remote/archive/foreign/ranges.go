@@ -3,6 +3,8 @@ package foreign
 import (
 	"context"
 	"io"
+
+	"github.com/meshmount/meshmount/remote"
 )
 
 // Sizes of requests, in bytes.
@@ -12,6 +14,12 @@ const (
 	mostWindow  = 4 << 20
 	// shortGap is what is cheaper to read than to skip by a request of its own.
 	shortGap = 256 << 10
+)
+
+// What the walk through a tar may take, in requests and in bytes: some minutes.
+const (
+	MaxTarRequests = 50_000
+	MaxTarBytes    = 4 << 30
 )
 
 // stride says how much to read at a time of an archive of which only some places are
@@ -44,6 +52,8 @@ type walker struct {
 	win      []byte
 	at       int64 // where win begins
 	requests int
+	moved    int64 // bytes
+	bounded  bool  // by MaxTarRequests and MaxTarBytes
 	err      error // the last error of src
 }
 
@@ -71,6 +81,11 @@ func (w *walker) move() error {
 	}
 	w.win, w.at = w.win[:size], w.pos
 	w.requests++
+	w.moved += int64(size)
+	if w.bounded && (w.requests > MaxTarRequests || w.moved > MaxTarBytes) {
+		w.win = w.win[:0]
+		return &FormatError{remote.TooLarge, "the tar archive has too many members to look at each; a zip has a directory"}
+	}
 	if err := w.src.Read(w.ctx, w.win, w.pos); err != nil {
 		w.win = w.win[:0]
 		return err

@@ -14,9 +14,10 @@ import (
 // ReadTar returns what is in a tar archive (ustar, PAX, GNU), in one walk over its headers.
 // Where members are large, their content is skipped; archives of small members are read
 // nearly whole, because each header is only found by the one before it. An archive that is
-// cut off is an error, never a shorter list. The errors are *FormatError and those of src.
+// cut off is an error, never a shorter list, and so is one that takes more than MaxTarRequests
+// or MaxTarBytes to walk through. The errors are *FormatError and those of src.
 func ReadTar(ctx context.Context, src Ranged) (*Contents, error) {
-	w := &walker{ctx: ctx, src: src}
+	w := &walker{ctx: ctx, src: src, bounded: true}
 	r := tar.NewReader(w)
 	var b builder
 	for end := int64(0); ; {

@@ -167,6 +167,28 @@ func TestTarRequests(t *testing.T) {
 	}
 }
 
+// TestTarEndless gives up on a tar in which each header costs a request and there are more
+// of them than anybody would wait for.
+func TestTarEndless(t *testing.T) {
+	const size = 1 << 20
+	header := makeTar(t, member{name: "same", data: strings.Repeat("x", size)})[:512]
+	requests := 0
+	_, err := foreign.ReadTar(t.Context(), foreign.Ranged{Size: 1 << 50, Read: func(_ context.Context, p []byte, off int64) error {
+		requests++
+		clear(p)
+		if at := off % (512 + size); at == 0 {
+			copy(p, header)
+		} else if rest := 512 + size - at; rest < int64(len(p)) {
+			copy(p[rest:], header)
+		}
+		return nil
+	}})
+	wantFormat(t, err, remote.TooLarge)
+	if requests != foreign.MaxTarRequests {
+		t.Errorf("%d requests", requests)
+	}
+}
+
 // TestTarErrors wants the errors of the source as they are.
 func TestTarErrors(t *testing.T) {
 	data := makeTar(t, member{name: "one", data: strings.Repeat("1", 1<<20)}, member{name: "two"})
