@@ -38,7 +38,7 @@ type Backend struct {
 	inner          remote.Backend
 	shelf          *shelf
 	pool           *pool
-	windows        *windows
+	pages          *pages
 	closed         atomic.Bool
 }
 
@@ -59,7 +59,7 @@ func Wrap(inner remote.Backend, opts Options) *Backend {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	b := &Backend{inner: inner, shelf: newShelf(opts), pool: newPool(), windows: &windows{}}
+	b := &Backend{inner: inner, shelf: newShelf(opts), pool: newPool(), pages: &pages{}}
 	b.Backend = remote.Intercept(inner, b.around)
 	return b
 }

@@ -201,6 +201,15 @@ func TestDamaged(t *testing.T) {
 	}
 	_, err = w.read(w.stat("/c.zip.d/b"))
 	w.wantKind("read of a damaged member", err, remote.Corrupt)
+	over := files{"a": "some content", "b": text(1, 3000)}.zip(t, zip.Store)
+	header := strings.LastIndex(string(over), "PK\x03\x04")
+	over[header+28], over[header+29] = 0xc0, 0x00 // a header of 192 bytes more
+	w.put("/over.zip", over)
+	for off := int64(0); off < 3000; off += 1000 {
+		e := w.stat("/over.zip.d/b")
+		_, err = w.b.ReadAt(t.Context(), remote.Ref{Path: e.Path, Version: e.Version, Size: e.Size}, make([]byte, 1000), off)
+		w.wantKind("read of a member that reaches over the end", err, remote.Corrupt)
+	}
 	w.put("/none.tar", nil)
 	w.wantNames("/none.tar.d")
 }

@@ -37,6 +37,6 @@
 //
 // # Locks
 //
-// shelf.mu, pool.mu, windows.mu and index.mu are held for moments and never together. Who
-// has taken a stream or a window holds it during requests; nobody takes two.
+// shelf.mu, pool.mu, pages.mu and index.mu are held for moments and never together. Who
+// has taken a stream holds it during requests; nobody takes two.
 package browse

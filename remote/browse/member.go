@@ -140,7 +140,7 @@ func (b *Backend) packed(ctx context.Context, m member, p []byte, from int64) er
 		return b.fetch(ctx, m.x.ref(), p, m.item.At+int64(header)+from)
 	}
 	if known {
-		return b.windows.read(ctx, b, m.x, p, m.item.At+int64(header)+from)
+		return b.pages.read(ctx, b, m.x, p, m.item.At+int64(header)+from)
 	}
 	guess := int64(foreign.HeaderGuess(m.item))
 	together := from+int64(len(p)) <= withHeader
@@ -148,7 +148,7 @@ func (b *Backend) packed(ctx context.Context, m member, p []byte, from int64) er
 		guess += from + int64(len(p))
 	}
 	head := make([]byte, min(guess, m.x.size-m.item.At))
-	if err := b.windows.read(ctx, b, m.x, head, m.item.At); err != nil {
+	if err := b.pages.read(ctx, b, m.x, head, m.item.At); err != nil {
 		return err
 	}
 	header, err := foreign.HeaderLength(m.item, head)
@@ -156,7 +156,7 @@ func (b *Backend) packed(ctx context.Context, m member, p []byte, from int64) er
 		return err
 	}
 	at := int64(header) + from
-	if m.item.At+at+int64(len(p)) > m.x.size {
+	if m.item.Packed > m.x.size-m.item.At-int64(header) {
 		return &foreign.FormatError{Kind: remote.Corrupt, Text: "the member reaches over the end of the archive"}
 	}
 	m.x.setHeader(m.item, header)
