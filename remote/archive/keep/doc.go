@@ -52,6 +52,7 @@
 // A batch is one request for each directory, and a listing after it. A file that is put
 // alone is followed by a listing too, if it was to be new. A look at a name that is not
 // there costs a listing, or one request if the directory has a version that is proof. An
-// archive is read by one or two requests of its end, and known from then on. The removal of
+// archive is read by one or two requests of its end, and known from then on. Who reads several
+// members of an archive gets its file in pieces of a MiB, with many members each. The removal of
 // a member is a request, as that of a file is; that of its tombstone comes later.
 package keep

@@ -37,6 +37,9 @@ type Backend struct {
 	held    int               // guarded by mu; members in indexes
 	told    map[string]bool   // guarded by mu; damaged archives that were logged
 	blind   bool              // guarded by mu; directories have no versions
+	windows map[spot]*window  // guarded by mu
+	reads   map[string]int    // guarded by mu; of members, by the archive's key
+	closed  bool              // guarded by mu
 }
 
 var _ interface {
@@ -72,7 +75,8 @@ func Wrap(inner remote.Backend, opts Options) *Backend {
 	if opts.Linger <= 0 {
 		opts.Linger = 10 * time.Minute
 	}
-	return &Backend{inner: inner, opts: opts, views: map[string]*view{}, indexes: map[string]*known{}, told: map[string]bool{}}
+	return &Backend{inner: inner, opts: opts, views: map[string]*view{}, indexes: map[string]*known{}, told: map[string]bool{},
+		windows: map[spot]*window{}, reads: map[string]int{}}
 }
 
 // Unwrap implements remote.Unwrapper. Every optional ability that the adapter may have is
@@ -89,7 +93,13 @@ func (k *Backend) Caps() remote.Caps {
 }
 
 // Close implements remote.Backend.
-func (k *Backend) Close() error { return k.inner.Close() }
+func (k *Backend) Close() error {
+	k.mu.Lock()
+	k.closed = true
+	clear(k.windows)
+	k.mu.Unlock()
+	return k.inner.Close()
+}
 
 // URL implements remote.Locator. Of a file in an archive it is where it would be.
 func (k *Backend) URL(path string) string {

@@ -9,6 +9,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -384,4 +386,48 @@ func version(t *testing.T, k remote.Backend, path string) string {
 		t.Fatal(err)
 	}
 	return e.Version
+}
+
+// TestWindows reads all members of an archive by many readers: it takes few requests, and
+// bytes that were damaged on the way are asked for again.
+func TestWindows(t *testing.T) {
+	b := newBed(t)
+	files := map[string]string{}
+	for i := range 120 {
+		files[fmt.Sprintf("/d/f%03d", i)] = string(remotetest.Pattern(16<<10+i, byte(i)))
+	}
+	b.batch(b.client(), files)
+	var reads, spoilt atomic.Int64
+	counting := remote.Intercept(b.server, func(ctx context.Context, c *remote.Call, next remote.Next) error {
+		err := next(ctx)
+		if c.Op == remote.OpRead && c.N > 0 && reads.Add(1) > 5 && spoilt.CompareAndSwap(0, 1) {
+			c.Buf[c.N/2] ^= 1
+		}
+		return err
+	})
+	k := keep.Wrap(counting, keep.Options{})
+	b.wantTree(k, files)
+	if n := reads.Load(); n > 20 || spoilt.Load() == 0 {
+		t.Errorf("%d requests for %d files", n, len(files))
+	}
+	k = keep.Wrap(counting, keep.Options{})
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for path, want := range files {
+				e, err := k.Stat(t.Context(), path)
+				if err != nil {
+					t.Error(err)
+				} else if got, err := content(t.Context(), k, e); err != nil || got != want {
+					t.Errorf("%s holds %d bytes, %v", path, len(got), err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if err := k.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, err := content(t.Context(), k, remote.Entry{Path: "/d/f001", Version: "x"})
+	wantKind(t, err, remote.BadHandle)
 }
