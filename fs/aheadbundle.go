@@ -180,8 +180,11 @@ func (d *dirAheads) deliver(x *bundle, i int, data []byte) error {
 
 // came judges a bundle of n files that is over.
 func (d *dirAheads) came(x *bundle, n int, err error) {
-	if errors.Is(err, errOvertaken) || errors.Is(err, context.Canceled) {
+	switch kind := remote.KindOf(err); {
+	case errors.Is(err, errOvertaken), errors.Is(err, context.Canceled):
 		return // that is not the server's fault
+	case err != nil && (kind == remote.Unsupported || kind == remote.NotExist):
+		return // nothing was tried, or Bundles tells it from now on
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

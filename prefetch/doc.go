@@ -19,6 +19,8 @@
 //     wait for it.
 //   - DirAhead and Walk, pure structs, see that the small files of a directory are
 //     opened one after the other, or that a tree is walked, and say what comes next.
+//   - Bundling, a pure struct, judges whether files come sooner each alone or as the
+//     server packs them, in one answer.
 //
 // # Promises
 //

@@ -5,6 +5,9 @@
 // (dialects.go) says how each of them answers. The default is Nextcloud 34 with its
 // own storage on a local disk.
 //
+// Folders come as archives: from Nextcloud as a zip, and as the broken tar that it was seen
+// to send; from OpenCloud's archiver as tar, within limits at which it just ends.
+//
 // # Data
 //
 // Everything lies below Options.Dir and survives a restart:

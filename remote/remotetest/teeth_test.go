@@ -221,6 +221,7 @@ func allMutants() map[string]mutant {
 	all := maps.Clone(mutants)
 	maps.Copy(all, attributeMutants)
 	maps.Copy(all, writeMutants)
+	maps.Copy(all, bundleMutants)
 	return all
 }
 

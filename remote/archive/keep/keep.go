@@ -57,6 +57,7 @@ var _ interface {
 	remote.Patcher
 	remote.Sweeper
 	remote.Batcher
+	remote.Bundler
 	remote.Unwrapper
 } = (*Backend)(nil)
 
