@@ -115,7 +115,7 @@ func TestBrowse(t *testing.T) {
 				"count.zip": p.zipWith(t, zip.Store),
 			})
 			cache := cacheDir(t)
-			args := append(lasting, "--browse-archives", "--small-ahead=0")
+			args := append(lasting, "--browse-archives")
 			m := s.mount(t, harness.StaticProgram(t), cache, args...)
 			dir := filepath.Join(m.Dir, "a", "d")
 			if got := listNames(t, dir); !slices.Equal(got, []string{"all.tar", "all.tar.d", "deflated.zip", "deflated.zip.d", "plain", "stored.zip", "stored.zip.d"}) {

@@ -97,6 +97,8 @@ func (b *Backend) around(ctx context.Context, c *remote.Call, next remote.Next) 
 		return b.list(ctx, c, next)
 	case remote.OpPutBatch:
 		return b.putBatch(ctx, c, next)
+	case remote.OpReadBundle:
+		return b.bundle(ctx, c, next)
 	}
 	if len(viewsIn(c.Path)) == 0 && len(viewsIn(c.To)) == 0 {
 		return next(ctx)

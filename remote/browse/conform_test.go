@@ -19,6 +19,9 @@ func TestConformance(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			remotetest.Run(t, func(*testing.T) remotetest.Target {
 				opts.Batches = remote.Batches{Files: 50, Bytes: 8 << 20, Size: 1 << 20, Parallel: 2}
+				if !opts.WeakVersions {
+					opts.Bundles = remote.Bundles{Files: 1000, Bytes: 8 << 20, Size: 1 << 20}
+				}
 				faulty := remotetest.Faulty(memory.New(opts), remotetest.Plan{})
 				return remotetest.Target{Backend: browse.Wrap(faulty, browse.Options{}), Stall: faulty.Stall, LargeDir: 300, LargeFile: 1<<20 + 3}
 			})

@@ -4,6 +4,7 @@ import (
 	"archive/zip"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -233,4 +234,71 @@ func TestInflate(t *testing.T) {
 		}
 	}
 	all.Wait()
+}
+
+// TestBundle has members of a view, and files beside it, read in bundles.
+func TestBundle(t *testing.T) {
+	w := newWorld(t, memory.Options{Bundles: remote.Bundles{Files: 2000, Bytes: 32 << 20, Size: 1 << 20}}, browse.Options{})
+	sample := many(600, 4000)
+	data := sample.zip(t, zip.Deflate)
+	torn := bytes.Index(data, []byte("PK\x03\x04")) // d0/f0000
+	data[torn+100] ^= 0x55
+	w.put("/a.zip", data)
+	w.put("/plain", []byte("plain"))
+	bundle := func(dir string, want func(path string) bool) map[string]string {
+		t.Helper()
+		var all []remote.BundleFile
+		for _, e := range w.list(dir) {
+			if e.Type == remote.File {
+				all = append(all, remote.BundleFile{Ref: remote.Ref{Path: e.Path, Version: e.Version, Size: e.Size}, Want: want(e.Path)})
+			}
+		}
+		w.calls.took()
+		got := map[string]string{}
+		err := as[remote.Bundler](w).ReadBundle(t.Context(), dir, all, func(i int, data []byte) error {
+			if path := all[i].Ref.Path; !want(path) || got[path] != "" {
+				t.Errorf("%s came", path)
+			}
+			got[all[i].Ref.Path] = string(data)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	got := bundle("/a.zip.d/d0", func(path string) bool { return path != "/a.zip.d/d0/f0003" })
+	if len(got) != 198 {
+		t.Errorf("%d members came", len(got))
+	}
+	for i := 6; i < 600; i += 3 {
+		if got[fmt.Sprintf("/a.zip.d/d0/f%04d", i)] != text(uint64(i), 4000) {
+			t.Errorf("member %d is %d bytes", i, len(got[fmt.Sprintf("/a.zip.d/d0/f%04d", i)]))
+		}
+	}
+	if calls, _ := w.calls.took(); calls[remote.OpRead] > 6 || calls[remote.OpReadBundle] > 0 {
+		t.Errorf("calls %v", calls)
+	}
+	if got := bundle("/", func(path string) bool { return path == "/plain" }); len(got) != 1 || got["/plain"] != "plain" {
+		t.Errorf("%d files came", len(got))
+	}
+	w.calls.expect(t, "a bundle of what is in no view", ops{remote.OpReadBundle: 1})
+	halt := errors.New("halt")
+	e := w.stat("/a.zip.d/d0/f0006")
+	one := []remote.BundleFile{{Ref: remote.Ref{Path: e.Path, Version: e.Version, Size: e.Size}, Want: true}}
+	if err := as[remote.Bundler](w).ReadBundle(t.Context(), "/a.zip.d/d0", one, func(int, []byte) error { return halt }); err != halt {
+		t.Errorf("error %v of a halted bundle", err)
+	}
+	w.put("/a.zip", sample.zip(t, zip.Store))
+	for _, archive := range []string{"a", "b"} { // the second has nothing in memory
+		if archive == "b" {
+			w.b = browse.Wrap(w.calls, browse.Options{})
+		}
+		err := as[remote.Bundler](w).ReadBundle(t.Context(), "/a.zip.d/d0", one, func(int, []byte) error { return nil })
+		if err != nil {
+			w.wantKind("a bundle of the old version", err, remote.Changed)
+		} else if archive == "b" {
+			t.Error("a bundle of the old version came")
+		}
+	}
 }
