@@ -41,6 +41,14 @@
 // again if a program that knows nothing of archives removes the plain file; whatever this
 // package does to the name removes it first.
 //
+// # What is taken for granted
+//
+// That a listing shows what was there before it began and was not removed while it ran. A
+// server whose listing may miss both an archive that goes and the one that has taken its
+// place shows their members as missing for that listing. And that who takes something back
+// that was to be new lives until he has: if he dies first, what he made hides a member that
+// somebody else was told to be stored. It is still in its archive, for unzip to find.
+//
 // # Damage
 //
 // A file that has the name of an archive and is not one, or not as it was written, is shown
