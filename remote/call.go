@@ -37,6 +37,7 @@ const (
 	OpSweep      Op = "sweep"
 	OpPutBatch   Op = "putbatch"
 	OpReadBundle Op = "readbundle"
+	OpPrune      Op = "prune"
 )
 
 // Ops returns all operations, for tables that must be complete.
@@ -44,14 +45,14 @@ func Ops() []Op {
 	return []Op{OpStat, OpList, OpRead, OpPut, OpMkdir, OpRemove, OpRename,
 		OpSetAttr, OpSymlink, OpUsage, OpOpen, OpStream,
 		OpXattrs, OpSetXattr, OpRemoveXattr, OpReplicas, OpRemoveTree, OpChanged,
-		OpPutGrowing, OpPatch, OpSweep, OpPutBatch, OpReadBundle}
+		OpPutGrowing, OpPatch, OpSweep, OpPutBatch, OpReadBundle, OpPrune}
 }
 
 // Mutates tells whether the operation changes the remote tree.
 func (o Op) Mutates() bool {
 	switch o {
 	case OpPut, OpMkdir, OpRemove, OpRename, OpSetAttr, OpSymlink, OpSetXattr, OpRemoveXattr, OpRemoveTree,
-		OpPutGrowing, OpPatch, OpPutBatch:
+		OpPutGrowing, OpPatch, OpPutBatch, OpPrune:
 		return true
 	}
 	return false
@@ -85,6 +86,7 @@ type Call struct {
 	XattrMode XattrMode         // setxattr
 	Mark      string            // changed
 	Batch     []BatchItem       // putbatch; Path is that of the first
+	Known     []Known           // prune
 	Bundle    []BundleFile      // readbundle
 
 	Unpack func(i int, data []byte) error // readbundle: its yield

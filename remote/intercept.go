@@ -46,6 +46,7 @@ var _ interface {
 	Patcher
 	Batcher
 	Bundler
+	Pruner
 	Unwrapper
 } = (*decorator)(nil)
 

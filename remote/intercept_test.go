@@ -84,10 +84,15 @@ func callAll(t *testing.T, b remote.Backend) []remote.Op {
 	_, err = batcher.PutBatch(t.Context(), []remote.BatchItem{{Path: "/batched", Source: remotetest.Bytes([]byte("b"))}})
 	check(err)
 	callBundle(t, b)
+	_, err = b.Mkdir(t.Context(), "/pruned")
+	check(err)
+	pruner, _ := remote.As[remote.Pruner](b)
+	check(pruner.Prune(t.Context(), "/pruned", nil))
 	return []remote.Op{remote.OpPut, remote.OpStat, remote.OpList, remote.OpRead, remote.OpMkdir, remote.OpRename,
 		remote.OpRemove, remote.OpSetAttr, remote.OpSymlink, remote.OpUsage, remote.OpOpen, remote.OpStream, remote.OpStream,
 		remote.OpSetXattr, remote.OpXattrs, remote.OpRemoveXattr, remote.OpReplicas, remote.OpMkdir, remote.OpRemoveTree,
-		remote.OpChanged, remote.OpChanged, remote.OpPutGrowing, remote.OpPatch, remote.OpSweep, remote.OpPutBatch, remote.OpStat, remote.OpReadBundle}
+		remote.OpChanged, remote.OpChanged, remote.OpPutGrowing, remote.OpPatch, remote.OpSweep, remote.OpPutBatch, remote.OpStat, remote.OpReadBundle,
+		remote.OpMkdir, remote.OpPrune}
 }
 
 // callBundle is the part of callAll about bundles.
@@ -236,6 +241,7 @@ type attributed interface {
 	remote.Sweeper
 	remote.Batcher
 	remote.Bundler
+	remote.Pruner
 }
 
 // wantUnsupported calls abilities that are not there.
@@ -266,5 +272,9 @@ func wantUnsupported(t *testing.T, b attributed) {
 	}
 	if got := b.Batches(); got != (remote.Batches{}) {
 		t.Errorf("batches of %+v", got)
+	}
+	wantKind(t, b.Prune(t.Context(), "/d", nil), remote.Unsupported)
+	if b.Prunes() {
+		t.Error("what cannot prune says that it does")
 	}
 }

@@ -21,7 +21,7 @@ import (
 //     version than the condition asked for, of the size that we wanted, with our bytes in
 //     the ranges, and with our time if one was given and the server keeps times. What
 //     lies between the ranges cannot be compared here.
-//   - Remove, RemoveTree: NotExist from a later attempt is success.
+//   - Remove, RemoveTree, Prune: NotExist from a later attempt is success.
 //   - Mkdir: Exist from a later attempt is success if there is an empty directory.
 //   - Symlink: Exist from a later attempt is success if there is our link.
 //   - Rename: any refusal of a later attempt is success if the source is gone and
@@ -85,7 +85,7 @@ func (a *attempts) settled(ctx context.Context, refusal Kind) (bool, error) {
 		return a.putDone(ctx)
 	case op == OpPatch && refusal == Conflict:
 		return a.patchDone(ctx)
-	case op == OpRemove, op == OpRemoveTree:
+	case op == OpRemove, op == OpRemoveTree, op == OpPrune:
 		return refusal == NotExist, nil
 	case op == OpRemoveXattr:
 		return refusal == NoXattr, nil

@@ -62,6 +62,7 @@ func TestWatchdogEndsStalls(t *testing.T) {
 			remote.OpRemoveXattr: func() error { return b.(attributed).RemoveXattr(ctx, "/f", memory.XattrPrefix+"a") },
 			remote.OpReplicas:    func() error { _, err := b.(attributed).Replicas(ctx, "/f"); return err },
 			remote.OpRemoveTree:  func() error { return b.(attributed).RemoveTree(ctx, "/d") },
+			remote.OpPrune:       func() error { return b.(attributed).Prune(ctx, "/d", nil) },
 			remote.OpChanged:     func() error { _, err := b.(attributed).Changed(ctx, "/", ""); return err },
 			remote.OpSweep:       func() error { return b.(attributed).Sweep(ctx, "/f", 1, nil) },
 			remote.OpPutGrowing: func() error {

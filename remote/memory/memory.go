@@ -4,8 +4,8 @@
 // the ways real servers are weaker.
 //
 // It has all optional abilities: remote.AttrSetter, Symlinker, Opener, Usager,
-// Locator, Xattrer, Replicator, TreeRemover, Tracker, GrowingPutter, Patcher, Batcher and
-// Bundler. To get a backend without them, embed it: struct{ remote.Backend }.
+// Locator, Xattrer, Replicator, TreeRemover, Tracker, GrowingPutter, Patcher, Batcher,
+// Bundler and Pruner. To get a backend without them, embed it: struct{ remote.Backend }.
 package memory
 
 import (
@@ -105,6 +105,7 @@ var _ interface {
 	remote.Sweeper
 	remote.Batcher
 	remote.Bundler
+	remote.Pruner
 } = (*Backend)(nil)
 
 // New returns a backend that holds an empty root directory.

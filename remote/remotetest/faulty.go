@@ -25,7 +25,8 @@ const (
 	FaultLost
 	// FaultTruncate ends a body early and reports it, as the contract demands:
 	// half of the bytes of a ReadAt, a listing or a stream come, then Unavailable.
-	// A RemoveTree leaves half of the directory's children; its error is Unsure.
+	// A RemoveTree leaves half of the directory's children, a Prune half of the files that
+	// are known; its error is Unsure.
 	FaultTruncate
 	// FaultReset breaks a Put, PutGrowing or Patch in the middle of its source with
 	// Unavailable. Nothing was done by a put if the backend has AtomicPut. A patch
@@ -195,6 +196,9 @@ func (f *FaultyBackend) around(ctx context.Context, c *remote.Call, next remote.
 	if rule.Fault == FaultTruncate && c.Op == remote.OpRemoveTree {
 		return rule.truncateRemoval(ctx, c, f.below)
 	}
+	if rule.Fault == FaultTruncate && c.Op == remote.OpPrune {
+		return rule.truncatePrune(ctx, c, f.below)
+	}
 	return rule.apply(ctx, c, next)
 }
 
@@ -288,6 +292,22 @@ func (r Rule) truncateRemoval(ctx context.Context, c *remote.Call, b remote.Back
 			err = b.Remove(ctx, e.Path, remote.RemoveOptions{Type: e.Type})
 		}
 		if err != nil {
+			return err
+		}
+	}
+	fault := r.fail(c, remote.Unavailable)
+	fault.Unsure = true
+	return fault
+}
+
+// truncatePrune removes half of what is known on b, as far as it is there.
+func (r Rule) truncatePrune(ctx context.Context, c *remote.Call, b remote.Backend) error {
+	for _, k := range c.Known[:len(c.Known)/2] {
+		if k.Type == remote.Dir {
+			continue
+		}
+		err := b.Remove(ctx, k.Path, remote.RemoveOptions{Type: k.Type, Version: k.Version})
+		if kind := remote.KindOf(err); err != nil && kind != remote.NotExist && kind != remote.Conflict {
 			return err
 		}
 	}

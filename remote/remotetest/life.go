@@ -111,6 +111,9 @@ func (e *env) writeCalls(all map[string]func(ctx context.Context) error) {
 			return b.ReadBundle(ctx, "/", files, func(int, []byte) error { return nil })
 		}
 	}
+	if p, ok := remote.As[remote.Pruner](e.b); ok && p.Prunes() {
+		all["prune"] = func(ctx context.Context) error { return p.Prune(ctx, "/newdir", nil) }
+	}
 	if g, ok := remote.As[remote.GrowingPutter](e.b); ok {
 		fresh := remote.PutOptions{Cond: remote.Cond{NotExist: true}}
 		all["putgrowing"] = func(ctx context.Context) error {

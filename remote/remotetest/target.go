@@ -53,7 +53,7 @@ func Run(t *testing.T, f Factory) {
 	for _, group := range [][]check{
 		treeChecks, readChecks, putChecks, condChecks, removeChecks, renameChecks,
 		nameChecks, listChecks, abilityChecks, xattrChecks, treeRemovalChecks, trackChecks, lifeChecks,
-		redoChecks, growingChecks, patchChecks, batchChecks, bundleChecks,
+		redoChecks, growingChecks, patchChecks, batchChecks, bundleChecks, pruneChecks,
 	} {
 		for _, c := range group {
 			t.Run(c.name, func(t *testing.T) { c.run(newEnv(t, f)) })

@@ -45,6 +45,42 @@ func (b rewriting) SetXattr(ctx context.Context, path, name string, value []byte
 	return err
 }
 
+// pruning takes other entries for known than it is told.
+type pruning struct {
+	*memory.Backend
+	change func(known, now []remote.Known) []remote.Known
+}
+
+// Prune implements remote.Pruner.
+func (b pruning) Prune(ctx context.Context, path string, known []remote.Known) error {
+	var now []remote.Known
+	var walk func(dir string) error
+	walk = func(dir string) error {
+		return b.List(ctx, dir, func(e remote.Entry) error {
+			now = append(now, remote.Known{Path: e.Path, Type: e.Type, Version: e.Version})
+			if e.Type == remote.Dir {
+				return walk(e.Path)
+			}
+			return nil
+		})
+	}
+	if err := walk(path); err != nil {
+		return err
+	}
+	return b.Backend.Prune(ctx, path, b.change(known, now))
+}
+
+// newVersions gives what is known the versions of now.
+func newVersions(known, now []remote.Known) []remote.Known {
+	known = slices.Clone(known)
+	for i, k := range known {
+		if j := slices.IndexFunc(now, func(n remote.Known) bool { return n.Path == k.Path && n.Type == k.Type }); j >= 0 {
+			known[i] = now[j]
+		}
+	}
+	return known
+}
+
 // greedy removes with a tree all whose names begin alike.
 type greedy struct{ *memory.Backend }
 
@@ -123,6 +159,20 @@ var attributeMutants = map[string]mutant{
 	"removes files as trees":      {"RemoveTreeErrors", forgiving(remote.OpRemoveTree, remote.NotDir)},
 	"removes the root":            {"RemoveTreeErrors", forgiving(remote.OpRemoveTree, remote.Invalid)},
 	"removes without progress": {"RemoveTreeLarge", on(remote.OpRemoveTree, func(ctx context.Context, _ *remote.Call, next remote.Next) error {
+		return next(remote.WithProgress(ctx, func() {}))
+	})},
+	"prunes without a look": {"PruneForeign", func() remote.Backend {
+		return pruning{memory.New(memory.Options{}), func(_, now []remote.Known) []remote.Known { return now }}
+	}},
+	"prunes what was changed": {"PruneChanged", func() remote.Backend { return pruning{memory.New(memory.Options{}), newVersions} }},
+	"prunes only what is whole": {"Prune", func() remote.Backend {
+		return pruning{memory.New(memory.Options{}), func(known, now []remote.Known) []remote.Known { return known[:min(len(known), len(now))/2] }}
+	}},
+	"prunes nothing":           {"Prune", on(remote.OpPrune, func(context.Context, *remote.Call, remote.Next) error { return nil })},
+	"prunes what is not there": {"Prune", forgiving(remote.OpPrune, remote.NotExist)},
+	"prunes files":             {"PruneErrors", forgiving(remote.OpPrune, remote.NotDir)},
+	"prunes the root":          {"PruneErrors", forgiving(remote.OpPrune, remote.Invalid)},
+	"prunes without progress": {"PruneLarge", on(remote.OpPrune, func(ctx context.Context, _ *remote.Call, next remote.Next) error {
 		return next(remote.WithProgress(ctx, func() {}))
 	})},
 	"misses changes": {"Changed", spoil(remote.OpChanged, func(c *remote.Call) { c.Changes.Dirs = nil })},
