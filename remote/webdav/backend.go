@@ -80,6 +80,7 @@ var _ interface {
 	remote.Sweeper
 	remote.Batcher
 	remote.Bundler
+	remote.Pruner
 } = (*Backend)(nil)
 
 var errClosed = &remote.Error{Op: "close", Kind: remote.BadHandle, Err: errors.New("the backend is closed")}
