@@ -61,6 +61,7 @@ var _ interface {
 	remote.Locator
 	remote.Tracker
 	remote.Batcher
+	remote.Pruner
 	remote.Sweeper
 } = (*Backend)(nil)
 
