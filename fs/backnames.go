@@ -83,6 +83,9 @@ func (b *branch) rmdir(ctx context.Context, rel string) error {
 	case !e.Access.Can(remote.AccessDelete):
 		return fail("rmdir", b.abs(rel), remote.Permission, errNotAllowed)
 	}
+	if names, _, ok := b.meta.listed(rel); ok && len(names) == 0 {
+		return local("rmdir", b.abs(rel), b.Back.RemoveDirSeen(ctx, rel))
+	}
 	return local("rmdir", b.abs(rel), b.Back.RemoveDir(ctx, rel))
 }
 

@@ -246,6 +246,15 @@ func (b *Branch) RemoveTree(ctx context.Context, path string) error {
 	return b.alone(ctx, []string{path}, true, func() error { return below.RemoveTree(ctx, path) })
 }
 
+// Prunes implements remote.Pruner: who removes through a branch does so entry by entry, and
+// the branch removes directories as a whole by itself.
+func (b *Branch) Prunes() bool { return false }
+
+// Prune implements remote.Pruner.
+func (b *Branch) Prune(_ context.Context, path string, _ []remote.Known) error {
+	return &remote.Error{Op: "prune", Path: path, Kind: remote.Unsupported}
+}
+
 // XattrPrefix implements remote.Xattrer.
 func (b *Branch) XattrPrefix() string {
 	if below, ok := remote.As[remote.Xattrer](b.below); ok {

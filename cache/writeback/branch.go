@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/meshmount/meshmount/remote"
 )
@@ -24,6 +25,8 @@ type Branch struct {
 	teller teller
 	// batcher is below as one, nil if there are to be no batches.
 	batcher remote.Batcher
+	// pruner is below as one, nil if removals are to go one by one.
+	pruner remote.Pruner
 
 	// guarded by store.mu
 	queue     queue
@@ -39,6 +42,8 @@ type Branch struct {
 	batching  int            // batches among them
 	onSettled func(Settled)
 	rate      rate
+
+	lastRemoval time.Time // guarded by store.mu; when the last removal was made
 }
 
 var _ interface {
@@ -50,6 +55,7 @@ var _ interface {
 	remote.Symlinker
 	remote.Xattrer
 	remote.TreeRemover
+	remote.Pruner
 	remote.Replicator
 	remote.Unwrapper
 } = (*Branch)(nil)
@@ -79,6 +85,9 @@ func (s *Store) Wrap(below remote.Backend, p Policy) (*Branch, error) {
 		contents: map[string]*content{}, torn: map[*change]struct{}{}, reads: map[uint64]int{}, pace: newPace(p.Workers, s.opts.RetryWait)}
 	if to, ok := remote.As[remote.Batcher](below); ok && p.Batch.Size > 0 {
 		b.batcher, b.queue.together = to, b.small
+	}
+	if to, ok := remote.As[remote.Pruner](below); ok && p.Prune.Most > 1 {
+		b.pruner, b.queue.prunable = to, b.prunable
 	}
 	b.teller.start()
 	s.mu.Lock()

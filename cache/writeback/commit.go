@@ -224,6 +224,7 @@ func (b *Branch) enqueue(c *change) {
 	if b.store.draining > 0 {
 		c.urgent = true
 	}
+	b.linger(c)
 	b.queue.add(c)
 	b.overrule(c)
 	b.store.poke()

@@ -27,6 +27,12 @@
 // it waits for the others of its batch, and goes on with its own result. What cannot go in a
 // batch goes alone, and so does what has failed in batches a few times.
 //
+// Removals wait a moment for others (Policy.Prune). When a directory is to go and nothing but
+// removals is pending below it, all of them are one job, which removes the directory as a whole
+// on the condition that nothing is in it but what they are about (remote.Pruner). They end
+// together. If the condition does not hold, each goes by itself, for good; after an error that
+// may pass they are tried together again, a few times.
+//
 // A change that the server cannot have heard of may still be altered without it: a file
 // that is written again replaces its put, one that is removed takes it back, one that is
 // renamed takes it along, with all of a directory that was made here. As soon as one

@@ -85,14 +85,18 @@ func compareDumps(t *testing.T, want, got map[string]string, what string) {
 // TestModelUnderFaults does random operations on a branch whose server fails in every
 // way: the branch shows what is expected all the time, and the server has it in the end.
 func TestModelUnderFaults(t *testing.T) {
-	t.Run("Alone", func(t *testing.T) { modelUnderFaults(t, plainBackend, Batching{}) })
+	t.Run("Alone", func(t *testing.T) { modelUnderFaults(t, plainBackend, Policy{}) })
 	t.Run("Batches", func(t *testing.T) {
-		modelUnderFaults(t, plainBatches, Batching{Size: 4 << 10, Files: 10, Bytes: 20 << 10, Delay: time.Millisecond})
+		modelUnderFaults(t, plainBatches, Policy{Batch: Batching{Size: 4 << 10, Files: 10, Bytes: 20 << 10, Delay: time.Millisecond}})
+	})
+	t.Run("Trees", func(t *testing.T) {
+		modelUnderFaults(t, plainBackend, Policy{Prune: Pruning{Most: 100, Lull: time.Millisecond, Longest: 5 * time.Millisecond}})
 	})
 }
 
-func modelUnderFaults(t *testing.T, server func() remote.Backend, batch Batching) {
-	changes := []remote.Op{remote.OpPut, remote.OpPutBatch, remote.OpPatch, remote.OpMkdir, remote.OpRemove, remote.OpRename, remote.OpSetAttr, remote.OpSymlink}
+func modelUnderFaults(t *testing.T, server func() remote.Backend, p Policy) {
+	p.Delay = time.Millisecond
+	changes := []remote.Op{remote.OpPut, remote.OpPutBatch, remote.OpPatch, remote.OpMkdir, remote.OpRemove, remote.OpPrune, remote.OpRename, remote.OpSetAttr, remote.OpSymlink}
 	remotetest.RunModel(t, func(t *testing.T) remotetest.Target {
 		faulty := remotetest.Faulty(server(), remotetest.Plan{Seed: 5, Rules: []remotetest.Rule{
 			{Ops: changes, P: 0.1, Fault: remotetest.FaultError},
@@ -101,7 +105,7 @@ func modelUnderFaults(t *testing.T, server func() remote.Backend, batch Batching
 			{Ops: changes, P: 0.3, Latency: time.Millisecond},
 		}})
 		below := remote.Retry(faulty, remote.RetryOptions{Tries: 50, Wait: time.Microsecond, MaxWait: time.Millisecond})
-		s, b := openBranch(t, t.TempDir(), below, Options{RetryWait: time.Microsecond, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}, Policy{Delay: time.Millisecond, Batch: batch})
+		s, b := openBranch(t, t.TempDir(), below, Options{RetryWait: time.Microsecond, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}, p)
 		s.Start()
 		return remotetest.Target{Backend: &checked{closing{b, s}, t, faulty, false}, LateVersions: true}
 	})

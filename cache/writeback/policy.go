@@ -25,6 +25,8 @@ type Policy struct {
 	Loose bool
 	// Batch says which new files leave together.
 	Batch Batching
+	// Prune says how directories go with all that is in them.
+	Prune Pruning
 	// Prime, if not nil, is given the content of what was stored.
 	Prime func(ref remote.Ref, r io.ReaderAt, size int64) error
 }

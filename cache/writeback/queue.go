@@ -14,8 +14,10 @@ type queue struct {
 	kids  map[string]map[string]struct{} // directory -> names with lines at or below them
 	heap  dueHeap                        // idle ones that wait for nobody
 	small dueHeap                        // of these, those that may leave together
-	// together tells which may; nil: none.
+	gone  dueHeap                        // of these, removals that may go with their directory
+	// together and prunable tell which may be in small and in gone; nil: none.
 	together func(*change) bool
+	prunable func(*change) bool
 }
 
 func newQueue() queue {
@@ -91,8 +93,8 @@ func (q *queue) barrier(path string, own bool) *change {
 
 // follow makes c wait for d.
 func (c *change) follow(d *change) {
-	if d == c || slices.Contains(c.prev, d) {
-		return
+	if d == c || len(c.prev) <= len(d.next) && slices.Contains(c.prev, d) || len(c.prev) > len(d.next) && slices.Contains(d.next, c) {
+		return // of a large tree one of the lists is long
 	}
 	c.prev = append(c.prev, d)
 	d.next = append(d.next, c)
@@ -112,6 +114,8 @@ func (q *queue) release(c *change) {
 		c.heap = &q.heap
 		if q.together != nil && q.together(c) {
 			c.heap = &q.small
+		} else if q.prunable != nil && q.prunable(c) {
+			c.heap = &q.gone
 		}
 	}
 	c.heap.put(c)
@@ -119,14 +123,14 @@ func (q *queue) release(c *change) {
 
 // alone has a change go alone that was among those that may leave together.
 func (q *queue) alone(c *change) {
-	q.small.drop(c)
+	q.drop(c)
 	c.heap = &q.heap
 	q.heap.put(c)
 }
 
 // awaited has a change go alone and before others, as somebody waits for it.
 func (q *queue) awaited(c *change) {
-	if c.lone = true; c.slot >= 0 && c.heap == &q.small {
+	if c.lone = true; c.slot >= 0 && c.heap != &q.heap {
 		q.alone(c)
 	}
 	q.hurry(c)
@@ -226,6 +230,11 @@ func (q *queue) excuse(c *change) {
 		n.prev = slices.DeleteFunc(n.prev, func(d *change) bool { return d == c })
 		q.release(n)
 	}
+}
+
+// any tells whether there is something that waits for nobody.
+func (q *queue) any() bool {
+	return q.heap.top() != nil || q.small.top() != nil || q.gone.top() != nil
 }
 
 // again puts a change that was running back among the idle ones.

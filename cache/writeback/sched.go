@@ -1,6 +1,7 @@
 package writeback
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -53,12 +54,13 @@ func (s *Store) startSome() time.Duration {
 	return max(wait, time.Millisecond)
 }
 
-// pick takes the next change that may begin, or small files that leave together, or tells
-// when to look again. Guarded by store.mu.
+// pick takes the next change that may begin, or small files or removals that leave together,
+// or tells when to look again. Guarded by store.mu.
 func (b *Branch) pick(now time.Time) ([]*change, time.Duration) {
 	if why := b.pace.why; why != nil && remote.KindOf(why) == remote.NoSpace && b.active == 0 {
-		if c := b.queue.heap.first(func(c *change) bool { return c.kind == opRemove && !c.due().After(now) }); c != nil {
-			b.queue.heap.drop(c) // it may make room
+		removal := func(c *change) bool { return c.kind == opRemove && !c.due().After(now) }
+		if c := cmp.Or(b.queue.heap.first(removal), b.queue.gone.first(removal)); c != nil {
+			b.queue.drop(c) // it may make room
 			return []*change{c}, 0
 		}
 	}
@@ -69,11 +71,19 @@ func (b *Branch) pick(now time.Time) ([]*change, time.Duration) {
 		return nil, idleLook // the end of another one tells
 	}
 	wait := idleLook
-	if one, some := b.queue.heap.top(), b.queue.small.top(); one == nil || some != nil && some.before(one) {
+	if one, gone := b.queue.heap.top(), b.queue.gone.top(); gone != nil && (one == nil || !one.before(gone)) {
 		var group []*change
-		if group, wait = b.gather(now); len(group) > 0 {
+		if group, wait = b.gatherTree(now); len(group) > 0 {
 			return group, 0
 		}
+	}
+	if one, some := b.queue.heap.top(), b.queue.small.top(); one == nil || some != nil && some.before(one) {
+		var group []*change
+		var d time.Duration
+		if group, d = b.gather(now); len(group) > 0 {
+			return group, 0
+		}
+		wait = min(wait, d)
 	}
 	c := b.queue.heap.top()
 	if c == nil {
@@ -89,8 +99,12 @@ func (b *Branch) pick(now time.Time) ([]*change, time.Duration) {
 // start carries out what pick has taken. Guarded by store.mu.
 func (b *Branch) start(group []*change, now time.Time) {
 	b.active++
-	if len(group) == 1 {
+	switch {
+	case len(group) == 1:
 		b.launch(group[0], now, nil)
+		return
+	case group[0].kind == opRemove:
+		b.launchTree(group, now)
 		return
 	}
 	b.batching++
@@ -235,10 +249,7 @@ func (b *Branch) failed(c *change, x *batch, err error, now time.Time) (t troubl
 		b.park(c)
 		return t
 	}
-	var e *remote.Error
-	if errors.As(err, &e) {
-		t.asked = min(e.RetryAfter, mostAsked)
-	}
+	t.asked = askedFor(err)
 	c.retry = now.Add(b.pace.backOff(c.tries, t.asked))
 	if x != nil { // they go together again
 		if x.retry.Before(now.Add(t.asked)) {
@@ -255,6 +266,15 @@ func (b *Branch) failed(c *change, x *batch, err error, now time.Time) (t troubl
 	}
 	b.queue.again(c)
 	return t
+}
+
+// askedFor returns how long the server asked to wait, within bounds.
+func askedFor(err error) time.Duration {
+	var e *remote.Error
+	if errors.As(err, &e) {
+		return min(e.RetryAfter, mostAsked)
+	}
+	return 0
 }
 
 // mostAsked is how long a server may ask to wait.
@@ -348,33 +368,7 @@ func (b *Branch) succeeded(c *change, j *job, r outcome) {
 	} else {
 		b.became(r.entry)
 	}
-	var changed []*change
-	for _, d := range c.next {
-		if d.toAfter == c || d.after == c {
-			changed = append(changed, d)
-		}
-		if d.toAfter == c {
-			d.toAfter, d.toBase = nil, c.leaves(d.to, r)
-			d.inherit(c)
-		}
-		if d.after != c {
-			continue
-		}
-		d.after, d.base = nil, remote.Entry{}
-		if left := c.leaves(d.path, r); left != nil {
-			d.base = *left
-		}
-		d.inherit(c)
-		if d.kind == opRename {
-			// The program may have cut the file before it was sent, and not committed that.
-			d.base, d.size, d.digest = r.entry, r.entry.Size, c.digest
-			if r.copy.Type != 0 {
-				d.source, d.size = r.copy.Path, r.copy.Size
-			}
-		} else if d.kind == opSetAttr && r.copy.Type != 0 {
-			d.source = r.copy.Path // theirs stays as it is
-		}
-	}
+	changed := b.handOn(c, r)
 	moved := b.movedOn(c)
 	c.stored = true
 	s.note(rebased(changed, doneRecord(c))...)
@@ -402,6 +396,39 @@ func (b *Branch) succeeded(c *change, j *job, r outcome) {
 	if f := b.onSettled; f != nil {
 		b.teller.tell(func() { f(x) })
 	}
+}
+
+// handOn has the changes that build on c build on what it has left on the server, and returns
+// them. Guarded by store.mu.
+func (b *Branch) handOn(c *change, r outcome) []*change {
+	var changed []*change
+	for _, d := range c.next {
+		if d.toAfter == c || d.after == c {
+			changed = append(changed, d)
+		}
+		if d.toAfter == c {
+			d.toAfter, d.toBase = nil, c.leaves(d.to, r)
+			d.inherit(c)
+		}
+		if d.after != c {
+			continue
+		}
+		d.after, d.base = nil, remote.Entry{}
+		if left := c.leaves(d.path, r); left != nil {
+			d.base = *left
+		}
+		d.inherit(c)
+		if d.kind == opRename {
+			// The program may have cut the file before it was sent, and not committed that.
+			d.base, d.size, d.digest = r.entry, r.entry.Size, c.digest
+			if r.copy.Type != 0 {
+				d.source, d.size = r.copy.Path, r.copy.Size
+			}
+		} else if d.kind == opSetAttr && r.copy.Type != 0 {
+			d.source = r.copy.Path // theirs stays as it is
+		}
+	}
+	return changed
 }
 
 // inherit takes over what attempts before the one that went well may still store: requests

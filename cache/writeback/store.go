@@ -205,7 +205,7 @@ func (s *Store) stuck() bool {
 		return true
 	}
 	for _, b := range s.branches {
-		if b.active > 0 || b.pace.why == nil && (b.queue.heap.top() != nil || b.queue.small.top() != nil) {
+		if b.active > 0 || b.pace.why == nil && b.queue.any() {
 			return false
 		}
 	}

@@ -134,11 +134,21 @@ func noJournal(dir string, err error) error {
 	return exit.New(exit.CacheBad, remedy, "what is written cannot be kept in %s: %w", dir, err)
 }
 
+// How removals wait for others that may leave with them: who removes a tree removes thousands
+// of entries a second, and each directory after what is in it; but it may have to list a
+// directory of a server far away in between.
+const (
+	pruneMost    = 50_000
+	pruneLull    = 250 * time.Millisecond
+	pruneLongest = 2 * time.Second
+)
+
 // WritePolicy is how a branch is written. blocks is its block cache, nil without.
 func WritePolicy(b *settings.Branch, blocks *cache.Cached) writeback.Policy {
 	p := writeback.Policy{Name: "/" + b.Name, Tree: Tree(b), Workers: b.Uploads, Delay: b.UploadDelay, Early: int64(b.EarlyUpload),
 		Loose: b.WrittenTimes == settings.TimesCheap,
-		Batch: writeback.Batching{Size: int64(b.BatchFileSize), Files: b.BatchFiles, Bytes: int64(b.BatchBytes), Delay: b.BatchDelay}}
+		Batch: writeback.Batching{Size: int64(b.BatchFileSize), Files: b.BatchFiles, Bytes: int64(b.BatchBytes), Delay: b.BatchDelay},
+		Prune: writeback.Pruning{Most: pruneMost, Lull: min(b.UploadDelay, pruneLull), Longest: pruneLongest}}
 	if blocks != nil {
 		p.Prime = blocks.Prime
 	}
