@@ -66,7 +66,7 @@ func (b *Branch) pick(now time.Time) ([]*change, time.Duration) {
 	}
 	if !b.pace.room(b.active, now) {
 		if d := b.pace.until.Sub(now); d > 0 {
-			return nil, d
+			return nil, min(d, b.roomSoon(now))
 		}
 		return nil, idleLook // the end of another one tells
 	}

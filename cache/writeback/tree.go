@@ -110,6 +110,16 @@ func (b *Branch) gatherTree(now time.Time) ([]*change, time.Duration) {
 	}
 }
 
+// roomSoon returns how long it takes until a removal that may make room on a full server can
+// begin. Guarded by store.mu.
+func (b *Branch) roomSoon(now time.Time) time.Duration {
+	c := b.queue.gone.top()
+	if c == nil || b.active > 0 || remote.KindOf(b.pace.why) != remote.NoSpace {
+		return idleLook
+	}
+	return c.due().Sub(now)
+}
+
 // lull returns how long a removal waits for others yet. Guarded by store.mu.
 func (b *Branch) lull(c *change, now time.Time) time.Duration {
 	if c.urgent || c.tries > 0 || !b.prunes() {
