@@ -35,6 +35,9 @@ type listing struct {
 	// spotted is told of each name that is there, also if it is not shown, if set.
 	spotted func(name string)
 
+	// odd ends the listing at an entry that cannot be shown; nil leaves it out.
+	odd error
+
 	seed  maphash.Seed
 	names map[uint64]struct{}
 	self  found     // the directory itself, once seen
@@ -64,8 +67,7 @@ func (l *listing) one(r *response, head http.Header) error {
 	}
 	name, err := l.h.resolve(r.href)
 	if err != nil {
-		l.refuse(r.href, err)
-		return nil
+		return l.refuse(r.href, err)
 	}
 	if name == "" {
 		return l.itself(r)
@@ -104,13 +106,11 @@ func (l *listing) child(name string, r *response) error {
 	}
 	key := maphash.String(l.seed, name)
 	if _, twice := l.names[key]; twice {
-		l.refuse(r.href, errDuplicate)
-		return nil
+		return l.refuse(r.href, errDuplicate)
 	}
 	f, err := l.c.b.view(remote.Join(l.c.path, name), r, l.now)
 	if err != nil {
-		l.refuse(r.href, err)
-		return nil
+		return l.refuse(r.href, err)
 	}
 	l.names[key] = struct{}{}
 	if isTemp(name) {
@@ -123,10 +123,12 @@ func (l *listing) child(name string, r *response) error {
 
 var errDuplicate = errors.New("name seen before")
 
-// refuse leaves one entry out.
-func (l *listing) refuse(href string, why error) {
+// refuse leaves one entry out, or ends the listing.
+func (l *listing) refuse(href string, why error) error {
 	l.c.b.refused.Add(1)
 	l.c.b.opts.Logger.Debug("entry left out of a listing", "dir", l.c.path, "href", bounded(href, 200), "why", why)
+	l.halt = l.odd
+	return l.halt
 }
 
 // explainList is explain for a directory: a server may refuse the form with a slash

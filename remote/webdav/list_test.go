@@ -107,3 +107,31 @@ func TestEndlessListing(t *testing.T) {
 		t.Errorf("cancelled: %v", err)
 	}
 }
+
+// TestNoRmdirOverWhatIsNotShown: a directory that holds a name that no listing shows is not
+// empty: DELETE would take it along.
+func TestNoRmdirOverWhatIsNotShown(t *testing.T) {
+	entry := func(href, kind string) string {
+		return `<d:response><d:href>` + href + `</d:href><d:propstat><d:prop><d:resourcetype>` + kind + `</d:resourcetype>` +
+			`<d:getcontentlength>1</d:getcontentlength></d:prop><d:status>HTTP/1.1 200 OK</d:status></d:propstat></d:response>`
+	}
+	for what, odd := range map[string]string{
+		"a name with a slash": entry("/d/a%2Fb", ""), "dots": entry("/d/%2E%2E", ""), "of another directory": entry("/e/f", ""),
+		"no size": `<d:response><d:href>/d/f</d:href><d:propstat><d:prop><d:resourcetype/></d:prop><d:status>HTTP/1.1 200 OK</d:status></d:propstat></d:response>`,
+	} {
+		s := newStage(t, func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(http.StatusMultiStatus)
+			_, _ = io.WriteString(w, `<d:multistatus xmlns:d="DAV:">`+entry("/d/", "<d:collection/>")+odd+`</d:multistatus>`)
+		})
+		b := s.actor(t, Unknown, "")
+		err := b.Remove(t.Context(), "/d", remote.RemoveOptions{Type: remote.Dir})
+		if remote.KindOf(err) != remote.NotEmpty || err == nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		for _, r := range s.requests() {
+			if strings.HasPrefix(r, http.MethodDelete) {
+				t.Errorf("%s: %s", what, r)
+			}
+		}
+	}
+}

@@ -102,6 +102,7 @@ func (c *call) emptyDir(ctx context.Context, path string) (found, error) {
 			}
 			return nil
 		},
+		odd: errHasChild, // it would go with the directory
 	}
 	err := l.run(ctx)
 	if errors.Is(err, errHasChild) {

@@ -67,7 +67,6 @@ type Branch struct {
 	EarlyUpload    Size
 	WrittenTimes   string
 	BatchFileSize  Size
-	Archive        string
 	BulkUpload     bool
 	BatchBytes     Size
 	BatchFiles     int
