@@ -27,6 +27,7 @@ type bundle struct {
 	of    *dirAhead
 	mark  uint64 // of dir in the metadata: after a change here nothing more is kept
 	files []remote.BundleFile
+	taken []string // names of files that are not fetched alone until then
 	began time.Time
 	over  chan struct{} // closed when it is
 
@@ -34,6 +35,7 @@ type bundle struct {
 	more     chan struct{}   // guarded by dirAheads.mu; closed and made anew when one has come
 	due      time.Time       // guarded by dirAheads.mu; when it is expected, zero if nobody knows
 	released bool            // guarded by dirAheads.mu; the files are fetched alone as well
+	cut      bool            // guarded by dirAheads.mu; it was cut off, as it did not come
 }
 
 // errOvertaken ends a bundle of a directory that has changed here.
@@ -64,6 +66,7 @@ func (d *dirAheads) pack(ctx context.Context, dir string) {
 	x := &bundle{dir: dir, of: a, over: make(chan struct{}), left: map[string]bool{}, more: make(chan struct{}), mark: d.b.meta.mark(dir)}
 	for _, f := range rest {
 		x.left[f.Name] = true
+		x.taken = append(x.taken, f.Name)
 	}
 	a.at().Take(rest)
 	a.packed, d.bundle = true, x
@@ -72,11 +75,13 @@ func (d *dirAheads) pack(ctx context.Context, dir string) {
 
 // fetchBundle brings a bundle into the block cache.
 func (d *dirAheads) fetchBundle(ctx context.Context, x *bundle, most remote.Bundles) {
-	n := d.choose(x, most)
+	n := d.choose(ctx, x, most)
 	if hold, ok := d.expect(x, n); ok {
-		d.run(ctx, func(ctx context.Context) { d.hold(ctx, x, hold) })
+		read, cut := context.WithCancel(ctx)
+		d.run(ctx, func(ctx context.Context) { d.hold(ctx, x, hold, cut) })
 		// Who opens a file that has not come asks for it, and hears of an error then.
-		err := d.bundler.ReadBundle(ctx, x.dir, x.files, func(i int, data []byte) error { return d.deliver(x, i, data) })
+		err := d.bundler.ReadBundle(read, x.dir, x.files, func(i int, data []byte) error { return d.deliver(x, i, data) })
+		cut()
 		d.came(x, n, err)
 	}
 	close(x.over)
@@ -90,8 +95,8 @@ func (d *dirAheads) fetchBundle(ctx context.Context, x *bundle, most remote.Bund
 }
 
 // choose says which files of the directory are wanted, and returns their number; 0 if the
-// bundle is not worth it.
-func (d *dirAheads) choose(x *bundle, most remote.Bundles) (n int) {
+// bundle is not worth it. If it is, the others are fetched alone.
+func (d *dirAheads) choose(ctx context.Context, x *bundle, most remote.Bundles) (n int) {
 	d.mu.Lock()
 	rest := maps.Clone(x.left)
 	d.mu.Unlock()
@@ -114,7 +119,22 @@ func (d *dirAheads) choose(x *bundle, most remote.Bundles) (n int) {
 	if n < bundleLeast || wanted < all/2 {
 		return 0
 	}
+	d.mu.Lock()
+	maps.DeleteFunc(x.left, func(name string, _ bool) bool { _, ok := rest[name]; return !ok })
+	others := x.of.at().GiveBack(x.without(rest))
+	d.mu.Unlock()
+	d.start(ctx, x.dir, others)
 	return n
+}
+
+// without returns the names that were taken for the bundle and are not wanted.
+func (x *bundle) without(wanted map[string]bool) (names []string) {
+	for _, name := range x.taken {
+		if !wanted[name] {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // expect tells how long n files are to wait for the bundle, and whether it is worth it.
@@ -132,15 +152,29 @@ func (d *dirAheads) expect(x *bundle, n int) (hold time.Duration, ok bool) {
 	return hold, ok
 }
 
-// hold keeps the files from being fetched alone for a while.
-func (d *dirAheads) hold(ctx context.Context, x *bundle, hold time.Duration) {
-	t := time.NewTimer(hold)
+// hold keeps the files from being fetched alone for a while, and cuts the bundle off when
+// nothing more has come of it for as long again: all of it would come twice.
+func (d *dirAheads) hold(ctx context.Context, x *bundle, hold time.Duration, cut context.CancelFunc) {
+	t := time.NewTicker(max(hold, time.Millisecond))
 	defer t.Stop()
-	select {
-	case <-t.C:
+	for before := -1; ; {
+		select {
+		case <-t.C:
+		case <-x.over:
+			return
+		case <-ctx.Done():
+			return
+		}
 		d.release(ctx, x)
-	case <-x.over:
-	case <-ctx.Done():
+		d.mu.Lock()
+		left := len(x.left)
+		x.cut = left == before
+		d.mu.Unlock()
+		if left == before {
+			cut()
+			return
+		}
+		before = left
 	}
 }
 
@@ -181,7 +215,7 @@ func (d *dirAheads) deliver(x *bundle, i int, data []byte) error {
 // came judges a bundle of n files that is over.
 func (d *dirAheads) came(x *bundle, n int, err error) {
 	switch kind := remote.KindOf(err); {
-	case errors.Is(err, errOvertaken), errors.Is(err, context.Canceled):
+	case err != nil && d.b.meta.mark(x.dir) != x.mark, errors.Is(err, context.Canceled) && !d.wasCut(x):
 		return // that is not the server's fault
 	case err != nil && (kind == remote.Unsupported || kind == remote.NotExist):
 		return // nothing was tried, or Bundles tells it from now on
@@ -196,6 +230,13 @@ func (d *dirAheads) came(x *bundle, n int, err error) {
 	}
 	now := time.Now()
 	d.bundling.Came(now, n-missing, n, d.b.SmallAhead, now.Sub(x.began))
+}
+
+// wasCut tells whether hold has cut the bundle off.
+func (d *dirAheads) wasCut(x *bundle) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return x.cut
 }
 
 // await waits for a file of the bundle on its way, if that is about to come sooner than an
@@ -236,6 +277,9 @@ func (d *dirAheads) await(ctx context.Context, path string) {
 // server.
 func (d *dirAheads) readAt(ctx context.Context, b remote.Backend, ref remote.Ref, p []byte, off int64) (int, error) {
 	if d == nil || d.bundler == nil {
+		return b.ReadAt(ctx, ref, p, off)
+	}
+	if d.b.Blocks.HasLocal(ref, 0, ref.Size) >= ref.Size {
 		return b.ReadAt(ctx, ref, p, off)
 	}
 	d.await(ctx, ref.Path)

@@ -112,16 +112,17 @@ func TestBundleThatDoesNotCome(t *testing.T) {
 	w := newBundleWorld(t, 5*time.Millisecond)
 	w.fill(0)
 	w.fill(1)
-	gate := make(chan struct{})
+	gate := make(chan struct{}) // stays closed: the bundle is cut off
 	w.gate.Store(&gate)
-	w.fail.Store(true)
 	w.readAll(0, 0, bundleFiles)
 	if w.bundles.Load() != 1 || w.reads.Load() < bundleFiles-20 {
 		t.Errorf("%d bundles, %d single reads", w.bundles.Load(), w.reads.Load())
 	}
-	close(gate)
 	d := w.ahead()
 	w.eventually("the end of the bundle", func() bool { d.mu.Lock(); defer d.mu.Unlock(); return d.bundle == nil })
+	if !d.bundling.Resting(time.Now()) {
+		t.Error("it was not taken for slow")
+	}
 	w.readAll(1, 0, bundleFiles)
 	if w.bundles.Load() != 1 {
 		t.Errorf("%d bundles", w.bundles.Load())
@@ -131,7 +132,7 @@ func TestBundleThatDoesNotCome(t *testing.T) {
 // TestBundleOvertaken: while a bundle is on its way files are changed here. What comes of
 // their old versions is not kept, and everybody reads what is there.
 func TestBundleOvertaken(t *testing.T) {
-	w := newBundleWorld(t, 20*time.Millisecond)
+	w := newBundleWorld(t, 100*time.Millisecond) // or it is cut off before
 	w.fill(0)
 	gate := make(chan struct{})
 	w.gate.Store(&gate)

@@ -2,6 +2,7 @@ package writeback
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -265,18 +266,29 @@ func (b *Branch) finishTree(group []*change, err error, start time.Time) {
 		for _, c := range group {
 			c.state = idle
 		}
+	case remote.KindOf(err) == remote.Conflict && group[0].tries > 0:
+		b.delayTree(group, err, start, now) // the request before may still be at work, and change what is there
 	case final(err):
-		s.log.Info("a directory is removed entry by entry, as not all in it is as it was seen here or can go at once",
+		s.log.Info("a directory is not removed as a whole, as not all in it is as it was seen here or can go at once",
 			"branch", b.policy.Name, "path", group[0].path, "err", err)
-		for _, c := range group {
-			c.lone = true
-			b.queue.again(c)
-		}
+		b.splitTree(group, err)
 	default:
 		b.delayTree(group, err, start, now)
 	}
 	s.wake.Broadcast()
 	s.poke()
+}
+
+// splitTree has a tree go in parts, for good: the directories down to that in which something
+// else was found by themselves; or all by itself, if that is not known. Guarded by store.mu.
+func (b *Branch) splitTree(group []*change, err error) {
+	at := group[0].path
+	var e *remote.Error
+	known := errors.As(err, &e) && e.Kind == remote.Conflict && !e.Unsure && remote.Within(e.Path, at)
+	for _, c := range group {
+		c.lone = !known || remote.Within(e.Path, c.path)
+		b.queue.again(c)
+	}
 }
 
 // delayTree has removals that have failed together wait for the next attempt, together.

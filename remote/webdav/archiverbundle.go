@@ -215,10 +215,10 @@ func (u *unpacking) broken(ctx context.Context, err error) error {
 	case errors.As(err, &known):
 		return err // of a listing in between, or of a pace
 	}
+	u.c.b.packs.rest(packBroken)
 	if errors.Is(err, errPackLong) {
 		return u.c.fail(remote.Unsupported, err)
 	}
-	u.c.b.packs.rest(packBroken)
 	for _, wrong := range []error{errZip, errNotZip, errPacked, errNotTar, tar.ErrHeader} {
 		if errors.Is(err, wrong) {
 			return u.c.fail(remote.Corrupt, err)

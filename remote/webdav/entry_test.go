@@ -49,8 +49,8 @@ func TestVersions(t *testing.T) {
 		"mod_dav, settled":              {ModDAV, props{etag: `"t"`}, 3 * time.Second, "t", false},
 		"rclone, hash":                  {Rclone, props{etag: `"` + hash + `"`}, 0, hash, false},
 		"rclone, time and size":         {Rclone, props{etag: `"18ea2d2a21bbd1163"`}, 0, "18ea2d2a21bbd1163", true},
-		"xrootd":                        {XRootD, props{}, time.Hour, "m1800000000-7", false},
-		"xrootd, fresh":                 {XRootD, props{}, time.Second, "m1800000000-7", true},
+		"xrootd":                        {XRootD, props{}, time.Hour, " m1800000000-7", false},
+		"xrootd, fresh":                 {XRootD, props{}, time.Second, " m1800000000-7", true},
 		"unknown":                       {Unknown, props{etag: `"t"`}, time.Hour, "t", false},
 	} {
 		t.Run(name, func(t *testing.T) {

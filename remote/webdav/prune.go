@@ -11,9 +11,13 @@ import (
 	"github.com/meshmount/meshmount/remote"
 )
 
-// pruneWork is how long a server may be at work on each entry of a tree that it deletes;
-// Nextcloud looks at each in its database.
-const pruneWork = 50 * time.Millisecond
+// pruneWork is how long a server may be at work on each entry of a tree that it deletes
+// (Nextcloud looks at each in its database), and pruneWorkMost how long without a sign of
+// life: the connection may be dead.
+const (
+	pruneWork     = 50 * time.Millisecond
+	pruneWorkMost = 2 * time.Minute
+)
 
 // Prunes implements remote.Pruner.
 func (b *Backend) Prunes() bool { return true }
@@ -209,7 +213,7 @@ func (d *provenDir) itself(r *response, now time.Time) error {
 func (p *pruning) remove(ctx context.Context) error {
 	c := p.c
 	r := &request{method: http.MethodDelete, url: c.b.dirURL(c.path), changes: true, header: map[string]string{},
-		work: time.Duration(len(p.known)) * pruneWork}
+		work: min(time.Duration(len(p.known))*pruneWork, pruneWorkMost)}
 	if tag := c.deleteTag(&p.top); tag != "" {
 		r.header["If-Match"] = ifTag(tag)
 	}
