@@ -32,7 +32,7 @@ var fullSizes = sizes{
 	randomReads: 40_000, sparseReads: 200, readers: []int{1, 4, 16, 64}, grow: []int{1000, 10_000},
 	zoneBig: 512 << 20, zoneSmall: 400, zoneDirs: 10, inDir: 100,
 	write: 1 << 30, writeSmall: 2000, treeFiles: 5014, treeDirs: 330,
-	cut: 15 * time.Second, writeCut: time.Minute,
+	cut: 15 * time.Second, writeCut: 30 * time.Second,
 }
 
 var quickSizes = sizes{
