@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -29,8 +30,9 @@ func (b *Backend) Prunes() bool { return true }
 // each 2,500 replicas. With Options.Trash the tree then goes to the trash in one call, which
 // only renames it. Otherwise it is not left to the server's recursive removal, which takes
 // whatever it finds for as long as it runs (10 ms for each object): the objects that are known
-// are removed, over all connections but one, many at a time, and then the collections, each
-// of which the server removes only if it is empty.
+// are removed, over all connections but one, many at a time, each lot after one more question
+// whether it is still as it was, and then the collections, each of which the server removes
+// only if it is empty.
 func (b *Backend) Prune(ctx context.Context, path string, known []remote.Known) error {
 	const op = "prune"
 	if err := b.check(op, path); err != nil {
@@ -59,8 +61,15 @@ type pruning struct {
 	path  string
 	known map[string]remote.Known
 
-	objects []string         // paths in the zone of what is there
-	colls   map[int][]string // the same of collections, by their depths
+	objects []doomed         // what is there
+	colls   map[int][]string // paths in the zone of collections, by their depths
+}
+
+// doomed is an object that is to be removed.
+type doomed struct {
+	id      int64
+	full    string // its path in the zone
+	version string
 }
 
 func (p *pruning) fail(kind remote.Kind, rel, why string) error {
@@ -134,14 +143,9 @@ func (p *pruning) proveColls(ctx context.Context, s *session, c *cursor) error {
 	})
 }
 
-// proveObjects compares the objects. The rows of one object's replicas follow each other.
+// proveObjects compares the objects.
 func (p *pruning) proveObjects(ctx context.Context, s *session, c *cursor) error {
-	var o *object
-	full := ""
-	flush := func() error {
-		if o == nil {
-			return nil
-		}
+	return eachObject(ctx, s, c, func(full string, o *object) error {
 		rel, ok := p.rel(full)
 		switch k, known := p.known[rel]; {
 		case !ok:
@@ -150,9 +154,23 @@ func (p *pruning) proveObjects(ctx context.Context, s *session, c *cursor) error
 			return p.fail(remote.Conflict, rel, "an object that was not seen before")
 		case !o.is(k.Version):
 			return p.fail(remote.Conflict, rel, "the object was changed")
+		default:
+			p.objects = append(p.objects, doomed{id: o.id, full: full, version: k.Version})
 		}
-		p.objects = append(p.objects, full)
 		return nil
+	})
+}
+
+// eachObject reads the objects of an answer with objectColumns and the collection's name. The
+// rows of one object's replicas follow each other.
+func eachObject(ctx context.Context, s *session, c *cursor, do func(full string, o *object) error) error {
+	var o *object
+	full := ""
+	flush := func() error {
+		if o == nil {
+			return nil
+		}
+		return do(full, o)
 	}
 	err := eachRow(ctx, s, []*cursor{c}, func(c *cursor) error {
 		id, err := c.number(wire.ColDataID)
@@ -171,51 +189,99 @@ func (p *pruning) proveObjects(ctx context.Context, s *session, c *cursor) error
 
 // remove removes the objects, and then the collections from the lowest up.
 func (p *pruning) remove(ctx context.Context) error {
-	calls := make([]*wire.Call, len(p.objects))
-	for i, full := range p.objects {
-		in := &wire.DataObjInp{Path: full}
-		in.Cond.Set(wire.KwForce, "")
-		calls[i] = &wire.Call{API: wire.APIDataObjUnlink, In: in}
-	}
-	err := p.all(ctx, calls, pruneObjects)
+	err := p.all(len(p.objects), pruneObjects, func(from, to int) error { return p.removeObjects(ctx, p.objects[from:to]) })
 	for _, depth := range slices.Backward(slices.Sorted(maps.Keys(p.colls))) {
 		if err != nil {
 			break
 		}
-		calls = calls[:0]
-		for _, full := range p.colls[depth] {
-			in := &wire.CollInp{Name: full}
-			in.Cond.Set(wire.KwForce, "")
-			calls = append(calls, &wire.Call{API: wire.APIRmColl, In: in})
-		}
-		err = p.all(ctx, calls, pruneColls)
+		colls := p.colls[depth]
+		err = p.all(len(colls), pruneColls, func(from, to int) error { return p.removeColls(ctx, colls[from:to]) })
 	}
 	return err
 }
 
-// all makes calls, some at a time on each of some connections. What is not there is as it
-// should be. After an error no more begin; a part is done then.
-func (p *pruning) all(ctx context.Context, calls []*wire.Call, some int) error {
+// removeObjects removes some objects, those of them that are still as they were.
+func (p *pruning) removeObjects(ctx context.Context, list []doomed) error {
+	return p.b.do(ctx, "prune", p.path, true, func(s *session) error {
+		left, changed := p.unchanged(ctx, s, list)
+		var calls []*wire.Call
+		for _, d := range left {
+			in := &wire.DataObjInp{Path: d.full}
+			in.Cond.Set(wire.KwForce, "")
+			calls = append(calls, &wire.Call{API: wire.APIDataObjUnlink, In: in})
+		}
+		return cmp.Or(p.make(ctx, s, calls), changed)
+	})
+}
+
+// unchanged returns those of some objects that are still what they were, and an error if
+// others are something else by now. Who is gone is of no consequence.
+func (p *pruning) unchanged(ctx context.Context, s *session, list []doomed) (left []doomed, err error) {
+	ids := make([]string, len(list))
+	byID := make(map[int64]doomed, len(list))
+	for i, d := range list {
+		ids[i] = strconv.FormatInt(d.id, 10)
+		byID[d.id] = d
+	}
+	c := ask(p.b.zone, slices.Concat([]int{wire.ColCollName}, objectColumns)...).most(pageRows).
+		where(wire.ColDataID, "in ('"+strings.Join(ids, "','")+"')").orderBy(wire.ColDataID)
+	defer c.end(ctx, s)
+	if err := begin(ctx, s, c); err != nil {
+		return nil, err
+	}
+	var changed error
+	err = eachObject(ctx, s, c, func(full string, o *object) error {
+		d, ok := byID[o.id]
+		switch {
+		case !ok:
+		case full == d.full && o.is(d.version):
+			left = append(left, d)
+		default:
+			rel, _ := p.rel(d.full)
+			changed = p.fail(remote.Conflict, rel, "the object was changed")
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return left, changed
+}
+
+// removeColls removes some collections, if they are empty.
+func (p *pruning) removeColls(ctx context.Context, list []string) error {
+	var calls []*wire.Call
+	for _, full := range list {
+		in := &wire.CollInp{Name: full}
+		in.Cond.Set(wire.KwForce, "")
+		calls = append(calls, &wire.Call{API: wire.APIRmColl, In: in})
+	}
+	return p.b.do(ctx, "prune", p.path, true, func(s *session) error { return p.make(ctx, s, calls) })
+}
+
+// all does the work on n things, some at a time on each of some connections. What is not
+// there is as it should be. After an error no more begin; a part is done then.
+func (p *pruning) all(n, some int, do func(from, to int) error) error {
 	var (
 		mu     sync.Mutex
 		next   int // guarded by mu
 		failed error
 		work   sync.WaitGroup
 	)
-	take := func() []*wire.Call {
+	take := func() (from, to int) {
 		mu.Lock()
 		defer mu.Unlock()
-		if failed != nil || next >= len(calls) {
-			return nil
+		if failed != nil {
+			return 0, 0
 		}
-		from := next
-		next = min(next+some, len(calls))
-		return calls[from:next]
+		from = next
+		next = min(next+some, n)
+		return from, next
 	}
-	for range min(max(1, p.b.opts.MaxConns-1), (len(calls)+some-1)/some) {
+	for range min(max(1, p.b.opts.MaxConns-1), (n+some-1)/some) {
 		work.Go(func() {
-			for list := take(); list != nil; list = take() {
-				if err := p.make(ctx, list); err != nil {
+			for from, to := take(); from < to; from, to = take() {
+				if err := do(from, to); err != nil {
 					mu.Lock()
 					failed = cmp.Or(failed, err)
 					mu.Unlock()
@@ -228,17 +294,18 @@ func (p *pruning) all(ctx context.Context, calls []*wire.Call, some int) error {
 }
 
 // make makes some calls on one connection.
-func (p *pruning) make(ctx context.Context, calls []*wire.Call) error {
-	return p.b.do(ctx, "prune", p.path, true, func(s *session) error {
-		results, err := s.conn.Pipeline(ctx, calls)
-		remote.Progress(ctx)
-		for i, r := range results {
-			if r.Err != nil && kindOfErr(r.Err) != remote.NotExist {
-				return fmt.Errorf("%v: %w", calls[i].API, r.Err)
-			}
+func (p *pruning) make(ctx context.Context, s *session, calls []*wire.Call) error {
+	if len(calls) == 0 {
+		return nil
+	}
+	results, err := s.conn.Pipeline(ctx, calls)
+	remote.Progress(ctx)
+	for i, r := range results {
+		if r.Err != nil && kindOfErr(r.Err) != remote.NotExist {
+			return fmt.Errorf("%v: %w", calls[i].API, r.Err)
 		}
-		return err
-	})
+	}
+	return err
 }
 
 // partly marks an error of something that may be done in part.

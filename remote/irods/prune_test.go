@@ -86,6 +86,57 @@ func TestPruneMeetsChanges(t *testing.T) {
 	}
 }
 
+// TestPruneSparesWhatWasOverwritten has somebody else write an object anew after the proof of
+// the tree, just before the question about the objects of a lot: it stays.
+func TestPruneSparesWhatWasOverwritten(t *testing.T) {
+	z := startZone(t, zone.Options{})
+	b, other := dial(t, options(z, z.Addr())), dial(t, options(z, z.Addr()))
+	mkdir(t, other, "/outside") // its connection is there
+	last := 0                   // questions that a removal asks; the last is the one that matters
+	var mu sync.Mutex
+	asks := func(then func(n int)) func(zone.Call) *zone.Fault {
+		n := 0
+		return func(c zone.Call) *zone.Fault {
+			mu.Lock()
+			defer mu.Unlock()
+			if c.API == wire.APIGenQuery {
+				n++
+				then(n)
+			}
+			return nil
+		}
+	}
+	known := knownTree(t, b, "/t")
+	z.SetFaults(asks(func(n int) { last = n }))
+	err := b.Prune(t.Context(), "/t", known)
+	z.SetFaults(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	known = knownTree(t, b, "/t")
+	theirs := make(chan struct{})
+	z.SetFaults(asks(func(n int) {
+		if n != last {
+			return
+		}
+		go func() { // its own questions come here as well
+			defer close(theirs)
+			put(t, other, "/t/c/f1", "theirs", remote.PutOptions{})
+		}()
+		mu.Unlock()
+		<-theirs
+		mu.Lock()
+	}))
+	err = b.Prune(t.Context(), "/t", known)
+	z.SetFaults(nil)
+	if !errors.Is(err, remote.Conflict) || !unsure(err) {
+		t.Errorf("an object was written anew: %v", err)
+	}
+	if all := names(t, b, "/t/c"); len(all) != 1 || contentOf(t, b, "/t/c/f1") != "theirs" {
+		t.Errorf("left are %v", all)
+	}
+}
+
 // TestPruneLocked prunes a tree with an object that somebody writes: nothing goes before that
 // is over.
 func TestPruneLocked(t *testing.T) {
