@@ -14,19 +14,25 @@ import (
 
 // TestManyMissesAreListed asks for many names of a directory that nobody has listed and that
 // are not there, as a program does that creates or imports them: after a few the directory is
-// listed, and the rest costs nothing, for as long as absences hold.
+// listed, and the rest costs nothing, for as long as absences hold. Then it is listed again.
 func TestManyMissesAreListed(t *testing.T) {
 	for kind := range kinds {
 		t.Run(kind, func(t *testing.T) {
 			c := newCounted(t, kind, func(b *Branch) { b.NegTTL = 3 * time.Second })
 			c.plant(1, 50)
-			ask := func() {
-				for i := 50; i < 250; i++ {
-					_, err := c.Stat(t.Context(), fmt.Sprint("/a/p0/d0/f", i))
-					c.kind(err, remote.NotExist)
+			ask := func(from int) func() {
+				return func() {
+					for i := range 200 {
+						_, err := c.Stat(t.Context(), fmt.Sprint("/a/p0/d0/f", from+i))
+						c.kind(err, remote.NotExist)
+					}
 				}
 			}
-			c.most(missesAlone+3, "200 names that are not there", ask)
+			c.most(missesAlone+3, "200 names that are not there", ask(50))
+			for round := range 5 {
+				c.pass(4 * time.Second)
+				c.most(2, "200 others later", ask(250+200*round))
+			}
 			c.elsewhere("/p0/d0/f100", "new")
 			c.pass(4 * time.Second)
 			if got := c.size("/a/p0/d0/f100"); got != 3 {

@@ -202,8 +202,10 @@ func (m *metaCache) renew(ctx context.Context, rel string) bool {
 		l.asks++
 	}
 	again := l.asks >= 2+len(l.names)/(relistMax+1)
+	_, shown := l.names[name]
 	m.mu.Unlock()
-	if m.proof() == proofNone {
+	// No proof has what an implied listing does not show believed for longer than NegTTL.
+	if m.proof() == proofNone || l.implied && !shown {
 		return again && m.list(ctx, dir, 0) == nil
 	}
 	return m.prove(ctx, dir, again)
