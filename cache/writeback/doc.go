@@ -73,7 +73,8 @@
 // pinned: a write to what is being sent tears the attempt, which begins anew later; after
 // three times the writer is held up instead. Bytes that were never written are holes over
 // the server's version; they are fetched when they are read, and before the upload where
-// the server cannot take ranges alone (remote.Patcher).
+// the server cannot take ranges alone (remote.Patcher). A file that nobody needs any more is
+// kept empty under another name, and used again (spares).
 //
 // A large new file that is written in order is sent while it grows (remote.GrowingPutter);
 // its commit then only waits for the end of that.

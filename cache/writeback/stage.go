@@ -15,9 +15,10 @@ import (
 
 // Stages is a directory of staging files. Its methods are safe for concurrent use.
 type Stages struct {
-	dir   string
-	space *space       // nil: no bound
-	held  atomic.Int64 // bytes of base versions in memory
+	dir    string
+	space  *space       // nil: no bound
+	held   atomic.Int64 // bytes of base versions in memory
+	spares spares
 }
 
 const (
@@ -81,7 +82,7 @@ func (s *Stages) sync() error {
 // is a file of which nothing counts. Bytes of base that were not written come from below,
 // which may be nil if there are none. The caller has one reference.
 func (s *Stages) New(below remote.Backend, size int64, base remote.Entry) (*Stage, error) {
-	f, err := os.CreateTemp(s.dir, stagePrefix+"*")
+	f, err := s.create()
 	if err != nil {
 		return nil, err
 	}
@@ -90,11 +91,22 @@ func (s *Stages) New(below remote.Backend, size int64, base remote.Entry) (*Stag
 	if base.Type == remote.File {
 		st.limit = min(base.Size, size)
 	}
+	if size == 0 {
+		return st, nil
+	}
 	if err := st.Truncate(size); err != nil {
 		st.Release()
 		return nil, err
 	}
 	return st, nil
+}
+
+// create makes an empty staging file.
+func (s *Stages) create() (*os.File, error) {
+	if f := s.spares.take(); f != nil {
+		return f, nil
+	}
+	return os.CreateTemp(s.dir, stagePrefix+"*")
 }
 
 // adopt makes the Stage of a staging file that is there already, with one reference. Only

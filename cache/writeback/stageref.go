@@ -48,7 +48,7 @@ func (st *Stage) Release() {
 	st.spoil()
 	st.letHeldGo()
 	st.home.space.give(st.have.bytes())
-	if !kept {
+	if !kept && !st.home.spares.keep(st.Name()) {
 		_ = os.Remove(st.Name())
 	}
 }

@@ -128,7 +128,7 @@ func Open(dir string, opts Options) (*Store, error) {
 	}
 	s.space = newSpace(staging, opts.Size, opts.Reserve, opts.Patience)
 	s.space.stuck = s.stuck
-	s.stages = &Stages{dir: staging, space: s.space}
+	s.stages = &Stages{dir: staging, space: s.space, spares: spares{most: maxSpares}}
 	var err error
 	if s.journal, err = openLog(logs, logOptions{BootID: opts.BootID, Logger: opts.Logger}); err == nil {
 		err = s.replay()
@@ -190,7 +190,7 @@ func (s *Store) Close() error {
 	for _, b := range s.branches {
 		b.letGo()
 	}
-	return errors.Join(err, s.journal.close(), s.lock.Close())
+	return errors.Join(err, s.stages.spares.clear(), s.journal.close(), s.lock.Close())
 }
 
 // stuck tells whether no upload will end soon: all are paused, held or parked, or there
