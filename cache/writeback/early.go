@@ -51,12 +51,12 @@ func (b *Branch) Early(path string, st *Stage, cond remote.Cond) {
 	x.cancel = cancel
 	if _, sweeps := remote.As[remote.Sweeper](b.below); (sweeps || !atomic) && !x.note(!atomic) {
 		cancel()
-		st.unfollow()
+		g.end()
 		return
 	}
 	st.setEarly(x)
 	b.active++
-	s.working.Go(func() { x.run(ctx, p, st) })
+	s.working.Go(func() { x.run(ctx, p) })
 }
 
 // note writes down what is to be taken away if this process dies, and with guard keeps the
@@ -93,14 +93,14 @@ func (b *Branch) overrule(c *change) {
 	}
 }
 
-func (x *growing) run(ctx context.Context, p remote.GrowingPutter, st *Stage) {
+func (x *growing) run(ctx context.Context, p remote.GrowingPutter) {
 	defer x.cancel()
 	start := x.b.store.opts.Now()
 	x.entry, x.err = p.PutGrowing(remote.WithoutRetry(ctx), x.path, x.g, remote.PutOptions{Cond: x.cond, Tag: x.b.store.tag})
 	if x.err == nil {
 		x.stored, x.err = true, x.g.failed()
 	}
-	st.unfollow()
+	x.g.end()
 	s := x.b.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -162,13 +162,6 @@ func (c *change) growing() bool {
 	default:
 		return true
 	}
-}
-
-// failed returns why the content is not what was sent, nil if it is.
-func (g *growth) failed() error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.err
 }
 
 // ripe tells whether the content was written in order up to so many bytes and nobody

@@ -1,15 +1,21 @@
 package writeback
 
 import (
+	"cmp"
 	"context"
+	"os"
 	"sync"
 
 	"github.com/meshmount/meshmount/remote"
 )
 
-// growth is the content of a Stage that is sent while it is written in order.
+// growth is the content of a Stage that is sent while it is written in order. It has the
+// file open for itself: a write holds the Stage's lock for as long as the disk takes, which may
+// be most of a second while the kernel writes back, and the upload is not to stand still for
+// that. What it reads meanwhile is behind no write, or the write tells that it is torn.
 type growth struct {
-	st *Stage
+	st   *Stage
+	file *os.File
 
 	mu    sync.Mutex
 	front int64         // guarded by mu; bytes that are there
@@ -29,8 +35,18 @@ func (st *Stage) follow() *growth {
 	if st.grow != nil || st.limit > 0 || st.front != st.size {
 		return nil
 	}
-	st.grow = &growth{st: st, front: st.front, more: make(chan struct{})}
+	f, err := os.Open(st.Name())
+	if err != nil {
+		return nil
+	}
+	st.grow = &growth{st: st, file: f, front: st.front, more: make(chan struct{})}
 	return st.grow
+}
+
+// end ends the growth for those who read it.
+func (g *growth) end() {
+	g.st.unfollow()
+	_ = g.file.Close() // it was only read
 }
 
 // advance tells the growth of a new front. Guarded by st.mu.
@@ -107,7 +123,20 @@ func (g *growth) Wait(ctx context.Context, off int64) (int64, bool, error) {
 // ReadAt implements remote.Growing.
 func (g *growth) ReadAt(p []byte, off int64) (int, error) {
 	g.st.home.space.tick()
-	return staged{g.st}.ReadAt(p, off)
+	n, err := g.file.ReadAt(p, off)
+	if err != nil { // perhaps it was just cut
+		return n, cmp.Or(g.failed(), err)
+	}
+	return n, nil
+}
+
+// failed returns why the content is not what was sent, nil if it is.
+func (g *growth) failed() error {
+	g.st.mu.RLock() // what a write has changed that is under way is told before it ends
+	g.st.mu.RUnlock()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.err
 }
 
 // Attrs implements remote.Growing.
