@@ -38,7 +38,8 @@ type Branch struct {
 	recent    []recent
 	reads     map[uint64]int // reads under way, by their beginnings
 	clock     uint64         // counts ends of changes
-	active    int            // uploads under way; a batch is one
+	active    int            // changes under way; a batch is one
+	light     int            // those among them that have room of their own
 	batching  int            // batches among them
 	onSettled func(Settled)
 	rate      rate

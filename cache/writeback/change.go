@@ -67,6 +67,8 @@ type change struct {
 	retry   time.Time // not before, after a failure
 	slot    int       // in the heap, -1 if it is not there
 	heap    *dueHeap  // the one of those in which it is or was
+	slight  bool      // it is carried out in the room for changes without content
+	atOnce  bool      // mkdir: the mode is not to be set later
 	lone    bool      // it cannot leave together with others
 	tried   bool      // the server may have heard of it
 	tries   int       // failures in a row
@@ -257,4 +259,24 @@ func dress(e *remote.Entry, a remote.Attrs) {
 	if a.Mode != nil {
 		e.Mode, e.ModeKnown = *a.Mode, true
 	}
+}
+
+// below returns what the server had before c, nil for nothing.
+func (c *change) below() *remote.Entry {
+	if c.base.Type == 0 {
+		return nil
+	}
+	e := c.base
+	return &e
+}
+
+// leaves returns what the server has at path by the end of c, nil for nothing.
+func (c *change) leaves(path string, r outcome) *remote.Entry {
+	switch {
+	case c.kind == opRename && c.path == path, r.entry.Type == 0:
+		return nil
+	case c.kind == opRemove && r.kept != "", r.copy.Type != 0: // theirs, which nobody here has seen
+		return nil
+	}
+	return &r.entry
 }

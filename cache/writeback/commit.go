@@ -225,6 +225,11 @@ func (b *Branch) enqueue(c *change) {
 		c.urgent = true
 	}
 	b.linger(c)
+	if c.kind != opSetAttr && c.kind != opClean {
+		for _, p := range c.paths() {
+			b.unwait(p)
+		}
+	}
 	b.queue.add(c)
 	b.overrule(c)
 	b.store.poke()

@@ -21,6 +21,10 @@
 // directory for what is pending below it. All others go in parallel, as many as the
 // server bears (pace).
 //
+// What sends no content waits for answers only: it has room of its own beside the uploads
+// (Policy.Calls). The mode of a directory that was just made is set by a change of its own, later,
+// as programs give it another one and a time when all is in it.
+//
 // New files that are small leave together where the server takes many at a time
 // (Policy.Batch, remote.Batcher). That changes nothing of the above: each is a change with its
 // own job, which prepares it and writes down what it is about to send; where it would send,

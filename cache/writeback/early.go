@@ -39,7 +39,7 @@ func (b *Branch) Early(path string, st *Stage, cond remote.Cond) {
 	s := b.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || s.paused || !s.started || !b.pace.room(b.active, s.opts.Now()) || b.queue.last(path) != nil || b.above(path) {
+	if s.closed || s.paused || !s.started || !b.pace.room(b.active-b.light, s.opts.Now()) || b.queue.last(path) != nil || b.above(path) {
 		return
 	}
 	g := st.follow()

@@ -30,6 +30,9 @@ func (j *job) mkdir(ctx context.Context) outcome {
 	if err != nil {
 		return outcome{err: err}
 	}
+	if wish := j.unkept(e); wish.MTime == nil && j.mayWait() {
+		return outcome{entry: e, rest: wish}
+	}
 	return j.attributes(ctx, e)
 }
 

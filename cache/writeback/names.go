@@ -328,7 +328,11 @@ func (b *Branch) SetAttrs(ctx context.Context, e remote.Entry, a remote.Attrs) (
 	if last != nil {
 		c.base = remote.Entry{}
 	}
-	if err := b.submit(c); err != nil {
+	joined, err := b.join(last, c)
+	if !joined && err == nil {
+		err = b.submit(c)
+	}
+	if err != nil {
 		return e, err
 	}
 	dress(&e, c.attrs)

@@ -14,6 +14,10 @@ type Policy struct {
 	Tree string
 	// Workers is how many uploads at most are under way, 0 for 8.
 	Workers int
+	// Calls is how many changes without content may be under way besides (mkdir, attributes,
+	// removals): they wait for answers, and hardly ever for bandwidth. More of them take the places of
+	// uploads; all do if it is not more than Workers.
+	Calls int
 	// Mode is what the permission bits of a new file are if nothing is said, 0 for 0644.
 	Mode uint32
 	// Delay is how long a closed file waits for being written again.

@@ -64,7 +64,15 @@ func (b *Branch) pick(now time.Time) ([]*change, time.Duration) {
 			return []*change{c}, 0
 		}
 	}
-	if !b.pace.room(b.active, now) {
+	if b.hasLightRoom(now) {
+		if c := b.queue.heap.top(); c != nil && c.isLight() && !c.due().After(now) {
+			b.queue.heap.drop(c)
+			c.slight = true
+			b.light++
+			return []*change{c}, 0
+		}
+	}
+	if !b.pace.room(b.active-b.light, now) {
 		if d := b.pace.until.Sub(now); d > 0 {
 			return nil, min(d, b.roomSoon(now))
 		}
@@ -167,6 +175,7 @@ type outcome struct {
 	// kept: somebody else's change made ours void; entry is what is there.
 	kept string
 	wish remote.Attrs // attributes that the server did not keep
+	rest remote.Attrs // of a directory that was made: still to be set, by a change of its own
 }
 
 // Settled tells what has become of a pending change.
@@ -189,6 +198,10 @@ func (b *Branch) finish(c *change, j *job, x *batch, r outcome) {
 	defer s.mu.Unlock()
 	if b.leaveBatch(x) {
 		b.active--
+	}
+	if c.slight {
+		c.slight = false
+		b.light--
 	}
 	c.cancel = nil
 	now := s.opts.Now()
@@ -312,26 +325,6 @@ func (b *Branch) withdrawn(c *change, j *job) {
 	b.withdraw(c)
 }
 
-// below returns what the server had before c, nil for nothing.
-func (c *change) below() *remote.Entry {
-	if c.base.Type == 0 {
-		return nil
-	}
-	e := c.base
-	return &e
-}
-
-// leaves returns what the server has at path by the end of c, nil for nothing.
-func (c *change) leaves(path string, r outcome) *remote.Entry {
-	switch {
-	case c.kind == opRename && c.path == path, r.entry.Type == 0:
-		return nil
-	case c.kind == opRemove && r.kept != "", r.copy.Type != 0: // theirs, which nobody here has seen
-		return nil
-	}
-	return &r.entry
-}
-
 // rebased adds the records of changes that build on something else now.
 func rebased(list []*change, group ...record) []record {
 	for _, d := range list {
@@ -358,6 +351,10 @@ func (b *Branch) succeeded(c *change, j *job, r outcome) {
 		}
 		c.delay = s.opts.Now().Add(b.policy.Delay)
 		s.note(c.record())
+		b.queue.again(c)
+		return
+	}
+	if r.rest != (remote.Attrs{}) && !b.setRest(c, r) {
 		b.queue.again(c)
 		return
 	}

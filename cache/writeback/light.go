@@ -1,0 +1,79 @@
+package writeback
+
+import (
+	"time"
+
+	"github.com/meshmount/meshmount/remote"
+)
+
+// isLight tells whether a change sends no content, but for what goes wrong.
+func (c *change) isLight() bool {
+	switch c.kind {
+	case opMkdir, opSetAttr, opRemove, opSymlink, opRename:
+		return true
+	}
+	return false
+}
+
+// hasLightRoom tells whether a change without content may begin in the room that they have for
+// themselves. Guarded by store.mu.
+func (b *Branch) hasLightRoom(now time.Time) bool {
+	p := &b.policy
+	if p.Calls <= p.Workers || b.pace.why != nil {
+		return false
+	}
+	return b.pace.room(b.light*p.Workers/p.Calls, now)
+}
+
+// mayWait tells whether the mode of a directory that is made may be set by a change of its own,
+// later: programs make directories that nobody else may read, and give them another mode and
+// time when all is in them (tar, rsync).
+func (j *job) mayWait() bool {
+	_, ok := remote.As[remote.AttrSetter](j.b.below)
+	j.b.store.mu.Lock()
+	defer j.b.store.mu.Unlock()
+	return ok && j.b.policy.Delay > 0 && !j.c.urgent && !j.c.atOnce
+}
+
+// setRest has a change follow c, which has made a directory, that sets what is still to be set;
+// or the one that follows anyway sets it. It is false if c has to do that itself, as something
+// else follows. Guarded by store.mu.
+func (b *Branch) setRest(c *change, r outcome) bool {
+	line := b.queue.lines[c.path]
+	if last := line[len(line)-1]; c.dropped || last.kind == opRemove {
+		return true // nobody will see it
+	} else if last != c {
+		if len(line) == 2 && last.kind == opSetAttr && last.after == c && last.untouched() {
+			last.attrs = andThen(r.rest, last.attrs) // its record is written with the end of c
+			return true
+		}
+		c.atOnce = true
+		return false
+	}
+	s := b.store
+	now := s.opts.Now()
+	d := &change{b: b, id: s.nextID(), kind: opSetAttr, path: c.path, attrs: r.rest, base: r.entry, after: c, since: now,
+		delay: now.Add(b.policy.Delay)}
+	b.enqueue(d)
+	return true
+}
+
+// join has the attributes of a directory that wait to be set go with its time, which is set
+// after all that is below it. It is false if there are none. Guarded by store.mu.
+func (b *Branch) join(last, c *change) (bool, error) {
+	if last == nil || last.kind != opSetAttr || !last.untouched() || len(last.next) > 0 || !c.deep {
+		return false, nil
+	}
+	c.attrs, c.base, c.after, c.delay = andThen(last.attrs, c.attrs), last.base, last.after, last.delay
+	return true, b.submit(c, last)
+}
+
+// unwait has attributes of the directory around path that wait to be set be set now: what is
+// about to be done in it changes its time. Guarded by store.mu.
+func (b *Branch) unwait(path string) {
+	dir, _ := remote.Split(path)
+	if d := b.queue.last(dir); d != nil && d.kind == opSetAttr && d.deep && d.state == idle {
+		d.delay = time.Time{}
+		b.queue.fix(d)
+	}
+}
