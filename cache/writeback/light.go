@@ -19,7 +19,7 @@ func (c *change) isLight() bool {
 // themselves. Guarded by store.mu.
 func (b *Branch) hasLightRoom(now time.Time) bool {
 	p := &b.policy
-	if p.Calls <= p.Workers || b.pace.why != nil {
+	if p.Calls <= 0 || b.pace.why != nil {
 		return false
 	}
 	return b.pace.room(b.light*p.Workers/p.Calls, now)

@@ -16,7 +16,7 @@ type Policy struct {
 	Workers int
 	// Calls is how many changes without content may be under way besides (mkdir, attributes,
 	// removals): they wait for answers, and hardly ever for bandwidth. More of them take the places of
-	// uploads; all do if it is not more than Workers.
+	// uploads; with 0 all do.
 	Calls int
 	// Mode is what the permission bits of a new file are if nothing is said, 0 for 0644.
 	Mode uint32

@@ -150,7 +150,7 @@ func WritePolicy(b *settings.Branch, blocks *cache.Cached) writeback.Policy {
 		Batch: writeback.Batching{Size: int64(b.BatchFileSize), Files: b.BatchFiles, Bytes: int64(b.BatchBytes), Delay: b.BatchDelay},
 		Prune: writeback.Pruning{Most: pruneMost, Lull: min(b.UploadDelay, pruneLull), Longest: pruneLongest}}
 	if b.Kind() == settings.Share {
-		p.Calls = b.Calls() * 3 / 4 // the others are for who reads
+		p.Calls = (b.Calls() - b.Uploads) * 3 / 4 // the others are for who reads
 	}
 	if blocks != nil {
 		p.Prime = blocks.Prime

@@ -159,6 +159,19 @@ func TestEarlyUploadFitsTheStaging(t *testing.T) {
 	}
 }
 
+// TestPlacesLeaveSomeToReaders: uploads and what sends no content do not take all connections.
+func TestPlacesLeaveSomeToReaders(t *testing.T) {
+	for _, want := range []struct {
+		connections    string
+		workers, calls int
+	}{{"64", 16, 36}, {"32", 16, 12}, {"16", 16, 0}, {"4", 4, 0}} {
+		p := WritePolicy(&two(t, different, "max-connections="+want.connections).Branches[1], nil)
+		if p.Workers != want.workers || p.Calls != want.calls {
+			t.Errorf("%s connections: %d uploads and %d calls, want %d and %d", want.connections, p.Workers, p.Calls, want.workers, want.calls)
+		}
+	}
+}
+
 func TestWaitingChanges(t *testing.T) {
 	for want, now := range map[string]writeback.Status{
 		"": {Branches: []writeback.BranchStatus{{Mounted: true, Pending: 7}}},
