@@ -58,8 +58,9 @@ func (b *Backend) Batches() remote.Batches {
 const opBatch = "putbatch"
 
 // PutBatch implements remote.Batcher. Where nothing goes wrong it is a round trip to look,
-// those of one upload, one for the extraction and the look behind it, and one for times
-// and permission bits that the extraction does not keep. Files whose names the extraction
+// those of one upload, one for the extraction and the look behind it, one for checksums
+// (Options.Checksums), and one for times and permission bits that the extraction does not keep
+// and another look. Files whose names the extraction
 // may not hold go alone, as do all if there is not the permission for it.
 func (b *Backend) PutBatch(ctx context.Context, items []remote.BatchItem) ([]remote.BatchResult, error) {
 	if err := remote.ContextErr(ctx); err != nil {
@@ -96,6 +97,7 @@ type batch struct {
 	proved   bool  // the guards are whole
 	alien    bool  // the server's checksums are of a kind that is not known
 	seen     map[string]*object
+	dated    bool // the server has computed checksums since
 }
 
 var (

@@ -321,4 +321,44 @@ func TestBatchChecksums(t *testing.T) {
 	if got["checksum"] != 1+len(items) {
 		t.Errorf("%v", got)
 	}
+	when := time.Unix(1e9, 0)
+	mkdir(t, b, "/d")
+	stat(t, b, "/d")
+	timed := smalls("/d", 5)
+	for i := range timed {
+		timed[i].Attrs.MTime = &when
+	}
+	// For the parents and for both kinds of names; the upload asks four; and two looks at all
+	// objects and marks: behind the extraction, and behind checksums and times.
+	const questions = 3 + 4 + 2 + 2
+	got = counted(z, func() {
+		for _, r := range mustBatch(t, b, timed) {
+			if r.Entry.Checksum.Hex == "" || !r.Entry.MTime.Equal(when) {
+				t.Errorf("%+v", r.Entry)
+			}
+		}
+	})
+	if got["query"] != questions || got["touch"] != 5 || got["checksum"] != 6 {
+		t.Errorf("5 files with times take the calls %v", got)
+	}
+}
+
+// TestBatchOfManyPieces has an archive that goes in pieces: nobody looks for another one in its
+// place before it is made, since its collection is new.
+func TestBatchOfManyPieces(t *testing.T) {
+	z := startZone(t, zone.Options{})
+	opts := farAway(t, z)
+	b := dial(t, opts)
+	mkdir(t, b, "/d")
+	stat(t, b, "/d")
+	var items []remote.BatchItem
+	for i := range 6 {
+		items = append(items, remote.BatchItem{Path: fmt.Sprint("/d/f", i), Source: remotetest.Bytes(content(1<<20, byte(i)))})
+	}
+	got := counted(z, func() { mustBatch(t, b, items) })
+	delete(got, "descriptor info")
+	want := map[string]int{"create collection": 1, "open": 1, "write": 2, "close": 1, "extract": 1, "checksum": 2, "remove collection": 1, "query": 13}
+	if !maps.Equal(got, want) {
+		t.Errorf("an archive of two pieces takes the calls %v, want %v", got, want)
+	}
 }

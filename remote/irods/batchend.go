@@ -243,8 +243,8 @@ func (t *batch) prove(ctx context.Context, s *session) error {
 			return err
 		}
 	}
-	_, _, err = t.inspect(ctx, s, nil, nil) // now there are checksums
-	return err
+	t.dated = true // now there are checksums
+	return nil
 }
 
 // fits tells whether the object is whole and of the file's size.
@@ -309,7 +309,8 @@ func (t *batch) is(i int, sum remote.Checksum) (same bool, err error) {
 	return hex.EncodeToString(h.Sum(nil)) == sum.Hex, err
 }
 
-// restore sets what of times and permission bits is not as asked for, and looks again.
+// restore sets what of times and permission bits is not as asked for, and looks again, in one
+// round trip.
 func (t *batch) restore(ctx context.Context, s *session) error {
 	var calls []*wire.Call
 	var owner []int
@@ -331,13 +332,14 @@ func (t *batch) restore(ctx context.Context, s *session) error {
 			calls, owner = append(calls, c), append(owner, i)
 		}
 	}
-	if len(calls) == 0 {
+	if len(calls) == 0 && !t.dated {
 		return nil
 	}
 	results, _, err := t.inspect(ctx, s, calls, nil)
 	if err != nil {
 		return err
 	}
+	t.dated = false
 	for n, i := range owner {
 		if err := results[n].Err; err != nil && t.results[i].Err == nil {
 			t.doubt(i, kindOfErr(err), err)

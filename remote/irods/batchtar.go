@@ -243,7 +243,7 @@ func (t *batch) upload(ctx context.Context) error {
 // send stores one archive. If it fails, nothing is left that would be minded.
 func (t *batch) send(ctx context.Context, name string, a *tarball) (remote.Entry, error) {
 	t.tar = remote.Join(t.hidden, name)
-	e, err := t.b.putSource(ctx, opBatch, t.tar, a, remote.PutOptions{Cond: remote.Cond{NotExist: true}})
+	e, err := t.b.putSource(ctx, opBatch, t.tar, a, remote.PutOptions{Cond: remote.Cond{NotExist: true}}, true)
 	if err != nil {
 		t.b.tears.mend(t.b.full(t.tar)) // nobody will write it again
 	}

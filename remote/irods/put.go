@@ -55,7 +55,7 @@ type upload struct {
 	sum   remote.Checksum // of the bytes as they were sent
 	state uploadState
 	made  bool        // the server said that it has made an object for us
-	alone bool        // nothing was there when we looked
+	alone bool        // nothing was there when we looked, or can have been
 	known *descriptor // of the object that is written, if the server was asked
 	open  bool        // the server has opened the object for us
 
@@ -82,14 +82,15 @@ func (b *Backend) Put(ctx context.Context, path string, src remote.Source, opts 
 	if path == "/" {
 		return e, &remote.Error{Op: op, Path: path, Kind: remote.IsDir}
 	}
-	return b.putSource(ctx, op, path, src, opts)
+	return b.putSource(ctx, op, path, src, opts, false)
 }
 
-// putSource stores a source at a path of the branch, which may be a hidden one.
-func (b *Backend) putSource(ctx context.Context, op, path string, src remote.Source, opts remote.PutOptions) (remote.Entry, error) {
+// putSource stores a source at a path of the branch, which may be a hidden one. bare tells
+// that nothing can be there: the caller has just made the collection for this.
+func (b *Backend) putSource(ctx context.Context, op, path string, src remote.Source, opts remote.PutOptions, bare bool) (remote.Entry, error) {
 	for {
 		u := b.upload(op, path, opts)
-		u.src = src
+		u.src, u.alone = src, bare
 		e, err := u.run(ctx)
 		if code(err) != wire.CodeHashType || u.plain {
 			return e, err
@@ -185,12 +186,13 @@ func (u *upload) expected() string {
 // far tells whether a new object goes in one call.
 func (u *upload) far() bool { return u.small && u.b.pace.far(oneCallWrite) }
 
-// target looks at what is there, unless the server does, and checks the conditions. A
+// target looks at what is there, unless the server does or nothing can be, and checks the
+// conditions. A
 // call that puts a whole object is refused if there is one; but the exclusive flag of
 // an open is a matter of the storage, which may be one that does not know it.
 func (u *upload) target(ctx context.Context, s *session) (found, error) {
 	cond := u.opts.Cond
-	if cond.NotExist && !u.opts.Redo && !u.b.tears.has(u.path) && u.far() {
+	if cond.NotExist && !u.opts.Redo && !u.b.tears.has(u.path) && (u.far() || u.alone) {
 		return found{}, nil
 	}
 	f, err := u.b.lookAt(ctx, s, u.path)
