@@ -82,6 +82,7 @@ const maxProvisional = 1 << 16
 var _ interface {
 	remote.Backend
 	remote.AttrSetter
+	remote.AttrBatcher
 	remote.GrowingPutter
 	remote.Patcher
 	remote.Unwrapper
@@ -151,6 +152,27 @@ func (c *Cached) SetAttr(ctx context.Context, path string, a remote.Attrs) (remo
 	}
 	e, err := inner.SetAttr(ctx, path, a)
 	return c.saw(e, err)
+}
+
+// AttrBatches implements remote.AttrBatcher.
+func (c *Cached) AttrBatches() int {
+	if inner, ok := remote.As[remote.AttrBatcher](c.inner); ok {
+		return inner.AttrBatches()
+	}
+	return 0
+}
+
+// SetAttrBatch implements remote.AttrBatcher.
+func (c *Cached) SetAttrBatch(ctx context.Context, items []remote.AttrItem) ([]remote.BatchResult, error) {
+	inner, ok := remote.As[remote.AttrBatcher](c.inner)
+	if !ok || len(items) == 0 {
+		return nil, &remote.Error{Op: "setattrbatch", Kind: remote.Unsupported}
+	}
+	results, err := inner.SetAttrBatch(ctx, items)
+	for _, r := range results {
+		_, _ = c.saw(r.Entry, r.Err)
+	}
+	return results, err
 }
 
 // Mkdir implements remote.Backend.

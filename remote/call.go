@@ -38,6 +38,8 @@ const (
 	OpPutBatch   Op = "putbatch"
 	OpReadBundle Op = "readbundle"
 	OpPrune      Op = "prune"
+
+	OpSetAttrBatch Op = "setattrbatch"
 )
 
 // Ops returns all operations, for tables that must be complete.
@@ -45,14 +47,14 @@ func Ops() []Op {
 	return []Op{OpStat, OpList, OpRead, OpPut, OpMkdir, OpRemove, OpRename,
 		OpSetAttr, OpSymlink, OpUsage, OpOpen, OpStream,
 		OpXattrs, OpSetXattr, OpRemoveXattr, OpReplicas, OpRemoveTree, OpChanged,
-		OpPutGrowing, OpPatch, OpSweep, OpPutBatch, OpReadBundle, OpPrune}
+		OpPutGrowing, OpPatch, OpSweep, OpPutBatch, OpReadBundle, OpPrune, OpSetAttrBatch}
 }
 
 // Mutates tells whether the operation changes the remote tree.
 func (o Op) Mutates() bool {
 	switch o {
 	case OpPut, OpMkdir, OpRemove, OpRename, OpSetAttr, OpSymlink, OpSetXattr, OpRemoveXattr, OpRemoveTree,
-		OpPutGrowing, OpPatch, OpPutBatch, OpPrune:
+		OpPutGrowing, OpPatch, OpPutBatch, OpPrune, OpSetAttrBatch:
 		return true
 	}
 	return false
@@ -87,6 +89,7 @@ type Call struct {
 	Mark      string            // changed
 	Batch     []BatchItem       // putbatch; Path is that of the first
 	Known     []Known           // prune
+	AttrItems []AttrItem        // setattrbatch; Path is that of the first
 	Bundle    []BundleFile      // readbundle
 
 	Unpack func(i int, data []byte) error // readbundle: its yield
@@ -101,7 +104,7 @@ type Call struct {
 	Xattrs   map[string][]byte // xattrs
 	Replicas []Replica         // replicas
 	Changes  Changes           // changed
-	Stored   []BatchResult     // putbatch
+	Stored   []BatchResult     // putbatch, setattrbatch
 
 	// Away, if set before next, is called whenever the call goes out into its
 	// caller's code (the yield of List and ReadBundle, the Source's readers, the methods of Growing, the

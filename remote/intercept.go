@@ -47,6 +47,7 @@ var _ interface {
 	Batcher
 	Bundler
 	Pruner
+	AttrBatcher
 	Unwrapper
 } = (*decorator)(nil)
 

@@ -88,11 +88,14 @@ func callAll(t *testing.T, b remote.Backend) []remote.Op {
 	check(err)
 	pruner, _ := remote.As[remote.Pruner](b)
 	check(pruner.Prune(t.Context(), "/pruned", nil))
+	dresser, _ := remote.As[remote.AttrBatcher](b)
+	_, err = dresser.SetAttrBatch(t.Context(), []remote.AttrItem{{Path: "/batched"}})
+	check(err)
 	return []remote.Op{remote.OpPut, remote.OpStat, remote.OpList, remote.OpRead, remote.OpMkdir, remote.OpRename,
 		remote.OpRemove, remote.OpSetAttr, remote.OpSymlink, remote.OpUsage, remote.OpOpen, remote.OpStream, remote.OpStream,
 		remote.OpSetXattr, remote.OpXattrs, remote.OpRemoveXattr, remote.OpReplicas, remote.OpMkdir, remote.OpRemoveTree,
 		remote.OpChanged, remote.OpChanged, remote.OpPutGrowing, remote.OpPatch, remote.OpSweep, remote.OpPutBatch, remote.OpStat, remote.OpReadBundle,
-		remote.OpMkdir, remote.OpPrune}
+		remote.OpMkdir, remote.OpPrune, remote.OpSetAttrBatch}
 }
 
 // callBundle is the part of callAll about bundles.
@@ -242,6 +245,7 @@ type attributed interface {
 	remote.Batcher
 	remote.Bundler
 	remote.Pruner
+	remote.AttrBatcher
 }
 
 // wantUnsupported calls abilities that are not there.
@@ -272,6 +276,11 @@ func wantUnsupported(t *testing.T, b attributed) {
 	}
 	if got := b.Batches(); got != (remote.Batches{}) {
 		t.Errorf("batches of %+v", got)
+	}
+	_, err = b.SetAttrBatch(t.Context(), nil)
+	wantKind(t, err, remote.Unsupported)
+	if got := b.AttrBatches(); got != 0 {
+		t.Errorf("batches of %d attributes", got)
 	}
 	wantKind(t, b.Prune(t.Context(), "/d", nil), remote.Unsupported)
 	if b.Prunes() {

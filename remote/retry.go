@@ -79,7 +79,7 @@ func (r *retrier) Close() error {
 }
 
 func (r *retrier) around(ctx context.Context, c *Call, next Next) error {
-	if withoutRetry(ctx) || c.Op == OpStream || c.Op == OpPutGrowing || c.Op == OpPutBatch || c.Op == OpReadBundle {
+	if withoutRetry(ctx) || c.Op == OpStream || c.Op == OpPutGrowing || c.Op == OpPutBatch || c.Op == OpReadBundle || c.Op == OpSetAttrBatch {
 		return next(ctx)
 	}
 	a := &attempts{r: r, call: c, next: next, start: time.Now()}

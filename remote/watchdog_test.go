@@ -69,6 +69,10 @@ func TestWatchdogEndsStalls(t *testing.T) {
 				_, err := b.(attributed).PutGrowing(ctx, "/g", remotetest.Grown(nil, remote.Attrs{}), remote.PutOptions{})
 				return err
 			},
+			remote.OpSetAttrBatch: func() error {
+				_, err := b.(attributed).SetAttrBatch(ctx, []remote.AttrItem{{Path: "/f"}})
+				return err
+			},
 			remote.OpPutBatch: func() error {
 				_, err := b.(attributed).PutBatch(ctx, []remote.BatchItem{{Path: "/g", Source: remotetest.Bytes(nil)}})
 				return err

@@ -2,8 +2,10 @@ package browse
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -97,6 +99,11 @@ func (b *Backend) around(ctx context.Context, c *remote.Call, next remote.Next) 
 		return b.list(ctx, c, next)
 	case remote.OpPutBatch:
 		return b.putBatch(ctx, c, next)
+	case remote.OpSetAttrBatch:
+		if slices.ContainsFunc(c.AttrItems, func(i remote.AttrItem) bool { return len(viewsIn(i.Path)) > 0 }) {
+			return c.Fail(remote.Unsupported, errors.New("some are in archives")) // each by itself is told what is wrong
+		}
+		return next(ctx)
 	case remote.OpReadBundle:
 		return b.bundle(ctx, c, next)
 	}

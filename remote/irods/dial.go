@@ -53,6 +53,7 @@ type Backend struct {
 var _ interface {
 	remote.Backend
 	remote.AttrSetter
+	remote.AttrBatcher
 	remote.Symlinker
 	remote.Opener
 	remote.GrowingPutter

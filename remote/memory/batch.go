@@ -25,3 +25,22 @@ func (b *Backend) PutBatch(ctx context.Context, items []remote.BatchItem) ([]rem
 	}
 	return results, nil
 }
+
+// attrBatch is how many entries' attributes are set in one call.
+const attrBatch = 100
+
+// AttrBatches implements remote.AttrBatcher.
+func (b *Backend) AttrBatches() int { return attrBatch }
+
+// SetAttrBatch implements remote.AttrBatcher.
+func (b *Backend) SetAttrBatch(ctx context.Context, items []remote.AttrItem) ([]remote.BatchResult, error) {
+	if err := remote.ContextErr(ctx); err != nil {
+		return nil, err
+	}
+	results := make([]remote.BatchResult, len(items))
+	for i, it := range items {
+		results[i].Entry, results[i].Err = b.SetAttr(ctx, it.Path, it.Attrs)
+		remote.Progress(ctx)
+	}
+	return results, nil
+}

@@ -13,6 +13,8 @@ import (
 // abilityChecks are about optional abilities; a backend without one passes.
 var abilityChecks = []check{
 	{"SetAttr", checkSetAttr},
+	{"SetAttrBatch", checkSetAttrBatch},
+	{"SetAttrBatchErrors", checkSetAttrBatchErrors},
 	{"Symlink", checkSymlink},
 	{"Stream", checkStream},
 	{"Usage", checkUsage},

@@ -114,6 +114,16 @@ func (e *env) writeCalls(all map[string]func(ctx context.Context) error) {
 	if p, ok := remote.As[remote.Pruner](e.b); ok && p.Prunes() {
 		all["prune"] = func(ctx context.Context) error { return p.Prune(ctx, "/newdir", nil) }
 	}
+	if s, ok := remote.As[remote.AttrBatcher](e.b); ok && s.AttrBatches() > 1 {
+		mode := uint32(0o640)
+		all["setattrbatch"] = func(ctx context.Context) error {
+			got, err := s.SetAttrBatch(ctx, []remote.AttrItem{{Path: "/f", Attrs: remote.Attrs{Mode: &mode}}, {Path: "/d", Attrs: remote.Attrs{Mode: &mode}}})
+			for _, r := range got {
+				err = cmp.Or(err, r.Err)
+			}
+			return err
+		}
+	}
 	if g, ok := remote.As[remote.GrowingPutter](e.b); ok {
 		fresh := remote.PutOptions{Cond: remote.Cond{NotExist: true}}
 		all["putgrowing"] = func(ctx context.Context) error {

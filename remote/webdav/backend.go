@@ -72,6 +72,7 @@ type Backend struct {
 var _ interface {
 	remote.Backend
 	remote.AttrSetter
+	remote.AttrBatcher
 	remote.Symlinker
 	remote.Opener
 	remote.Usager

@@ -38,7 +38,7 @@ func (b *Backend) SetAttr(ctx context.Context, path string, a remote.Attrs) (rem
 const dirTries = 3
 
 func (c *call) setAttr(ctx context.Context, f found, a remote.Attrs) (found, error) {
-	native := a.MTime != nil && c.b.traits.setTime && a.MTime.Unix() > oldestTime
+	native := c.native(a)
 	if native {
 		var err error
 		if f, err = c.setNative(ctx, f, *a.MTime); err != nil {
@@ -69,6 +69,11 @@ func (c *call) setAttr(ctx context.Context, f found, a remote.Attrs) (found, err
 	return f, nil
 }
 
+// native tells whether the server can be told the time as its own.
+func (c *call) native(a remote.Attrs) bool {
+	return a.MTime != nil && c.b.traits.setTime && a.MTime.Unix() > oldestTime
+}
+
 // wanted is what our property should hold once a is set.
 func wanted(f *found, a remote.Attrs, native bool) attr {
 	want := f.attr
@@ -91,15 +96,8 @@ func wanted(f *found, a remote.Attrs, native bool) attr {
 // setNative sets the server's own mtime (Nextcloud: d:lastmodified, in seconds;
 // d:getlastmodified is refused).
 func (c *call) setNative(ctx context.Context, f found, mtime time.Time) (found, error) {
-	if f.native.Unix() == mtime.Unix() {
-		return f, nil
-	}
-	value := "<d:lastmodified>" + strconv.FormatInt(mtime.Unix(), 10) + "</d:lastmodified>"
-	err := c.proppatch(ctx, f.Path, value, "")
-	if remote.KindOf(err) == remote.Unsupported {
-		return f, nil
-	}
-	if err != nil {
+	changed, err := c.patchNative(ctx, f, mtime)
+	if err != nil || !changed {
 		return f, err
 	}
 	next, err := c.lookAt(ctx, f.Path)
@@ -107,6 +105,19 @@ func (c *call) setNative(ctx context.Context, f found, mtime time.Time) (found, 
 		return f, unsure(err)
 	}
 	return next, nil
+}
+
+// patchNative is setNative without a look at what has become of f.
+func (c *call) patchNative(ctx context.Context, f found, mtime time.Time) (changed bool, err error) {
+	if f.native.Unix() == mtime.Unix() {
+		return false, nil
+	}
+	value := "<d:lastmodified>" + strconv.FormatInt(mtime.Unix(), 10) + "</d:lastmodified>"
+	err = c.proppatch(ctx, f.Path, value, "")
+	if remote.KindOf(err) == remote.Unsupported {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // writeAttr makes a our property of path. Unsupported means that the server keeps no
