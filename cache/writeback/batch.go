@@ -126,7 +126,8 @@ func (b *Branch) together(now time.Time, bounds Batching) (group []*change) {
 // batch is files that leave together. Each is carried out by its own job; when all of them
 // have come to the point where they would be sent, they are.
 type batch struct {
-	to     remote.Batcher
+	send   func(context.Context, []remote.BatchItem) ([]remote.BatchResult, error)
+	under  *int // guarded by store.mu; the branch's count of those under way
 	cancel context.CancelFunc
 	ctx    context.Context
 	done   chan struct{}
@@ -142,9 +143,18 @@ type batch struct {
 	retry   time.Time            // guarded by store.mu; when what has failed is tried again, together
 }
 
-func newBatch(ctx context.Context, to remote.Batcher, n int) *batch {
-	x := &batch{to: to, done: make(chan struct{}), coming: n, left: n}
-	x.ctx, x.cancel = context.WithCancel(remote.WithoutRetry(ctx))
+// newBatch begins a batch of small files, or of changes of attributes. Guarded by store.mu.
+func (b *Branch) newBatch(group []*change) *batch {
+	n := len(group)
+	x := &batch{done: make(chan struct{}), coming: n, left: n}
+	if group[0].kind == opSetAttr {
+		x.send, x.under = b.sendAttrs, &b.dressing
+	} else {
+		x.send, x.under = b.batcher.PutBatch, &b.batching
+	}
+	*x.under++
+	x.ctx, x.cancel = context.WithCancel(remote.WithoutRetry(b.store.life))
+	b.store.log.Debug("changes leave together", "branch", b.policy.Name, "op", group[0].kind.String(), "changes", n)
 	return x
 }
 
@@ -193,7 +203,7 @@ func (x *batch) come() {
 		return
 	}
 	if len(x.items) > 0 {
-		x.results, x.err = x.to.PutBatch(x.ctx, x.items)
+		x.results, x.err = x.send(x.ctx, x.items)
 		if x.err == nil && len(x.results) != len(x.items) {
 			x.err = &remote.Error{Op: "put", Path: x.items[0].Path, Kind: remote.Corrupt, Unsure: true, Err: errors.New("the batch has not a result for each file")}
 		}
@@ -280,6 +290,6 @@ func (b *Branch) leaveBatch(x *batch) bool {
 	if x.left--; x.left > 0 {
 		return false
 	}
-	b.batching--
+	*x.under--
 	return true
 }

@@ -234,7 +234,7 @@ func TestBatchTellsTheWorst(t *testing.T) {
 	b := x.b
 	b.store.mu.Lock()
 	defer b.store.mu.Unlock()
-	g := newBatch(t.Context(), b.batcher, 2)
+	g := b.newBatch([]*change{{kind: opPut}, {kind: opPut}})
 	now := time.Now()
 	g.left = 1
 	b.judge(g, trouble{err: &remote.Error{Kind: remote.Locked}}, now, now)

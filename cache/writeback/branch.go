@@ -27,6 +27,8 @@ type Branch struct {
 	batcher remote.Batcher
 	// pruner is below as one, nil if removals are to go one by one.
 	pruner remote.Pruner
+	// dresser is below as one, nil if attributes are to be set one by one.
+	dresser remote.AttrBatcher
 
 	// guarded by store.mu
 	queue     queue
@@ -40,7 +42,8 @@ type Branch struct {
 	clock     uint64         // counts ends of changes
 	active    int            // changes under way; a batch is one
 	light     int            // those among them that have room of their own
-	batching  int            // batches among them
+	batching  int            // batches of files among them
+	dressing  int            // batches of attributes among them
 	onSettled func(Settled)
 	rate      rate
 
@@ -89,6 +92,9 @@ func (s *Store) Wrap(below remote.Backend, p Policy) (*Branch, error) {
 	}
 	if to, ok := remote.As[remote.Pruner](below); ok && p.Prune.Most > 1 {
 		b.pruner, b.queue.prunable = to, b.prunable
+	}
+	if to, ok := remote.As[remote.AttrBatcher](below); ok && to.AttrBatches() > 1 {
+		b.dresser, b.queue.dressing = to, b.dressable
 	}
 	b.teller.start()
 	s.mu.Lock()

@@ -31,6 +31,9 @@
 // it waits for the others of its batch, and goes on with its own result. What cannot go in a
 // batch goes alone, and so does what has failed in batches a few times.
 //
+// Changes of attributes wait a moment, too, for others and for the next ones of the same entry,
+// and leave together (remote.AttrBatcher). Those of what is pending go with it.
+//
 // Removals wait a moment for others (Policy.Prune). When a directory is to go and nothing but
 // removals is pending below it, all of them are one job, which removes the directory as a whole
 // on the condition that nothing is in it but what they are about (remote.Pruner). They end

@@ -126,6 +126,11 @@ func (j *job) setAttr(ctx context.Context) outcome {
 		}
 		return outcome{entry: e, wish: j.attrs, err: err}
 	}
+	if x := j.batch; x != nil && j.source == "" {
+		j.batch = nil
+		e, err := x.put(ctx, remote.BatchItem{Path: j.path, Attrs: j.attrs})
+		return outcome{entry: e, wish: j.unkept(e), err: err}
+	}
 	e, err := s.SetAttr(ctx, cmp.Or(j.source, j.path), j.attrs)
 	if err == nil && j.source != "" {
 		e, err = j.b.below.Stat(ctx, j.path)

@@ -325,6 +325,9 @@ func (b *Branch) SetAttrs(ctx context.Context, e remote.Entry, a remote.Attrs) (
 	if a.MTime != nil {
 		c.mtime = *a.MTime
 	}
+	if b.dresser != nil {
+		c.delay = s.opts.Now().Add(attrLull)
+	}
 	if last != nil {
 		c.base = remote.Entry{}
 	}

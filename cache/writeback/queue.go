@@ -15,9 +15,11 @@ type queue struct {
 	heap  dueHeap                        // idle ones that wait for nobody
 	small dueHeap                        // of these, those that may leave together
 	gone  dueHeap                        // of these, removals that may go with their directory
-	// together and prunable tell which may be in small and in gone; nil: none.
+	attrs dueHeap                        // of these, changes of attributes that may go together
+	// together, prunable and dressing tell which may be in small, gone and attrs; nil: none.
 	together func(*change) bool
 	prunable func(*change) bool
+	dressing func(*change) bool
 }
 
 func newQueue() queue {
@@ -116,6 +118,8 @@ func (q *queue) release(c *change) {
 			c.heap = &q.small
 		} else if q.prunable != nil && q.prunable(c) {
 			c.heap = &q.gone
+		} else if q.dressing != nil && q.dressing(c) {
+			c.heap = &q.attrs
 		}
 	}
 	c.heap.put(c)
@@ -234,7 +238,7 @@ func (q *queue) excuse(c *change) {
 
 // any tells whether there is something that waits for nobody.
 func (q *queue) any() bool {
-	return q.heap.top() != nil || q.small.top() != nil || q.gone.top() != nil
+	return q.heap.top() != nil || q.small.top() != nil || q.gone.top() != nil || q.attrs.top() != nil
 }
 
 // again puts a change that was running back among the idle ones.

@@ -93,6 +93,11 @@ func (b *Branch) pick(now time.Time) ([]*change, time.Duration) {
 		}
 		wait = min(wait, d)
 	}
+	attrs, d := b.gatherAttrs(now)
+	if len(attrs) > 0 {
+		return attrs, 0
+	}
+	wait = min(wait, d)
 	c := b.queue.heap.top()
 	if c == nil {
 		return nil, wait
@@ -115,9 +120,7 @@ func (b *Branch) start(group []*change, now time.Time) {
 		b.launchTree(group, now)
 		return
 	}
-	b.batching++
-	b.store.log.Debug("small files leave together", "branch", b.policy.Name, "files", len(group))
-	x := newBatch(b.store.life, b.batcher, len(group))
+	x := b.newBatch(group)
 	for _, c := range group {
 		b.launch(c, now, x)
 	}
