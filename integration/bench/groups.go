@@ -20,6 +20,8 @@ type sizes struct {
 	write                      int64 // bytes of the large file that is written
 	writeSmall                 int
 	treeFiles, treeDirs        int
+	mass, massDirs             int   // entries whose attributes and names are changed; directories made
+	growWrite                  []int // files created and removed
 	// writeCut bounds writing until all is on the server.
 	writeCut time.Duration
 	// cut bounds work at the pace of single files, which some clients never finish.
@@ -32,6 +34,7 @@ var fullSizes = sizes{
 	randomReads: 40_000, sparseReads: 200, readers: []int{1, 4, 16, 64}, grow: []int{1000, 10_000},
 	zoneBig: 512 << 20, zoneSmall: 400, zoneDirs: 10, inDir: 100,
 	write: 1 << 30, writeSmall: 2000, treeFiles: 5014, treeDirs: 330,
+	mass: 2000, massDirs: 500, growWrite: []int{1000, 10_000, 100_000},
 	cut: 15 * time.Second, writeCut: 30 * time.Second,
 }
 
@@ -41,6 +44,7 @@ var quickSizes = sizes{
 	randomReads: 5000, sparseReads: 40, readers: []int{1, 8}, grow: []int{300, 2000},
 	zoneBig: 48 << 20, zoneSmall: 60, zoneDirs: 4, inDir: 50,
 	write: 64 << 20, writeSmall: 200, treeFiles: 400, treeDirs: 30,
+	mass: 200, massDirs: 50, growWrite: []int{300, 2000},
 	cut: 3 * time.Second, writeCut: 20 * time.Second,
 }
 
@@ -74,12 +78,15 @@ type group struct {
 	puts bool
 	// peers says whether peers take part without -long.
 	peers bool
+	// long says that the group is left out without -long.
+	long bool
 }
 
 func allGroups() []group {
 	return []group{largeGroup(), parallelGroup(), sparseGroup(), treeGroup(), smallGroup(), readersGroup(), growGroup(),
 		zoneGroup(), zoneSmallGroup(), zoneTreeGroup(), writeGroup(), writeSmallGroup(), writeTreeGroup(),
-		cloudSmallGroup(), cloudWriteSmallGroup(), cloudWriteTreeGroup(), zoneWriteGroup(), zoneWriteSmallGroup()}
+		cloudSmallGroup(), cloudWriteSmallGroup(), cloudWriteTreeGroup(), zoneWriteGroup(), zoneWriteSmallGroup(),
+		massGroup(onDisk), massGroup(onCloud), massGroup(onZone), writeGrowGroup(onDisk), writeGrowGroup(onZone)}
 }
 
 func groupNames() (names []string) {
@@ -92,7 +99,7 @@ func groupNames() (names []string) {
 // wanted returns the groups that have rows whose name begins as asked.
 func wanted(conf config) []group {
 	return slices.DeleteFunc(allGroups(), func(g group) bool {
-		return len(conf.rows) > 0 && !slices.ContainsFunc(g.rows(conf.size), func(r rowSpec) bool { return conf.shows(r.Name) })
+		return g.long && !conf.long || len(conf.rows) > 0 && !slices.ContainsFunc(g.rows(conf.size), func(r rowSpec) bool { return conf.shows(r.Name) })
 	})
 }
 

@@ -76,7 +76,7 @@ func parseFlags(args []string) (config, error) {
 	var rows, only, flags string
 	set := flag.NewFlagSet("bench", flag.ContinueOnError)
 	set.BoolVar(&c.quick, "quick", false, "small sizes, under two minutes; the budgets are meant for the full ones")
-	set.BoolVar(&c.long, "long", false, "also the tree of 100,000 files, and growth for the peers")
+	set.BoolVar(&c.long, "long", false, "also trees of 100,000 files that are read, and files created and removed in growing numbers (half an hour more), and growth for the peers")
 	set.IntVar(&c.n, "n", 1, "how often each piece of work is done; the median counts")
 	set.StringVar(&rows, "rows", "", "only these `rows`, by the beginnings of their names, comma-separated: "+strings.Join(groupNames(), ", "))
 	set.StringVar(&only, "only", "", "only these `clients`: ours, rclone, davfs2, irodsfs, python")

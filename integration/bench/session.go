@@ -83,11 +83,16 @@ const grace = 10 * time.Second
 // measure does a piece of work and makes it the row's sample. limit bounds its time. It
 // returns nil when there is no mount to work on.
 func (s *session) measure(name string, limit time.Duration, work func(ctx context.Context, m *meter) error) *cell {
+	return s.measureFor(name, min(limit, s.b.conf.limit), work)
+}
+
+// measureFor is measure with a limit that the command line does not bound.
+func (s *session) measureFor(name string, limit time.Duration, work func(ctx context.Context, m *meter) error) *cell {
 	if s.dead != nil || s.ctx.Err() != nil {
 		s.b.add(name, s.name, &cell{Failed: cause(s.dead, s.ctx.Err())})
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, min(limit, s.b.conf.limit))
+	ctx, cancel := context.WithTimeout(s.ctx, limit)
 	defer cancel()
 	var before usage
 	if s.c != nil {
@@ -106,7 +111,7 @@ func (s *session) measure(name string, limit time.Duration, work func(ctx contex
 	if s.c != nil && s.c.process != nil {
 		if after, err := usageOf(s.c.pid); err == nil {
 			c.CPU, c.RSS = (after.cpu - before.cpu).Seconds(), after.peak
-		}
+		} // else its end was part of the work
 		d := s.b.world.path.Counts().Sub(counts)
 		c.Requests, c.Conns, c.Down, c.Up = d.Requests, d.Conns, d.Down, d.Up
 	}

@@ -110,8 +110,11 @@ func (s *session) removeTree(name string, files []file) {
 	s.leave(to)
 }
 
-// plant makes files in a place on the disk of a server, which may remove them.
+// plant makes files in a place on a server, which may change and remove them.
 func (w *world) plant(ctx context.Context, at place, to *target, files []file) error {
+	if at == onZone {
+		return w.plantObjects(ctx, to, files)
+	}
 	top := filepath.Join(w.sides[at].local, filepath.FromSlash(to.name))
 	if err := w.writeFiles(ctx, top, files); err != nil {
 		return err

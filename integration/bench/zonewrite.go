@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 
 	"github.com/meshmount/meshmount/remote"
 )
@@ -38,15 +39,31 @@ func (w *world) zoneTarget(ctx context.Context, name string) (*target, error) {
 	}, remove: func() error { return w.catalog.RemoveTree(context.WithoutCancel(ctx), top) }}, nil
 }
 
-// notInCatalog returns the files of one collection whose objects are not registered with
-// their size.
-func (w *world) notInCatalog(ctx context.Context, top string, files []file) ([]file, error) {
+// notInCatalog returns the files whose objects are not registered with their size, and those
+// that come after the first collection with such: it lists no more.
+func (w *world) notInCatalog(ctx context.Context, top string, files []file) (left []file, err error) {
+	for len(files) > 0 && len(left) == 0 {
+		dir := path.Dir(files[0].path)
+		n := slices.IndexFunc(files, func(f file) bool { return path.Dir(f.path) != dir })
+		if n < 0 {
+			n = len(files)
+		}
+		if left, err = w.notInCollection(ctx, top, dir, files[:n]); err != nil {
+			return nil, err
+		}
+		files = files[n:]
+	}
+	return append(left, files...), nil
+}
+
+// notInCollection is notInCatalog for the files of one collection.
+func (w *world) notInCollection(ctx context.Context, top, dir string, files []file) ([]file, error) {
 	there := map[string]int64{}
-	err := w.catalog.List(ctx, top, func(e remote.Entry) error {
+	err := w.catalog.List(ctx, path.Join(top, dir), func(e remote.Entry) error {
 		there[e.Path] = e.Size
 		return nil
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, remote.NotExist) {
 		return nil, err
 	}
 	var left []file
@@ -77,4 +94,18 @@ func (w *world) checkObject(ctx context.Context, name string, f file) (err error
 		off += int64(n)
 	}
 	return nil
+}
+
+// plantObjects makes collections and objects in a place in the zone.
+func (w *world) plantObjects(ctx context.Context, to *target, files []file) error {
+	for _, dir := range parentsOf(files) {
+		if _, err := w.catalog.Mkdir(ctx, path.Join("/", to.name, dir)); err != nil {
+			return err
+		}
+	}
+	there := slices.Clone(files)
+	for i := range there {
+		there[i].path = path.Join(to.name, files[i].path)
+	}
+	return putAll(ctx, w.catalog, w.pattern, there)
 }
