@@ -44,6 +44,8 @@ var layers = map[string][]string{
 	"remote/webdav":          {"remote"},
 	"remote/irods":           {"remote", "remote/irods/wire"},
 	"remote/irods/wire":      {},
+	"remote/archive":         {"remote"},
+	"remote/archive/keep":    {"remote", "remote/archive"},
 	"remote/archive/foreign": {"remote"},
 	"remote/browse":          {"remote", "remote/archive/foreign"},
 	"integration":            {},

@@ -125,11 +125,11 @@ func checkPinned(e *env) {
 		path := "/" + what
 		before := e.versioned(e.put(path, old))
 		change(path)
-		e.wantPinned(what, before, e.stat(path), remote.Changed)
+		e.wantPinned(what, old, before, e.stat(path), remote.Changed)
 	}
 	before := e.versioned(e.put("/gone", old))
 	e.remove("/gone", remote.File)
-	e.wantPinned("gone", before, remote.Entry{Version: "none"}, remote.NotExist, remote.Changed)
+	e.wantPinned("gone", old, before, remote.Entry{Version: "none"}, remote.NotExist, remote.Changed)
 }
 
 // versioned returns the entry with its version, which a Put may not know.
@@ -151,7 +151,7 @@ func (e *env) other(path string, data []byte) remote.Entry {
 	return got
 }
 
-func (e *env) wantPinned(what string, before, after remote.Entry, kinds ...remote.Kind) {
+func (e *env) wantPinned(what string, old []byte, before, after remote.Entry, kinds ...remote.Kind) {
 	e.Helper()
 	if !e.distinct(before, after) {
 		e.Logf("%s: the server does not tell the versions apart", what)
@@ -160,11 +160,20 @@ func (e *env) wantPinned(what string, before, after remote.Entry, kinds ...remot
 	for _, size := range []int64{before.Size, -1} {
 		ref := remote.Ref{Path: before.Path, Version: before.Version, Size: size}
 		for _, off := range []int64{0, 4, before.Size - 1} {
-			_, err := e.b.ReadAt(e.ctx, ref, make([]byte, 4), off)
+			p := make([]byte, 4)
+			n, err := e.b.ReadAt(e.ctx, ref, p, off)
+			if e.KeepsOld && (err == nil || err == io.EOF) {
+				e.wantOld(what, p[:n], old[off:min(int(off)+len(p), len(old))])
+				continue
+			}
 			e.wantKind(err, fmt.Sprintf("%s: old version at %d", what, off), kinds...)
 		}
 		if o, ok := remote.As[remote.Opener](e.b); ok {
-			_, err := readStream(e.ctx, o, ref)
+			p, err := readStream(e.ctx, o, ref)
+			if e.KeepsOld && err == nil {
+				e.wantOld(what, p, old)
+				continue
+			}
 			e.wantKind(err, what+": stream of the old version", kinds...)
 		}
 	}
@@ -175,5 +184,13 @@ func (e *env) wantPinned(what string, before, after remote.Entry, kinds ...remot
 	p := make([]byte, after.Size)
 	if _, err := e.b.ReadAt(e.ctx, ref, p, 0); err != nil && !errors.Is(err, io.EOF) {
 		e.Errorf("%s: read of the new version: %v", what, err)
+	}
+}
+
+// wantOld wants bytes of a version that was kept to be those that it had.
+func (e *env) wantOld(what string, got, want []byte) {
+	e.Helper()
+	if !bytes.Equal(got, want) {
+		e.Errorf("%s: the old version has other bytes: %s", what, difference(got, want))
 	}
 }

@@ -40,6 +40,9 @@ type Target struct {
 	// LateVersions: versions of directories tell only of changes that have reached a
 	// server, which may be after the call.
 	LateVersions bool
+	// KeepsOld: the bytes of a version may still be there after it was replaced or removed,
+	// and are given then.
+	KeepsOld bool
 	// Soon is how long a cancelled call may take to return, 0 for a minute. What a server has
 	// left of it may be there four times as long.
 	Soon time.Duration

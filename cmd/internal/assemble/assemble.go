@@ -11,6 +11,7 @@ import (
 
 	"github.com/meshmount/meshmount/cmd/internal/settings"
 	"github.com/meshmount/meshmount/remote"
+	"github.com/meshmount/meshmount/remote/archive/keep"
 	"github.com/meshmount/meshmount/remote/irods"
 	"github.com/meshmount/meshmount/remote/webdav"
 )
@@ -45,6 +46,15 @@ func Stack(adapter remote.Backend, b *settings.Branch, rates Rates, log *slog.Lo
 		stack = remote.Retry(stack, remote.RetryOptions{Tries: math.MaxInt32, Elapsed: b.RetryTime})
 	}
 	return stack
+}
+
+// Archives shows the files in the archives of a branch that keeps such. It stands outside
+// Stack: it makes many calls of one, each of which is retried by itself.
+func Archives(stack remote.Backend, b *settings.Branch, log *slog.Logger) remote.Backend {
+	if b.Archive != settings.ArchiveKeep {
+		return stack
+	}
+	return keep.Wrap(stack, keep.Options{Logger: log})
 }
 
 // outage logs when a server goes and comes back.

@@ -120,6 +120,24 @@ func TestStackKeepsToTheRates(t *testing.T) {
 	}
 }
 
+// TestArchives wants archives only where they are kept, and what the cache holds of a branch
+// not to be taken for what it shows in the other way.
+func TestArchives(t *testing.T) {
+	server, b := memory.New(memory.Options{}), branch()
+	plain := CacheTree(b)
+	if got := Archives(server, b, slog.New(slog.DiscardHandler)); got != remote.Backend(server) {
+		t.Errorf("without --archive=keep: %T", got)
+	}
+	b.Archive = settings.ArchiveKeep
+	kept, ok := remote.As[remote.Batcher](Archives(server, b, slog.New(slog.DiscardHandler)))
+	if !ok || kept.Batches().Files < 2 {
+		t.Errorf("with --archive=keep: %T", kept)
+	}
+	if CacheTree(b) == plain || Tree(b) != plain {
+		t.Errorf("the cache's tree is %q, the journal's %q", CacheTree(b), Tree(b))
+	}
+}
+
 func TestClassify(t *testing.T) {
 	password, token, anonymous := branch(), branch(), branch()
 	password.User, password.Credential.Kind = "me", settings.Password

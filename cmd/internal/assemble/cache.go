@@ -108,20 +108,28 @@ func Tree(b *settings.Branch) string {
 	return b.URL + " as " + irods.FullUser(b.User, b.Zone)
 }
 
+// CacheTree names what the cache holds of a branch: Tree, seen through --archive or not.
+func CacheTree(b *settings.Branch) string {
+	if b.Archive == settings.ArchiveKeep {
+		return Tree(b) + " with archives"
+	}
+	return Tree(b)
+}
+
 // ListTree names the listings of a branch in the cache: with views of archives there are
 // others than without.
 func ListTree(b *settings.Branch) string {
 	if b.BrowseArchives {
-		return Tree(b) + ", browsed"
+		return CacheTree(b) + ", browsed"
 	}
-	return Tree(b)
+	return CacheTree(b)
 }
 
 // CachePolicy is how a branch uses the cache. A file that is larger than the cache is not
 // taken in at its first reading.
 func CachePolicy(b *settings.Branch, m Memory, branches int, size int64) cache.Policy {
 	return cache.Policy{
-		Branch: Tree(b), MaxRequest: int(b.MaxRequest), PieceMemory: int(max(m.Pieces/int64(max(branches, 1)), 1<<20)),
+		Branch: CacheTree(b), MaxRequest: int(b.MaxRequest), PieceMemory: int(max(m.Pieces/int64(max(branches, 1)), 1<<20)),
 		Hint: func(ref remote.Ref) cache.Hint {
 			if ref.Size > size {
 				return cache.Stream

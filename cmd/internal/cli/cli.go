@@ -82,7 +82,7 @@ func (p *Program) command() *cobra.Command {
 	}
 	root.AddCommand(p.mountCommand(), p.unmountCommand(), p.statusCommand(), p.flushCommand(), p.retryCommand(), p.dropCommand(),
 		p.exportCommand(), p.pauseCommand(true), p.pauseCommand(false), p.refreshCommand(), p.statsCommand(), p.cacheCommand(),
-		p.doctorCommand(), p.configCommand(),
+		p.packCommand(), p.unpackCommand(), p.doctorCommand(), p.configCommand(),
 		p.versionCommand(), completionCommand(), p.manCommand(), p.serveCommand())
 	root.SetHelpCommand(helpCommand())
 	root.SetUsageFunc(usage)

@@ -108,7 +108,7 @@ func TestHelpAndManualNameEverything(t *testing.T) {
 		}
 	}
 	pages, err := filepath.Glob(filepath.Join(man, "*.1"))
-	if err != nil || len(pages) != 21 {
+	if err != nil || len(pages) != 23 {
 		t.Errorf("pages %q, %v", pages, err)
 	}
 }

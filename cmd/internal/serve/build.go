@@ -48,7 +48,7 @@ func (r *Runner) core(ctx context.Context) (*fs.FS, error) {
 		b := &config.Branches[i]
 		log := r.Log.With("branch", b.Name)
 		log.Info("connected", assemble.Describe(adapters[i])...)
-		stack := assemble.Stack(adapters[i], b, rates, log)
+		stack := assemble.Archives(assemble.Stack(adapters[i], b, rates, log), b, log)
 		if err := r.addBranch(b, assemble.Browse(stack, b, r.archivesDir(), log)); err != nil {
 			return nil, err
 		}

@@ -67,6 +67,7 @@ type Branch struct {
 	EarlyUpload    Size
 	WrittenTimes   string
 	BatchFileSize  Size
+	Archive        string
 	BulkUpload     bool
 	BatchBytes     Size
 	BatchFiles     int

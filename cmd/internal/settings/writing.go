@@ -2,13 +2,17 @@ package settings
 
 import "strconv"
 
-// Values of the options write, fsync and written-times.
+// Values of the options write, fsync, archive and written-times.
 const (
 	WriteBack    = "back"
 	WriteThrough = "through"
 
 	FsyncLocal  = "local"
 	FsyncRemote = "remote"
+
+	ArchiveExpand = "expand"
+	ArchiveKeep   = "keep"
+	ArchiveOff    = "off"
 
 	TimesCheap = "cheap"
 	TimesExact = "exact"
@@ -60,6 +64,9 @@ func writeOptions() []*Option {
 		{Name: "batch-delay", Unit: "DURATION", Default: "250ms", Scope: PerBranch,
 			Help:   "how long a file that could be uploaded waits for others to go with, besides --upload-delay; a flush, fsync to the server and the end of the mount do not wait",
 			branch: func(b *Branch) any { return &b.BatchDelay }},
+		{Name: "archive", Unit: "HOW", Default: ArchiveExpand, Choices: []string{ArchiveExpand, ArchiveKeep, ArchiveOff}, Scope: PerBranch,
+			Help:   "what becomes of small files that are uploaded together: expand = files on the server, if it can take many at a time; keep = they stay in one hidden archive per directory and upload, which mounts with this setting show as files; off = each goes by itself",
+			branch: func(b *Branch) any { return &b.Archive }},
 		{Name: "uploads", Unit: "NUMBER", Default: "16", ZoneDefault: "8", Scope: PerBranch, Min: 1,
 			Help:   "most uploads at a time; at most as many as requests to the server at a time, which are max-connections, on a zone four times as many",
 			branch: func(b *Branch) any { return &b.Uploads }},
@@ -108,6 +115,9 @@ func (r *resolver) tuneUploads(b *Branch) error {
 				"%s: %d uploads at a time need %d connections, and max-connections is %d", b.Title(), b.Uploads, need, b.MaxConnections)
 		}
 		b.Uploads = most
+	}
+	if b.Archive == ArchiveOff {
+		b.BatchFileSize = 0
 	}
 	if b.BatchFileSize > b.BatchBytes {
 		if r.given(b.Name, "batch-file-size") {

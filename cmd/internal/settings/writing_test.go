@@ -61,6 +61,17 @@ func TestWritingGivesWay(t *testing.T) {
 	}
 }
 
+func TestArchives(t *testing.T) {
+	c := resolve(t, Input{Flags: flags(t, "archive=keep", "archive=b=off"), Branches: []string{"a=davs://h/p", "b=davs://h/q"}, Dir: "/"})
+	if a, b := c.Branches[0], c.Branches[1]; a.Archive != ArchiveKeep || a.BatchFileSize != MiB || b.Archive != ArchiveOff || b.BatchFileSize != 0 {
+		t.Errorf("%+v\n%+v", a, b)
+	}
+	c = resolve(t, Input{Branches: []string{"a=davs://h/p"}, Dir: "/"})
+	if c.Branches[0].Archive != ArchiveExpand {
+		t.Errorf("%+v", c.Branches[0])
+	}
+}
+
 func TestContradictionsOfWriting(t *testing.T) {
 	for _, c := range []struct {
 		args   []string
@@ -79,6 +90,7 @@ func TestContradictionsOfWriting(t *testing.T) {
 		{[]string{"upload-limit=100"}, "a=davs://h/p", exit.Usage, "100 is less than 16KiB"},
 		{[]string{"uploads=0"}, "a=davs://h/p", exit.Usage, "at least 1"},
 		{[]string{"batch-file-size=2MiB", "batch-bytes=1MiB"}, "a=davs://h/p", exit.Usage, "batch-file-size 2MiB is more than batch-bytes 1MiB; give --batch-bytes=2MiB or more, or a smaller --batch-file-size"},
+		{[]string{"archive=zip"}, "a=davs://h/p", exit.Usage, "is none of expand, keep, off"},
 		{[]string{"early-upload=1KiB"}, "a=davs://h/p", exit.Usage, "1KiB is less than 1MiB"},
 	} {
 		_, err := Resolve(Input{Flags: flags(t, c.args...), Branches: []string{c.branch}, Dir: "/"})
