@@ -133,7 +133,7 @@ func (g *growth) ReadAt(p []byte, off int64) (int, error) {
 // failed returns why the content is not what was sent, nil if it is.
 func (g *growth) failed() error {
 	g.st.mu.RLock() // what a write has changed that is under way is told before it ends
-	g.st.mu.RUnlock()
+	defer g.st.mu.RUnlock()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.err
