@@ -61,7 +61,7 @@ var layers = map[string][]string{
 
 // forTests may be imported by every package's tests, besides the package itself
 // and what its code may import.
-var forTests = []string{"remote", "remote/memory", "remote/remotetest", "remote/webdav", "cache", "integration/...", "cmd/internal/..."}
+var forTests = []string{"remote", "remote/memory", "remote/remotetest", "remote/webdav", "remote/archive/keep", "cache", "integration/...", "cmd/internal/..."}
 
 // owners says which packages' code may import an external library, by module.
 // Tests in the integration directory may import every one of them.
