@@ -40,6 +40,7 @@ useradd passwd
 find findutils
 sed sed
 tar tar
+unzip unzip
 '
 bench_needs="$demo_needs"'
 apache2 apache2-bin

@@ -30,6 +30,7 @@ const (
 	killsLong  = 4000
 	lanes      = 2
 	drainEvery = 10 // kills
+	keepShare  = 10 // one kill of so many more is of the lane that keeps archives
 )
 
 // lane is a mount of one branch of each kind that dies again and again.
@@ -41,9 +42,14 @@ type lane struct {
 	log    string
 	mount  *harness.Mount
 	env    []string
-	kills  int
-	cut    int // operations that were under way when the process was killed
-	round  int
+	flags  []string // of its mounts, besides others
+	delays []string // of uploads, one of which each mount has
+	keeps  bool     // small files in archives
+	// archives sums up how many the servers had after each round.
+	archives int
+	kills    int
+	cut      int // operations that were under way when the process was killed
+	round    int
 }
 
 // side is a branch of a lane: its server, the process that works on it, and what it must have.
@@ -68,19 +74,30 @@ func TestCrash(t *testing.T) {
 	for i := range lanes {
 		t.Run(fmt.Sprint("lane", i), func(t *testing.T) {
 			t.Parallel()
-			l := newLane(t, newRandom(seed, uint64(i)))
-			for l.kills < kills/lanes && !t.Failed() {
-				l.again(t)
-			}
-			if t.Failed() {
-				return
-			}
-			l.drain(t)
-			t.Logf("%d kills in %d rounds, %d operations were cut off", l.kills, l.round, l.cut)
-			if l.cut < l.kills/4 {
-				t.Error("hardly any operation was cut off")
-			}
+			newLane(t, newRandom(seed, uint64(i)), kinds()...).die(t, kills/lanes)
 		})
+	}
+	t.Run("keep", func(t *testing.T) {
+		t.Parallel()
+		keepLane(t, seed).die(t, kills/keepShare)
+	})
+}
+
+// die kills the process so many times.
+func (l *lane) die(t *testing.T, kills int) {
+	for l.kills < kills && !t.Failed() {
+		l.again(t)
+	}
+	if t.Failed() {
+		return
+	}
+	l.drain(t)
+	t.Logf("%d kills in %d rounds, %d operations were cut off, %d archives", l.kills, l.round, l.cut, l.archives)
+	if l.cut < l.kills/4 {
+		t.Error("hardly any operation was cut off")
+	}
+	if l.keeps && l.archives == 0 && !through() {
+		t.Error("nothing was stored in archives")
 	}
 }
 
@@ -101,14 +118,15 @@ func kills(t *testing.T) int {
 }
 
 // newLane starts servers and drivers.
-func newLane(t *testing.T, random *rand.Rand) *lane {
+func newLane(t *testing.T, random *rand.Rand, kinds ...string) *lane {
 	t.Helper()
 	dir := t.TempDir()
-	l := &lane{random: random, cache: filepath.Join(dir, "cache"), point: filepath.Join(dir, "mnt"), log: filepath.Join(dir, "log")}
+	l := &lane{random: random, cache: filepath.Join(dir, "cache"), point: filepath.Join(dir, "mnt"), log: filepath.Join(dir, "log"),
+		delays: []string{"0s", "0s", "5ms", "100ms", "1h"}}
 	if err := os.Mkdir(l.point, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, kind := range kinds() {
+	for _, kind := range kinds {
 		s := &side{server: startServer(t, kind), hands: startDriver(t), may: []*model{newModel()}}
 		s.slowDown()
 		s.litter = true
@@ -193,9 +211,10 @@ func (s *side) slowDown() {
 // start mounts, with other timing each time.
 func (l *lane) start(t *testing.T) {
 	t.Helper()
-	delay := []string{"0s", "0s", "5ms", "100ms", "1h"}[l.random.IntN(5)]
+	delay := l.delays[l.random.IntN(len(l.delays))]
 	args := []string{writeMode(), "--cache-dir=" + l.cache, "--cache-size=256MiB", "--early-upload=2MiB", "--upload-delay=" + delay,
 		"--written-times=exact", "--retry-time=5s", "--io-timeout=15s", "--log-level=debug"}
+	args = append(args, l.flags...)
 	for _, s := range l.sides {
 		s.slow.Store(l.random.Int64N(int64(8 * time.Millisecond)))
 		args = append(args, s.branch(s.kind, s.address()))
@@ -218,6 +237,7 @@ func (l *lane) again(t *testing.T) {
 	}
 	l.work(t)
 	settle(t, l.servers()...)
+	l.count(t)
 	if l.kills%drainEvery == 0 {
 		l.drain(t)
 	}
@@ -439,6 +459,7 @@ func (l *lane) drain(t *testing.T) {
 	if t.Failed() { // a tree that is wrong is not worth looking at once more
 		return
 	}
+	l.unpack(t)
 	for _, s := range l.sides {
 		s.check(t, fmt.Sprintf("round %d: the server's own tree", l.round), s.stored(t), true)
 	}

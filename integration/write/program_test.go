@@ -40,7 +40,7 @@ func plan(random *rand.Rand, m *model, n int) []op {
 	}{
 		{8, p.openNew}, {6, p.openOld}, {14, p.writeMore}, {5, p.writeWithin}, {3, p.shrink}, {5, p.sync}, {8, p.closeOne},
 		{10, p.create}, {8, p.save}, {3, p.truncatePath}, {4, p.makeDir}, {3, p.removeDir}, {6, p.renameFile},
-		{4, p.renameDir}, {6, p.unlink}, {2, p.link}, {3, p.chmod}, {3, p.utimens},
+		{4, p.renameDir}, {6, p.unlink}, {2, p.link}, {3, p.chmod}, {3, p.utimens}, {3, p.burst},
 	}
 	total := 0
 	for _, s := range steps {
@@ -217,6 +217,24 @@ func (p *planner) create() bool {
 	p.do(op{Verb: "open", Slot: slot, Path: path, Flags: unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL})
 	p.write(slot, 0, p.size())
 	return p.do(op{Verb: "close", Slot: slot})
+}
+
+// burst makes some small files in one directory, which may be stored together.
+func (p *planner) burst() bool {
+	slot, dir := p.slot(false), p.dir()
+	if slot < 0 || dir == "" {
+		return false
+	}
+	for i := range 2 + p.IntN(6) {
+		path := fmt.Sprintf("%s/burst%d", dir, i)
+		if p.m.nodes[path] != nil {
+			continue
+		}
+		p.do(op{Verb: "open", Slot: slot, Path: path, Flags: unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL})
+		p.write(slot, 0, p.IntN(3000))
+		p.do(op{Verb: "close", Slot: slot})
+	}
+	return true
 }
 
 // save replaces a file by way of a temporary name, as editors do.
