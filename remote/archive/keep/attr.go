@@ -83,7 +83,47 @@ func (k *Backend) SetAttr(ctx context.Context, path string, a remote.Attrs) (rem
 	if err := k.plain(ctx, "setattr", path); err != nil {
 		return remote.Entry{}, err
 	}
-	return s.SetAttr(ctx, path, a)
+	e, err = s.SetAttr(ctx, path, a)
+	return e, asUnsure("setattr", path, err) // it is another file already
+}
+
+// AttrBatches implements remote.AttrBatcher.
+func (k *Backend) AttrBatches() int {
+	if s, ok := remote.As[remote.AttrBatcher](k.inner); ok {
+		return s.AttrBatches()
+	}
+	return 0
+}
+
+// SetAttrBatch implements remote.AttrBatcher. Members go alone, after those that the server
+// itself has.
+func (k *Backend) SetAttrBatch(ctx context.Context, items []remote.AttrItem) ([]remote.BatchResult, error) {
+	s, ok := remote.As[remote.AttrBatcher](k.inner)
+	if !ok {
+		return nil, fail("setattrbatch", "/", remote.Unsupported)
+	}
+	results := make([]remote.BatchResult, len(items))
+	var plain []remote.AttrItem
+	var at []int // in items
+	for i, it := range items {
+		if results[i].Err = k.visible(ctx, "setattr", it.Path); results[i].Err == nil {
+			plain, at = append(plain, it), append(at, i)
+		}
+	}
+	if len(plain) == 0 {
+		return results, remote.ContextErr(ctx)
+	}
+	got, err := s.SetAttrBatch(ctx, plain)
+	if err != nil {
+		return nil, err
+	}
+	parallel(len(plain), func(i int) {
+		if it := plain[i]; missing(got[i].Err) {
+			got[i].Entry, got[i].Err = k.SetAttr(ctx, it.Path, it.Attrs)
+		}
+		results[at[i]] = got[i]
+	})
+	return results, nil
 }
 
 // XattrPrefix implements remote.Xattrer.
@@ -136,7 +176,7 @@ func (k *Backend) SetXattr(ctx context.Context, path, name string, value []byte,
 	if err := k.plain(ctx, "setxattr", path); err != nil {
 		return err
 	}
-	return x.SetXattr(ctx, path, name, value, mode)
+	return asUnsure("setxattr", path, x.SetXattr(ctx, path, name, value, mode)) // it is another file already
 }
 
 // RemoveXattr implements remote.Xattrer.

@@ -3,6 +3,7 @@ package keep_test
 import (
 	"context"
 	"errors"
+	"reflect"
 	"testing"
 	"time"
 
@@ -42,6 +43,7 @@ func (p packed) Put(ctx context.Context, path string, src remote.Source, opts re
 type able struct {
 	remote.Backend
 	remote.AttrSetter
+	remote.AttrBatcher
 	remote.Symlinker
 	remote.Opener
 	remote.Usager
@@ -55,7 +57,22 @@ type able struct {
 	remote.Pruner
 }
 
-func without(m *memory.Backend) remote.Backend { return able{m, m, m, m, m, m, m, m, m, m, m, m, m} }
+func without(m *memory.Backend) remote.Backend { return able{m, m, m, m, m, m, m, m, m, m, m, m, m, m} }
+
+// TestNothingGoesPast wants every ability that a call passes through to be one of keep as well:
+// it would be found below it, and know nothing of members.
+func TestNothingGoesPast(t *testing.T) {
+	all := remote.Intercept(memory.New(memory.Options{}), func(ctx context.Context, _ *remote.Call, next remote.Next) error { return next(ctx) })
+	ours, theirs := reflect.TypeFor[*keep.Backend](), reflect.TypeOf(all)
+	for m := range theirs.Methods() {
+		if _, ok := ours.MethodByName(m.Name); !ok {
+			t.Errorf("keep has no %s", m.Name)
+		}
+	}
+	if theirs.NumMethod() < 20 {
+		t.Errorf("only %d methods were compared", theirs.NumMethod())
+	}
+}
 
 var servers = map[string]memory.Options{
 	"Strong":    {},

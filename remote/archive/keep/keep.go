@@ -41,6 +41,7 @@ type Backend struct {
 var _ interface {
 	remote.Backend
 	remote.AttrSetter
+	remote.AttrBatcher
 	remote.Symlinker
 	remote.Opener
 	remote.Usager

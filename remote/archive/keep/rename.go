@@ -161,7 +161,7 @@ func (k *Backend) renameMember(ctx context.Context, from, to string, c claim, op
 		r := renaming{k: k, from: from, to: to, source: c, content: p}
 		err = r.put(ctx, opts)
 		if err == nil {
-			return r.finish(ctx, opts)
+			return r.finish(ctx)
 		}
 		if opts.NoReplace || isUnsure(err) || !isKind(err, remote.Conflict, remote.Exist) {
 			return err
@@ -176,10 +176,8 @@ type renaming struct {
 	from, to string
 	source   claim
 	content  bytesSource
-	target   claim        // what showed at to
-	under    claim        // what did not show because of the plain file there
-	made     remote.Entry // the file at to
-	fresh    bool         // there was nothing at to, and we have made what is there
+	target   claim // what showed at to
+	under    claim // what did not show because of the plain file there
 }
 
 // put stores the content under its new name.
@@ -198,9 +196,12 @@ func (r *renaming) put(ctx context.Context, opts remote.RenameOptions) error {
 	put := remote.PutOptions{Attrs: r.source[0].attrs(), Cond: remote.Cond{NotExist: true}}
 	if plain {
 		if r.target = nil; e.Type == remote.File {
-			if _, err := k.now(ctx, "rename", e, remote.Cond{Version: r.source[0].Version()}); err == nil {
-				r.made = e
-				return nil
+			if cond, err := k.now(ctx, "rename", e, remote.Cond{Version: r.source[0].Version()}); err == nil {
+				// An attempt before has come this far; or it is somebody else's who takes it back
+				// in a moment: it is made anew.
+				put.Cond = cond
+				_, err = k.inner.Put(ctx, r.to, r.content, put)
+				return err
 			}
 		}
 	}
@@ -217,24 +218,17 @@ func (r *renaming) put(ctx context.Context, opts remote.RenameOptions) error {
 		}
 		put.Cond = remote.Cond{Version: e.Version, Provisional: e.Provisional}
 	}
-	r.fresh = !plain && r.target == nil
-	if r.made, err = k.inner.Put(ctx, r.to, r.content, put); err == nil {
+	if _, err = k.inner.Put(ctx, r.to, r.content, put); err == nil {
 		k.noted(r.to, (*view).cover)
 	}
 	return err
 }
 
-// finish declares dead what was at the new name, and then what is at the old one.
-func (r *renaming) finish(ctx context.Context, opts remote.RenameOptions) error {
+// finish declares dead what was at the new name, and then what is at the old one. The new file
+// is never taken back: somebody who renames the same member may have seen it by then. A member
+// that was stored under that name meanwhile shows beside it.
+func (r *renaming) finish(ctx context.Context) error {
 	k := r.k
-	if r.fresh && opts.NoReplace {
-		err := k.settle(ctx, "rename", r.made, r.to, func() error {
-			return k.inner.Remove(ctx, r.to, remote.RemoveOptions{Type: remote.File, Version: r.made.Version})
-		})
-		if err != nil {
-			return err
-		}
-	}
 	if dir, _ := remote.Split(r.to); r.target != nil {
 		if _, err := k.bury(ctx, dir, r.target); err != nil {
 			return unsure("rename", r.to, err)
