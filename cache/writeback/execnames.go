@@ -157,6 +157,12 @@ func (j *job) remove(ctx context.Context) outcome {
 		opts.Version = j.base.Version
 	}
 	err := j.b.below.Remove(ctx, j.path, opts)
+	if j.typ == remote.Dir && err != nil && remote.KindOf(err) == remote.NotEmpty {
+		if err := j.sweepDir(ctx); err != nil {
+			return outcome{err: err}
+		}
+		err = j.b.below.Remove(ctx, j.path, opts)
+	}
 	switch remote.KindOf(err) {
 	case remote.NotExist:
 		err = nil

@@ -68,13 +68,29 @@ func (j *job) sweep(ctx context.Context, size int64) error {
 	s.mu.Lock()
 	old := j.c.replayed
 	s.mu.Unlock()
-	sweeper, ok := remote.As[remote.Sweeper](j.b.below)
-	if !ok || !old || s.tag == "" {
+	if !old {
 		return nil
 	}
-	err := sweeper.Sweep(ctx, j.path, size, s.dead)
+	return j.sweepAt(ctx, j.path, size)
+}
+
+// sweepDir removes what processes before this one have left of uploads into the directory, which
+// keeps the server from removing it. Such an upload may have had another name: of a file that was
+// never closed, or before a directory above it was renamed.
+func (j *job) sweepDir(ctx context.Context) error {
+	return j.sweepAt(ctx, remote.Join(j.path, "upload"), -1)
+}
+
+// sweepAt removes what processes before this one have left of uploads to a path.
+func (j *job) sweepAt(ctx context.Context, path string, size int64) error {
+	s := j.b.store
+	sweeper, ok := remote.As[remote.Sweeper](j.b.below)
+	if !ok || s.tag == "" {
+		return nil
+	}
+	err := sweeper.Sweep(ctx, path, size, s.dead)
 	if err != nil && !remote.Retryable(err) { // it is only litter
-		s.log.Debug("what an earlier upload has left is not removed", "branch", j.b.policy.Name, "path", j.path, "err", err)
+		s.log.Debug("what an earlier upload has left is not removed", "branch", j.b.policy.Name, "path", path, "err", err)
 		return nil
 	}
 	return err

@@ -2,6 +2,7 @@ package writeback
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"testing"
@@ -91,5 +92,64 @@ func (b *sweeping) check(t *testing.T, s *Store) {
 	}
 	if name := s.uploadName(); len(name) > 64 || s.dead(name) {
 		t.Errorf("a name for going on: %q", name)
+	}
+}
+
+// littered is a server with an unfinished upload in a directory, which does not let it be
+// removed until it is swept.
+type littered struct {
+	sweeping
+	place string // guarded by mu; that directory, "" if it was swept
+}
+
+func (b *littered) Remove(ctx context.Context, path string, o remote.RemoveOptions) error {
+	b.mu.Lock()
+	full := path == b.place
+	b.mu.Unlock()
+	if full {
+		return &remote.Error{Op: "remove", Path: path, Kind: remote.NotEmpty}
+	}
+	return b.sweeping.Backend.Remove(ctx, path, o)
+}
+
+func (b *littered) Sweep(ctx context.Context, path string, size int64, dead func(string) bool) error {
+	b.mu.Lock()
+	if dir, _ := remote.Split(path); dir == b.place {
+		b.place = ""
+	}
+	b.mu.Unlock()
+	return b.sweeping.Sweep(ctx, path, size, dead)
+}
+
+// TestSweepBeforeRmdir: a directory that is empty but for an upload of a process that has died,
+// to a name that nobody knows any more, is removed.
+func TestSweepBeforeRmdir(t *testing.T) {
+	below := &littered{sweeping: sweeping{Backend: memory.New(memory.Options{})}, place: "/d/e"}
+	for _, path := range []string{"/d", "/d/e"} {
+		if _, err := below.Mkdir(t.Context(), path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := Open(t.TempDir(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	b, err := s.Wrap(below, Policy{Tree: "x", Name: "/x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	if err := b.RemoveDir(t.Context(), "/d/e"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := below.Stat(t.Context(), "/d/e"); !errors.Is(err, remote.NotExist) {
+		t.Errorf("the directory is still there: %v", err)
+	}
+	if len(below.swept) != 1 || below.dead(s.tag) {
+		t.Errorf("swept were %q; what is under way is dead: %v", below.swept, below.dead(s.tag))
 	}
 }
