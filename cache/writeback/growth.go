@@ -127,16 +127,25 @@ func (g *growth) ReadAt(p []byte, off int64) (int, error) {
 	if err != nil { // perhaps it was just cut
 		return n, cmp.Or(g.failed(), err)
 	}
+	if err := g.ended(); err != nil { // the file may be another one's by now
+		return 0, err
+	}
 	return n, nil
+}
+
+// ended returns why there will be no more, nil if nothing is known of that yet. A Stage tells its
+// growth before it gives its file away.
+func (g *growth) ended() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.err
 }
 
 // failed returns why the content is not what was sent, nil if it is.
 func (g *growth) failed() error {
 	g.st.mu.RLock() // what a write has changed that is under way is told before it ends
 	defer g.st.mu.RUnlock()
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.err
+	return g.ended()
 }
 
 // Attrs implements remote.Growing.

@@ -91,3 +91,37 @@ func TestGrowthCut(t *testing.T) {
 		t.Errorf("reading what was cut off: %v", err)
 	}
 }
+
+// TestGrowthNeverReadsAnotherFile: the file of a Stage that was given up is used again at once,
+// maybe before the upload that follows it has heard of that.
+func TestGrowthNeverReadsAnotherFile(t *testing.T) {
+	s := &Stages{dir: t.TempDir(), spares: spares{most: 1}}
+	one, err := s.New(nil, 0, remote.Entry{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := one.WriteAt(bytes.Repeat([]byte{'a'}, 1000), 0); err != nil {
+		t.Fatal(err)
+	}
+	g := one.follow()
+	if g == nil || one.complete(remote.Attrs{}) != g {
+		t.Fatal("it cannot be followed")
+	}
+	defer g.end()
+	if n, whole, err := g.Wait(t.Context(), 0); n != 1000 || !whole || err != nil {
+		t.Fatal(n, whole, err)
+	}
+	one.Release()
+	other, err := s.New(nil, 0, remote.Entry{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Release()
+	if _, err := other.WriteAt(bytes.Repeat([]byte{'b'}, 1000), 0); err != nil {
+		t.Fatal(err)
+	}
+	p := make([]byte, 1000)
+	if n, err := g.ReadAt(p, 0); !errors.Is(err, errTorn) {
+		t.Errorf("%d bytes, %v, %d of them of another file; want %v", n, err, bytes.Count(p[:n], []byte{'b'}), errTorn)
+	}
+}

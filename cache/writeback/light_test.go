@@ -206,3 +206,37 @@ func TestDirAttrsAtOnce(t *testing.T) {
 	x.flush()
 	x.want("/other", 0o700, time.Time{})
 }
+
+// TestLightRoomIsLookedAtInTime: a change without content whose time comes while all places of
+// uploads are taken does not wait for the end of one.
+func TestLightRoomIsLookedAtInTime(t *testing.T) {
+	x := newWatched(t, Policy{Workers: 1, Calls: 4})
+	hold := make(chan struct{})
+	defer close(hold)
+	x.b.below = remote.Intercept(x.server, func(ctx context.Context, c *remote.Call, next remote.Next) error {
+		x.add(c.Op, 1)
+		defer x.add(c.Op, -1)
+		if c.Op == remote.OpPut {
+			<-hold
+		}
+		return next(ctx)
+	})
+	x.put("/f", "x")
+	x.s.Start()
+	eventually(t, "the upload is under way", func() bool { return x.count(x.under, remote.OpPut) == 1 })
+	x.s.mu.Lock()
+	x.b.policy.Delay = idleLook / 2 // of the mode of the directory
+	x.s.mu.Unlock()
+	x.dir("/d", 0o700)
+	eventually(t, "the directory is made and its mode waits", func() bool {
+		x.s.mu.Lock()
+		defer x.s.mu.Unlock()
+		c := x.b.queue.last("/d")
+		return c != nil && c.kind == opSetAttr && c.slot >= 0
+	})
+	x.s.mu.Lock()
+	defer x.s.mu.Unlock()
+	if d := x.s.startSome(); d > idleLook/2 {
+		t.Errorf("the scheduler sleeps for %v before the mode of the directory", d)
+	}
+}

@@ -64,8 +64,9 @@ func (b *Branch) pick(now time.Time) ([]*change, time.Duration) {
 			return []*change{c}, 0
 		}
 	}
-	if b.hasLightRoom(now) {
-		if c := b.queue.heap.top(); c != nil && c.isLight() && !c.due().After(now) {
+	soonLight := idleLook
+	if c := b.queue.heap.top(); c != nil && c.isLight() && b.hasLightRoom(now) {
+		if soonLight = c.due().Sub(now); soonLight <= 0 {
 			b.queue.heap.drop(c)
 			c.slight = true
 			b.light++
@@ -76,7 +77,7 @@ func (b *Branch) pick(now time.Time) ([]*change, time.Duration) {
 		if d := b.pace.until.Sub(now); d > 0 {
 			return nil, min(d, b.roomSoon(now))
 		}
-		return nil, idleLook // the end of another one tells
+		return nil, min(soonLight, idleLook) // of the others, the end of another one tells
 	}
 	wait := idleLook
 	if one, gone := b.queue.heap.top(), b.queue.gone.top(); gone != nil && (one == nil || !one.before(gone)) {
