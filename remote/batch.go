@@ -42,6 +42,9 @@ type BatchItem struct {
 	// and is dropped if it would cost a request of its own.
 	Attrs Attrs
 	Loose bool
+	// Later: attributes that would cost a request of their own are not set but told in
+	// BatchResult.Rest, so that the contents of all are stored before.
+	Later bool
 	// Redo is as in PutOptions: a file that an attempt before has left torn may be replaced.
 	Redo bool
 	// Tag is as in PutOptions.
@@ -52,6 +55,9 @@ type BatchItem struct {
 type BatchResult struct {
 	Entry Entry
 	Err   error
+	// Rest is what of the attributes of an item with Later is still to be set, with SetAttr:
+	// Entry does not show it. An adapter may set all of them at once and leave it empty.
+	Rest Attrs
 }
 
 // slowedItems are items whose sources take their bytes from a Rate.

@@ -163,7 +163,7 @@ var errAlone = errors.New("it goes alone")
 
 // put stores an item with the others, when all have come. It waits for the end also if ctx
 // ends, as the content is read until then; if all give up, the batch is.
-func (x *batch) put(ctx context.Context, it remote.BatchItem) (remote.Entry, error) {
+func (x *batch) put(ctx context.Context, it remote.BatchItem) (remote.BatchResult, error) {
 	x.mu.Lock()
 	n := len(x.items)
 	x.items = append(x.items, it)
@@ -175,13 +175,13 @@ func (x *batch) put(ctx context.Context, it remote.BatchItem) (remote.Entry, err
 	<-x.done
 	switch {
 	case ctx.Err() != nil && x.err != nil:
-		return remote.Entry{}, remote.ContextErr(ctx)
+		return remote.BatchResult{}, remote.ContextErr(ctx)
 	case x.err != nil && remote.KindOf(x.err) == remote.Unsupported, x.err == nil && remote.KindOf(x.results[n].Err) == remote.Unsupported && x.results[n].Err != nil:
-		return remote.Entry{}, errAlone
+		return remote.BatchResult{}, errAlone
 	case x.err != nil:
-		return remote.Entry{}, x.err
+		return remote.BatchResult{}, x.err
 	}
-	return x.results[n].Entry, x.results[n].Err
+	return x.results[n], x.results[n].Err
 }
 
 // giveUp ends the batch if nobody wants it any more.
@@ -222,14 +222,16 @@ func (j *job) sendBatched(ctx context.Context, p *pin) (remote.Entry, error) {
 		return remote.Entry{}, errAlone
 	}
 	o := j.options()
-	e, err := x.put(ctx, remote.BatchItem{Path: j.path, Source: &counted{p, j.c}, Attrs: o.Attrs, Loose: o.Loose, Redo: o.Redo, Tag: o.Tag})
+	r, err := x.put(ctx, remote.BatchItem{Path: j.path, Source: &counted{p, j.c}, Attrs: o.Attrs, Loose: o.Loose, Later: j.mayFollow(),
+		Redo: o.Redo, Tag: o.Tag})
 	switch remote.KindOf(err) {
 	case remote.NotExist, remote.NotDir, remote.Exist, remote.Conflict, remote.IsDir:
 		if err != nil { // what is to be done then takes requests of its own
 			return remote.Entry{}, errAlone
 		}
 	}
-	return e, err
+	j.rest = r.Rest
+	return r.Entry, err
 }
 
 // trouble is what an attempt tells the pace of a branch about its server.

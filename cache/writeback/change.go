@@ -68,7 +68,8 @@ type change struct {
 	slot    int       // in the heap, -1 if it is not there
 	heap    *dueHeap  // the one of those in which it is or was
 	slight  bool      // it is carried out in the room for changes without content
-	atOnce  bool      // mkdir: the mode is not to be set later
+	atOnce  bool      // mkdir, put: no attributes are to be set later
+	later   bool      // setattr: it gives way to content, see gatherRest
 	lone    bool      // it cannot leave together with others
 	tried   bool      // the server may have heard of it
 	tries   int       // failures in a row

@@ -37,7 +37,8 @@ type job struct {
 	redo   bool
 	hold   bool
 	grow   *growing
-	batch  *batch // to leave with it; nil once it has come there
+	batch  *batch       // to leave with it; nil once it has come there
+	rest   remote.Attrs // that the batch has left to be set
 	loose  bool
 	pin    *pin // to be released at the end
 	token  string
@@ -110,7 +111,15 @@ func (j *job) put(ctx context.Context) outcome {
 			Err: fmt.Errorf("%d bytes were sent and the server has %d", p.size, e.Size)}}
 	}
 	j.prime(e, p)
-	return j.put1(e)
+	if j.rest == (remote.Attrs{}) {
+		return j.put1(e)
+	}
+	if !j.mayFollow() {
+		return j.attributes(ctx, e)
+	}
+	shown := e
+	dress(&shown, j.rest)
+	return outcome{entry: e, wish: j.unkept(shown), rest: j.rest}
 }
 
 // isDropped tells whether nobody wants the change any more.

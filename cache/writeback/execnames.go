@@ -128,8 +128,8 @@ func (j *job) setAttr(ctx context.Context) outcome {
 	}
 	if x := j.batch; x != nil && j.source == "" {
 		j.batch = nil
-		e, err := x.put(ctx, remote.BatchItem{Path: j.path, Attrs: j.attrs})
-		return outcome{entry: e, wish: j.unkept(e), err: err}
+		r, err := x.put(ctx, remote.BatchItem{Path: j.path, Attrs: j.attrs})
+		return outcome{entry: r.Entry, wish: j.unkept(r.Entry), err: err}
 	}
 	e, err := s.SetAttr(ctx, cmp.Or(j.source, j.path), j.attrs)
 	if err == nil && j.source != "" {

@@ -35,8 +35,18 @@ func (j *job) mayWait() bool {
 	return ok && j.b.policy.Delay > 0 && !j.c.urgent && !j.c.atOnce
 }
 
-// setRest has a change follow c, which has made a directory, that sets what is still to be set;
-// or the one that follows anyway sets it. It is false if c has to do that itself, as something
+// mayFollow tells whether a change of attributes may follow the one of the job: nothing else
+// does already, and nobody waits for this file alone.
+func (j *job) mayFollow() bool {
+	s := j.b.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last := j.b.queue.last(j.path)
+	return j.b.dresser != nil && !j.c.atOnce && !j.c.again && (!j.c.urgent || s.draining > 0) && (last == j.c || last.kind == opSetAttr && last.after == j.c && last.untouched())
+}
+
+// setRest has a change follow c, which has made a directory or stored a file, that sets what is
+// still to be set; or the one that follows anyway sets it. It is false if c has to do that itself, as something
 // else follows. Guarded by store.mu.
 func (b *Branch) setRest(c *change, r outcome) bool {
 	line := b.queue.lines[c.path]
@@ -45,6 +55,7 @@ func (b *Branch) setRest(c *change, r outcome) bool {
 	} else if last != c {
 		if len(line) == 2 && last.kind == opSetAttr && last.after == c && last.untouched() {
 			last.attrs = andThen(r.rest, last.attrs) // its record is written with the end of c
+			last.timed()
 			return true
 		}
 		c.atOnce = true
@@ -53,9 +64,22 @@ func (b *Branch) setRest(c *change, r outcome) bool {
 	s := b.store
 	now := s.opts.Now()
 	d := &change{b: b, id: s.nextID(), kind: opSetAttr, path: c.path, attrs: r.rest, base: r.entry, after: c, since: now,
-		delay: now.Add(b.policy.Delay)}
+		delay: now.Add(b.policy.Delay), later: c.kind == opPut}
+	d.timed()
 	b.enqueue(d)
+	for _, e := range c.next { // the times of the directories around it
+		if e.kind == opSetAttr && e.deep && e != d {
+			e.follow(d)
+		}
+	}
 	return true
+}
+
+// timed has the time that is to be set be the one that is shown.
+func (c *change) timed() {
+	if c.attrs.MTime != nil {
+		c.mtime = *c.attrs.MTime
+	}
 }
 
 // join has the attributes of a directory that wait to be set go with its time, which is set

@@ -16,6 +16,7 @@ type queue struct {
 	small dueHeap                        // of these, those that may leave together
 	gone  dueHeap                        // of these, removals that may go with their directory
 	attrs dueHeap                        // of these, changes of attributes that may go together
+	rest  dueHeap                        // of these, attributes that batches of files have left
 	// together, prunable and dressing tell which may be in small, gone and attrs; nil: none.
 	together func(*change) bool
 	prunable func(*change) bool
@@ -120,6 +121,9 @@ func (q *queue) release(c *change) {
 			c.heap = &q.gone
 		} else if q.dressing != nil && q.dressing(c) {
 			c.heap = &q.attrs
+			if c.later {
+				c.heap = &q.rest
+			}
 		}
 	}
 	c.heap.put(c)
@@ -238,7 +242,7 @@ func (q *queue) excuse(c *change) {
 
 // any tells whether there is something that waits for nobody.
 func (q *queue) any() bool {
-	return q.heap.top() != nil || q.small.top() != nil || q.gone.top() != nil || q.attrs.top() != nil
+	return q.heap.top() != nil || q.small.top() != nil || q.gone.top() != nil || q.attrs.top() != nil || q.rest.top() != nil
 }
 
 // again puts a change that was running back among the idle ones.

@@ -99,6 +99,11 @@ func (b *Branch) pick(now time.Time) ([]*change, time.Duration) {
 		return attrs, 0
 	}
 	wait = min(wait, d)
+	rest, d := b.gatherRest(now)
+	if len(rest) > 0 {
+		return rest, 0
+	}
+	wait = min(wait, d)
 	c := b.queue.heap.top()
 	if c == nil {
 		return nil, wait

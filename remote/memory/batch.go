@@ -9,7 +9,7 @@ import (
 // Batches implements remote.Batcher.
 func (b *Backend) Batches() remote.Batches { return b.opts.Batches }
 
-// PutBatch implements remote.Batcher.
+// PutBatch implements remote.Batcher. Attributes that may be set later are.
 func (b *Backend) PutBatch(ctx context.Context, items []remote.BatchItem) ([]remote.BatchResult, error) {
 	if err := remote.ContextErr(ctx); err != nil {
 		return nil, err
@@ -19,6 +19,12 @@ func (b *Backend) PutBatch(ctx context.Context, items []remote.BatchItem) ([]rem
 		if most := b.opts.Batches.Size; it.Source.Size() > most {
 			results[i].Err = fail("put", it.Path, remote.Unsupported)
 			continue
+		}
+		if it.Later {
+			it.Attrs, results[i].Rest = remote.Attrs{}, it.Attrs
+			if it.Loose {
+				results[i].Rest.MTime = nil
+			}
 		}
 		results[i].Entry, results[i].Err = b.Put(ctx, it.Path, it.Source,
 			remote.PutOptions{Cond: remote.Cond{NotExist: true}, Attrs: it.Attrs, Loose: it.Loose, Redo: it.Redo, Tag: it.Tag})

@@ -15,6 +15,7 @@ var batchChecks = []check{
 	{"BatchRefusals", checkBatchRefusals},
 	{"BatchNames", checkBatchNames},
 	{"BatchAttrs", checkBatchAttrs},
+	{"BatchLater", checkBatchLater},
 	{"BatchOfOne", checkBatchOfOne},
 }
 
@@ -159,6 +160,39 @@ func checkBatchNames(e *env) {
 	}
 	if got := len(e.list("/d")); got != n {
 		e.Errorf("%d names afterwards, want %d", got, n)
+	}
+}
+
+// checkBatchLater: what is left of attributes is told, and setting it makes the file as if all
+// had been set at once.
+func checkBatchLater(e *env) {
+	b, _, ok := e.batcher()
+	set, can := remote.As[remote.AttrSetter](e.b)
+	if !ok || !can {
+		return
+	}
+	e.mkdir("/d")
+	mtime, mode := time.Unix(1_500_000_000, 0), uint32(0o750)
+	var items []remote.BatchItem
+	for _, name := range []string{"/d/one", "/d/two", "/d/three"} {
+		items = append(items, remote.BatchItem{Path: name, Source: Bytes([]byte("1")), Attrs: remote.Attrs{MTime: &mtime, Mode: &mode}, Later: true})
+	}
+	alone := e.putWith("/d/alone", []byte("1"), remote.PutOptions{Attrs: items[0].Attrs})
+	for i, r := range e.batch(b, items) {
+		e.stored(items[i], r, "1")
+		now := e.stat(items[i].Path)
+		if !now.MTime.Equal(r.Entry.MTime) || now.ModeKnown != r.Entry.ModeKnown || now.Mode != r.Entry.Mode {
+			e.Errorf("%q: stored as %+v, a look shows %+v", items[i].Path, r.Entry, now)
+		}
+		if r.Rest != (remote.Attrs{}) {
+			var err error
+			if now, err = set.SetAttr(e.ctx, items[i].Path, r.Rest); err != nil {
+				e.Fatal(err)
+			}
+		}
+		if alone.MTime.Equal(mtime) && !now.MTime.Equal(mtime) || alone.ModeKnown && (!now.ModeKnown || now.Mode != alone.Mode) {
+			e.Errorf("attributes are %v %o, alone %v %o", now.MTime, now.Mode, alone.MTime, alone.Mode)
+		}
 	}
 }
 

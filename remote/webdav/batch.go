@@ -67,6 +67,7 @@ type batch struct {
 type member struct {
 	*upload
 	result *remote.BatchResult
+	later  bool // attributes that cost a request may be set later
 
 	phase phase
 	err   error  // of a PUT, not explained yet
@@ -103,7 +104,7 @@ func (r *batch) add(it remote.BatchItem, result *remote.BatchResult) {
 	u := &upload{c: c, path: it.Path, src: it.Source, exclusive: true, way: wayPut, opts: remote.PutOptions{
 		Cond: remote.Cond{NotExist: true}, Attrs: it.Attrs, Loose: it.Loose, Redo: it.Redo, Tag: it.Tag,
 	}}
-	r.all = append(r.all, &member{upload: u, result: result})
+	r.all = append(r.all, &member{upload: u, result: result, later: it.Later})
 }
 
 // checkItem finds out whether an item may go in a batch.
@@ -313,6 +314,9 @@ func (m *member) finish(ctx context.Context) {
 			return
 		}
 		m.sent.tag = "" // what is seen counts
+	}
+	if m.later {
+		m.rest = &m.result.Rest
 	}
 	f, err := m.settleAs(ctx, *m.seen, m.sent)
 	m.phase, m.result.Entry, m.result.Err = over, f.Entry, err

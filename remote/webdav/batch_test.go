@@ -111,6 +111,11 @@ func TestBatchRequests(t *testing.T) {
 				if n := s.count(); n[""] > most {
 					t.Errorf("%s: %v, want at most %d", dir, n, most)
 				}
+				for i, r := range results {
+					if r.Rest != (remote.Attrs{}) {
+						t.Errorf("%s is left to be set for %s, which nobody has asked for", r.Rest.MTime, items[i].Path)
+					}
+				}
 				if n := s.honest(t, items, results); n != len(items) {
 					t.Errorf("%s: %d of %d are stored: %v", dir, n, len(items), results[0].Err)
 				}
@@ -118,6 +123,33 @@ func TestBatchRequests(t *testing.T) {
 					t.Errorf("the time is %v, sent was %v", results[7].Entry.MTime, items[7].Attrs.MTime)
 				}
 				s.count()
+			}
+		})
+	}
+}
+
+// TestBatchLater: attributes that may come later cost a batch nothing, and what is told to be
+// left is just what the server does not show.
+func TestBatchLater(t *testing.T) {
+	for d, timed := range map[efss.Dialect]bool{efss.Nextcloud: true, efss.ModDAV: false} {
+		t.Run(d.String(), func(t *testing.T) {
+			s := newSite(t, d)
+			items := batchIn("/", 20)
+			mode := uint32(0o750)
+			for i := range items {
+				items[i].Later, items[i].Attrs.Mode = true, &mode
+			}
+			results := s.batch(t, items)
+			if n := s.count(); n["PROPPATCH"] > 0 {
+				t.Errorf("%v", n)
+			}
+			for i, r := range results {
+				if r.Err != nil || r.Rest.Mode == nil || *r.Rest.Mode != mode || (r.Rest.MTime == nil) != timed {
+					t.Errorf("%s: %+v, %v", items[i].Path, r.Rest, r.Err)
+				}
+				if r.Rest.MTime != nil && !r.Rest.MTime.Equal(*items[i].Attrs.MTime) {
+					t.Errorf("%s: the time that is left is %v, not %v", items[i].Path, r.Rest.MTime, items[i].Attrs.MTime)
+				}
 			}
 		})
 	}

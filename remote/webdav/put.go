@@ -68,6 +68,8 @@ type upload struct {
 	old       *found // what is there, if it was looked at
 	made      bool   // the content has arrived
 	ranged    bool   // it goes to its temporary name in ranges
+	// rest takes the attributes that would cost a request of their own; nil: they are set.
+	rest *remote.Attrs
 }
 
 // stored is what an upload left on the server, as far as the answers told.

@@ -110,6 +110,10 @@ func (u *upload) setAttrs(ctx context.Context, f found) (found, error) {
 	if want.serves(&f) {
 		return f, nil
 	}
+	if u.rest != nil {
+		*u.rest = want.asSet()
+		return f, nil
+	}
 	err := u.c.writeAttr(ctx, u.path, want)
 	switch {
 	case err == nil:
@@ -139,6 +143,17 @@ func (a *attr) wish(f *found, mtime time.Time, native bool) {
 		return
 	}
 	a.mtime, a.tag, a.size = mtime, f.stamp(), f.Size
+}
+
+// asSet returns the attributes with which SetAttr makes a the property.
+func (a attr) asSet() (set remote.Attrs) {
+	if a.hasMode {
+		set.Mode = &a.mode
+	}
+	if !a.mtime.IsZero() {
+		set.MTime = &a.mtime
+	}
+	return set
 }
 
 // with returns f as it is once a is its property.
