@@ -198,7 +198,7 @@ func (s *summary) markdown() string {
 	}
 	return "# Benchmark\n\n" + s.head() + "\n\n" + markdownTable(s.results()) +
 		"\n\"limit\" is what plain parallel requests over the same path reach, or the local file system where it says so. \"to best peer\" above 1 means faster than the best of the others. " +
-		"Every byte was compared. \"On the server\" is looked up on the server's own disk, or in the zone's catalog. A value marked as cut is what was reached within the time limit.\n" + failed + "\n## What it took\n\n" + markdownTable(s.costs())
+		"Every byte was compared. \"On the server\" is looked up on the server's own disk, or in the zone's catalog: names and contents, which times and modes may follow that take requests of their own. A value marked as cut is what was reached within the time limit.\n" + failed + "\n## What it took\n\n" + markdownTable(s.costs())
 }
 
 func markdownTable(table [][]string) string {
