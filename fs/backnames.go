@@ -69,10 +69,11 @@ func (b *branch) unlink(ctx context.Context, e remote.Entry) error {
 
 var errNotAllowed = errors.New("the server does not allow it")
 
-// rmdir removes an empty directory.
-func (b *branch) rmdir(ctx context.Context, rel string) error {
+// mayRmdir tells why a directory cannot be removed, as far as that is known before it is
+// tried. It comes before metaCache.changing, which forgets what is known of the directory.
+func (b *branch) mayRmdir(ctx context.Context, rel string) error {
 	if b.Back == nil {
-		return b.Backend.Remove(ctx, rel, remote.RemoveOptions{Type: remote.Dir})
+		return nil
 	}
 	e, _, err := b.meta.stat(ctx, rel, false)
 	switch {
@@ -82,6 +83,14 @@ func (b *branch) rmdir(ctx context.Context, rel string) error {
 		return fail("rmdir", b.abs(rel), remote.NotDir, nil)
 	case !e.Access.Can(remote.AccessDelete):
 		return fail("rmdir", b.abs(rel), remote.Permission, errNotAllowed)
+	}
+	return nil
+}
+
+// rmdir removes an empty directory.
+func (b *branch) rmdir(ctx context.Context, rel string) error {
+	if b.Back == nil {
+		return b.Backend.Remove(ctx, rel, remote.RemoveOptions{Type: remote.Dir})
 	}
 	if names, _, ok := b.meta.listed(rel); ok && len(names) == 0 {
 		return local("rmdir", b.abs(rel), b.Back.RemoveDirSeen(ctx, rel))

@@ -224,6 +224,9 @@ func (f *FS) Rmdir(ctx context.Context, path string) error {
 	if len(f.openBelow(path, (*file).local)) > 0 {
 		return fail("rmdir", path, remote.NotEmpty, nil)
 	}
+	if err := b.mayRmdir(ctx, rel); err != nil {
+		return err
+	}
 	b.meta.changing(rel)
 	err = b.rmdir(ctx, rel)
 	b.meta.changing(rel)

@@ -38,6 +38,7 @@ const (
 	OpPutBatch   Op = "putbatch"
 	OpReadBundle Op = "readbundle"
 	OpPrune      Op = "prune"
+	OpForesee    Op = "foresee"
 
 	OpSetAttrBatch Op = "setattrbatch"
 )
@@ -47,7 +48,7 @@ func Ops() []Op {
 	return []Op{OpStat, OpList, OpRead, OpPut, OpMkdir, OpRemove, OpRename,
 		OpSetAttr, OpSymlink, OpUsage, OpOpen, OpStream,
 		OpXattrs, OpSetXattr, OpRemoveXattr, OpReplicas, OpRemoveTree, OpChanged,
-		OpPutGrowing, OpPatch, OpSweep, OpPutBatch, OpReadBundle, OpPrune, OpSetAttrBatch}
+		OpPutGrowing, OpPatch, OpSweep, OpPutBatch, OpReadBundle, OpPrune, OpForesee, OpSetAttrBatch}
 }
 
 // Mutates tells whether the operation changes the remote tree.

@@ -47,6 +47,7 @@ var _ interface {
 	Batcher
 	Bundler
 	Pruner
+	Foreseer
 	AttrBatcher
 	Unwrapper
 } = (*decorator)(nil)

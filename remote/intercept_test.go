@@ -87,6 +87,8 @@ func callAll(t *testing.T, b remote.Backend) []remote.Op {
 	_, err = b.Mkdir(t.Context(), "/pruned")
 	check(err)
 	pruner, _ := remote.As[remote.Pruner](b)
+	foreseer, _ := remote.As[remote.Foreseer](b)
+	check(foreseer.Foresee(t.Context(), "/pruned"))
 	check(pruner.Prune(t.Context(), "/pruned", nil))
 	dresser, _ := remote.As[remote.AttrBatcher](b)
 	_, err = dresser.SetAttrBatch(t.Context(), []remote.AttrItem{{Path: "/batched"}})
@@ -95,7 +97,7 @@ func callAll(t *testing.T, b remote.Backend) []remote.Op {
 		remote.OpRemove, remote.OpSetAttr, remote.OpSymlink, remote.OpUsage, remote.OpOpen, remote.OpStream, remote.OpStream,
 		remote.OpSetXattr, remote.OpXattrs, remote.OpRemoveXattr, remote.OpReplicas, remote.OpMkdir, remote.OpRemoveTree,
 		remote.OpChanged, remote.OpChanged, remote.OpPutGrowing, remote.OpPatch, remote.OpSweep, remote.OpPutBatch, remote.OpStat, remote.OpReadBundle,
-		remote.OpMkdir, remote.OpPrune, remote.OpSetAttrBatch}
+		remote.OpMkdir, remote.OpForesee, remote.OpPrune, remote.OpSetAttrBatch}
 }
 
 // callBundle is the part of callAll about bundles.
@@ -245,6 +247,7 @@ type attributed interface {
 	remote.Batcher
 	remote.Bundler
 	remote.Pruner
+	remote.Foreseer
 	remote.AttrBatcher
 }
 
@@ -285,5 +288,9 @@ func wantUnsupported(t *testing.T, b attributed) {
 	wantKind(t, b.Prune(t.Context(), "/d", nil), remote.Unsupported)
 	if b.Prunes() {
 		t.Error("what cannot prune says that it does")
+	}
+	wantKind(t, b.Foresee(t.Context(), "/d"), remote.Unsupported)
+	if b.Foresees() {
+		t.Error("what cannot look ahead says that it does")
 	}
 }

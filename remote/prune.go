@@ -25,6 +25,20 @@ type Pruner interface {
 	Prune(ctx context.Context, path string, known []Known) error
 }
 
+// Foreseer is the ability of a Pruner to look ahead.
+type Foreseer interface {
+	// Foresees tells whether Foresee can be of use. It costs no request.
+	Foresees() bool
+
+	// Foresee looks at the directory at path, as a Prune of it, or of a directory around it,
+	// is likely to come within seconds. What it sees takes the place of the look of a Prune
+	// for a few seconds, at most three; what others change in the directory after that may
+	// go with it then. It is for directories in which nothing is left by what was removed
+	// here. The error is only of interest to those that watch the server: Prune looks for
+	// itself then. Unsupported if the adapter has not this ability.
+	Foresee(ctx context.Context, path string) error
+}
+
 // Known is one entry below a directory that is to be pruned.
 type Known struct {
 	Path    string // from the root of the branch
@@ -62,4 +76,20 @@ func (d *decorator) Prune(ctx context.Context, path string, known []Known) error
 		return c.Fail(Unsupported, errNoAbility)
 	}
 	return d.run(ctx, c, func(ctx context.Context) error { return inner.Prune(ctx, c.Path, c.Known) })
+}
+
+// Foresees implements Foreseer. It is false if the adapter has not this ability.
+func (d *decorator) Foresees() bool {
+	inner, ok := As[Foreseer](d.inner)
+	return ok && inner.Foresees()
+}
+
+// Foresee implements Foreseer.
+func (d *decorator) Foresee(ctx context.Context, path string) error {
+	c := &Call{Op: OpForesee, Path: path}
+	inner, ok := As[Foreseer](d.inner)
+	if !ok {
+		return c.Fail(Unsupported, errNoAbility)
+	}
+	return d.run(ctx, c, func(ctx context.Context) error { return inner.Foresee(ctx, c.Path) })
 }

@@ -63,6 +63,7 @@ func TestWatchdogEndsStalls(t *testing.T) {
 			remote.OpReplicas:    func() error { _, err := b.(attributed).Replicas(ctx, "/f"); return err },
 			remote.OpRemoveTree:  func() error { return b.(attributed).RemoveTree(ctx, "/d") },
 			remote.OpPrune:       func() error { return b.(attributed).Prune(ctx, "/d", nil) },
+			remote.OpForesee:     func() error { return b.(attributed).Foresee(ctx, "/d") },
 			remote.OpChanged:     func() error { _, err := b.(attributed).Changed(ctx, "/", ""); return err },
 			remote.OpSweep:       func() error { return b.(attributed).Sweep(ctx, "/f", 1, nil) },
 			remote.OpPutGrowing: func() error {

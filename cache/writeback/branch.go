@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"slices"
-	"time"
 
 	"github.com/meshmount/meshmount/remote"
 )
@@ -47,7 +46,8 @@ type Branch struct {
 	onSettled func(Settled)
 	rate      rate
 
-	lastRemoval time.Time // guarded by store.mu; when the last removal was made
+	removals  removals // guarded by store.mu
+	foresight foresight
 }
 
 var _ interface {
@@ -92,6 +92,7 @@ func (s *Store) Wrap(below remote.Backend, p Policy) (*Branch, error) {
 	}
 	if to, ok := remote.As[remote.Pruner](below); ok && p.Prune.Most > 1 {
 		b.pruner, b.queue.prunable = to, b.prunable
+		b.foresight.to, _ = remote.As[remote.Foreseer](below)
 	}
 	if to, ok := remote.As[remote.AttrBatcher](below); ok && to.AttrBatches() > 1 {
 		b.dresser, b.queue.dressing = to, b.dressable

@@ -38,7 +38,8 @@
 // removals is pending below it, all of them are one job, which removes the directory as a whole
 // on the condition that nothing is in it but what they are about (remote.Pruner). They end
 // together. If the condition does not hold, each goes by itself, for good; after an error that
-// may pass they are tried together again, a few times.
+// may pass they are tried together again, a few times. While a program still removes, the
+// directories that went are looked at ahead, where that is of use (remote.Foreseer).
 //
 // A change that the server cannot have heard of may still be altered without it: a file
 // that is written again replaces its put, one that is removed takes it back, one that is

@@ -18,7 +18,8 @@ type Pruning struct {
 	Most int
 	// Lull is how long no other removal must have come until a removal begins, as who
 	// removes a tree removes the directory last; Longest bounds that wait. At a flush there
-	// is none, nor if somebody waits.
+	// is none, nor if somebody waits. It is shorter, down to a tenth, once a directory went
+	// with all that is pending and removals came in quick succession before.
 	Lull, Longest time.Duration
 }
 
@@ -46,8 +47,37 @@ func (b *Branch) prunes() bool { return b.pruner != nil && b.pruner.Prunes() }
 // linger has a removal wait for others. Guarded by store.mu.
 func (b *Branch) linger(c *change) {
 	if c.kind == opRemove && !c.replayed && b.prunes() {
-		b.lastRemoval, c.delay = c.since, c.since.Add(min(b.policy.Prune.Lull, b.policy.Prune.Longest))
+		p := b.policy.Prune
+		b.removals.add(c, p.Lull)
+		c.delay = c.since.Add(min(p.Lull, p.Longest))
 	}
+}
+
+// removals tells how the removals of a branch follow each other.
+type removals struct {
+	last  time.Time // when the last one was made
+	dir   string    // that was of this directory; "" if it was of something else
+	pause time.Duration
+}
+
+// add takes up one more. A pause counts for less with each removal after it, to a third after
+// 64: programs pause at each directory that is far away.
+func (r *removals) add(c *change, lull time.Duration) {
+	r.pause = max(min(c.since.Sub(r.last), lull), r.pause-r.pause/64)
+	r.last, r.dir = c.since, ""
+	if c.typ == remote.Dir {
+		r.dir = c.path
+	}
+}
+
+// lull returns how long none must have come until the tree of first goes, the oldest that is
+// pending: as long as it is usual, unless first is in the directory that has just gone. Then
+// that is most likely the last of a tree, and after several of the pauses that there were it is.
+func (r *removals) lull(first *change, usual time.Duration) time.Duration {
+	if r.dir == "" || !remote.Within(first.path, r.dir) {
+		return usual
+	}
+	return min(usual, max(usual/10, 4*r.pause))
 }
 
 // RemoveDirSeen is RemoveDir of a directory that the caller has just seen to be empty, as far
@@ -62,7 +92,11 @@ func (b *Branch) RemoveDirSeen(ctx context.Context, path string) error {
 	s.mu.Lock()
 	if b.prunes() && b.removedIn(path) {
 		defer s.mu.Unlock()
-		return b.removeDir(path)
+		err := b.removeDir(path)
+		if err == nil {
+			b.foresee(path)
+		}
+		return err
 	}
 	s.mu.Unlock()
 	return b.RemoveDir(ctx, path)
@@ -127,7 +161,7 @@ func (b *Branch) lull(c *change, now time.Time) time.Duration {
 		return 0
 	}
 	p := b.policy.Prune
-	return min(b.lastRemoval.Add(p.Lull).Sub(now), c.since.Add(p.Longest).Sub(now))
+	return min(b.removals.last.Add(b.removals.lull(c, p.Lull)).Sub(now), c.since.Add(p.Longest).Sub(now))
 }
 
 // treeOf returns the removals of the topmost directory that can go as a whole with first; none

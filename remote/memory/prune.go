@@ -10,6 +10,14 @@ import (
 // Prunes implements remote.Pruner.
 func (b *Backend) Prunes() bool { return true }
 
+// Foresees implements remote.Foreseer: there is no need to.
+func (b *Backend) Foresees() bool { return false }
+
+// Foresee implements remote.Foreseer.
+func (b *Backend) Foresee(ctx context.Context, path string) error {
+	return b.begin(ctx, "foresee", path)
+}
+
 // Prune implements remote.Pruner. Proof and removal are one step.
 func (b *Backend) Prune(ctx context.Context, path string, known []remote.Known) error {
 	const op = "prune"

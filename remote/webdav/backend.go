@@ -54,6 +54,9 @@ type Backend struct {
 
 	buffered atomic.Int64 // bytes of buffers that uploads hold
 
+	witnesses witnesses
+	foreseen  foreseen
+
 	proofs  proofs
 	refused atomic.Int64  // names left out of listings
 	making  chan struct{} // held by the one Mkdir at a time, where that is needed
@@ -82,6 +85,7 @@ var _ interface {
 	remote.Batcher
 	remote.Bundler
 	remote.Pruner
+	remote.Foreseer
 } = (*Backend)(nil)
 
 var errClosed = &remote.Error{Op: "close", Kind: remote.BadHandle, Err: errors.New("the backend is closed")}
@@ -98,6 +102,7 @@ func newBackend(o Options) (*Backend, error) {
 		waits: usualPatience, ranges: usualRanges, left: leftovers{pause: sweepPause}, streams: make(chan struct{}, o.MaxConns/2),
 		lanes: make(chan struct{}, max(1, o.MaxConns-o.MaxConns/16)),
 	}
+	b.foreseen.age = proofAge
 	b.packs.turn, b.packs.idle = make(chan struct{}, 1), packIdle
 	b.life, b.end = context.WithCancelCause(context.Background())
 	b.cleaning, b.stop = context.WithCancel(context.Background())

@@ -23,3 +23,6 @@ func (b *Backend) SetPackIdle(d time.Duration) { b.packs.idle = d }
 
 // Held returns the bytes of bundles that are in memory.
 func (b *Backend) Held() int64 { return b.packs.held.Load() }
+
+// SetProofAge sets how long what Foresee has seen takes the place of a listing.
+func (b *Backend) SetProofAge(age time.Duration) { b.foreseen.age = age }

@@ -23,7 +23,14 @@ func (b *Backend) List(ctx context.Context, dir string, yield func(remote.Entry)
 		return c.fail(remote.NotExist, nil)
 	}
 	l := &listing{c: c, h: b.hrefs(strings.TrimSuffix(dir, "/")), yield: func(f found) error { return yield(f.Entry) }}
-	return l.run(ctx)
+	if b.traits.propagates {
+		l.sum = &listSum{}
+	}
+	err = l.run(ctx)
+	if err == nil && l.sum != nil && l.self.tag != "" {
+		b.witnesses.keep(dir, witness{l.self.tag, *l.sum})
+	}
+	return err
 }
 
 // listing is one PROPFIND of depth 1.
@@ -37,6 +44,8 @@ type listing struct {
 
 	// odd ends the listing at an entry that cannot be shown; nil leaves it out.
 	odd error
+
+	sum *listSum // of all entries, nil if it is not wanted or cannot be had
 
 	seed  maphash.Seed
 	names map[uint64]struct{}
@@ -95,8 +104,10 @@ func (l *listing) itself(r *response) error {
 func (l *listing) child(name string, r *response) error {
 	switch {
 	case isTemp(name) && l.temps == nil:
+		l.sum = nil
 		return nil
 	case r.status == http.StatusNotFound || r.status == http.StatusGone:
+		l.sum = nil
 		return nil // went away meanwhile
 	case r.status >= 500:
 		return l.c.fail(kindOf(r.status), &statusError{method: "PROPFIND", status: r.status})
@@ -113,6 +124,7 @@ func (l *listing) child(name string, r *response) error {
 		return l.refuse(r.href, err)
 	}
 	l.names[key] = struct{}{}
+	l.testify(name, &f, r)
 	if isTemp(name) {
 		l.halt = l.temps(f)
 	} else {
@@ -125,6 +137,7 @@ var errDuplicate = errors.New("name seen before")
 
 // refuse leaves one entry out, or ends the listing.
 func (l *listing) refuse(href string, why error) error {
+	l.sum = nil
 	l.c.b.refused.Add(1)
 	l.c.b.opts.Logger.Debug("entry left out of a listing", "dir", l.c.path, "href", bounded(href, 200), "why", why)
 	l.halt = l.odd

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -24,11 +25,16 @@ func (b *Backend) Prunes() bool { return true }
 
 // Prune implements remote.Pruner: each directory that is known is listed, as many at a time
 // as there are connections, and what is there compared; then one DELETE takes the tree, with
-// the entity tag of its top where the server honours that. Where tags of directories change
-// with anything below (Nextcloud, the oCIS family), the top is listed first and looked at
-// once more at the end: an equal tag proves that all listings were of one moment. Names that
-// cannot be shown in the tree are entries that nobody knows, and so are temporary ones of
-// uploads that may be under way.
+// the entity tag of its top where the server honours that. What Foresee has seen of a directory
+// takes the place of its listing for proofAge, if it is as it should be.
+//
+// Where tags of directories change with anything below (Nextcloud, the oCIS family), the top is
+// listed first. A directory in it whose tag is that of a listing of before which showed what is
+// known now, and so on below it, is not listed again (see witnesses). If others were, the top is
+// looked at once more at the end: an equal tag proves that all listings were of one moment.
+//
+// Names that cannot be shown in the tree are entries that nobody knows, and so are temporary
+// ones of uploads that may be under way.
 func (b *Backend) Prune(ctx context.Context, path string, known []remote.Known) error {
 	ctx, c, done, err := b.begin(ctx, "prune", path)
 	if err != nil {
@@ -45,7 +51,10 @@ func (b *Backend) Prune(ctx context.Context, path string, known []remote.Known) 
 	if err != nil {
 		return err
 	}
-	p := &pruning{c: c, known: table}
+	p := &pruning{c: c, known: table, sights: b.foreseen.take(path), proven: map[string]bool{}, shown: map[string]string{}}
+	if b.traits.propagates {
+		p.whole = b.witnesses.whole(known)
+	}
 	if err := p.prove(ctx); err != nil {
 		return err
 	}
@@ -54,15 +63,22 @@ func (b *Backend) Prune(ctx context.Context, path string, known []remote.Known) 
 
 // pruning is one Prune.
 type pruning struct {
-	c     *call
-	known map[string]remote.Known
-	top   found // the directory itself
+	c      *call
+	known  map[string]remote.Known
+	sights map[string]*sight // of directories, by path; not changed
+	whole  map[string]string // tags of directories, by path, with which all below them is as known
+	top    found             // the directory itself
+	// guessed: top was foreseen.
+	guessed bool
 
-	mu  sync.Mutex // guards err
-	err error      // the first of a listing
+	mu     sync.Mutex        // guards what follows
+	err    error             // the first of a listing
+	proven map[string]bool   // directories in the top whose tags prove what is below them
+	used   []*sight          // what took the place of listings
+	shown  map[string]string // tags of directories that the one around them showed
 }
 
-// prove lists all directories. Nobody but who calls it reads top until it is over.
+// prove finds out whether all is as known. Nobody but who calls it reads top until it is over.
 func (p *pruning) prove(ctx context.Context) error {
 	b := p.c.b
 	var dirs []string
@@ -71,20 +87,18 @@ func (p *pruning) prove(ctx context.Context) error {
 			dirs = append(dirs, path)
 		}
 	}
-	if len(dirs) == 0 || b.traits.propagates {
-		if err := p.proveTop(ctx); err != nil {
-			return err
-		}
-	} else {
-		dirs = append(dirs, p.c.path)
+	if !b.traits.propagates {
+		return p.proveAll(ctx, append(dirs, p.c.path))
 	}
-	if len(dirs) > 0 {
-		slices.Sort(dirs)
-		b.Warm(len(dirs))
-		b.inLanes(ctx, len(dirs), func(i int) { p.proveDir(ctx, dirs[i]) })
-	}
-	if p.err != nil || len(dirs) == 0 || !b.traits.propagates {
+	if p.proveDir(ctx, p.c.path); p.err != nil {
 		return p.err
+	}
+	dirs = slices.DeleteFunc(dirs, func(dir string) bool { return p.proven[p.inTop(dir)] })
+	if len(dirs) == 0 {
+		return nil
+	}
+	if err := p.proveAll(ctx, dirs); err != nil {
+		return err
 	}
 	now, err := p.c.lookAt(ctx, p.c.path)
 	switch {
@@ -96,19 +110,44 @@ func (p *pruning) prove(ctx context.Context) error {
 	return nil
 }
 
-// proveTop lists the directory itself before the others.
-func (p *pruning) proveTop(ctx context.Context) error {
-	p.proveDir(ctx, p.c.path)
+// inTop returns the entry of the top in which path is.
+func (p *pruning) inTop(path string) string {
+	name, _, _ := strings.Cut(path[len(p.c.path)+1:], "/")
+	return remote.Join(p.c.path, name)
+}
+
+// proveAll proves directories, side by side. Of those that were foreseen it lists again, when it
+// is through with all, which that was too long ago for by then, and which showed another tag than
+// in the directory around them: what comes and goes in a directory changes its tag, and as a rule
+// the one around it was looked at later.
+func (p *pruning) proveAll(ctx context.Context, dirs []string) error {
+	b := p.c.b
+	dirs = slices.DeleteFunc(dirs, func(dir string) bool { s := p.sights[dir]; return s != nil && s.over() && p.foreseen(ctx, dir) })
+	slices.Sort(dirs)
+	if len(dirs) > 0 {
+		b.Warm(len(dirs))
+		b.inLanes(ctx, len(dirs), func(i int) { p.proveDir(ctx, dirs[i]) })
+	}
+	var old []string
+	for _, s := range p.used {
+		if tag, ok := p.shown[s.dir]; !s.fresh(p.c.b.foreseen.age) || ok && tag != s.self.tag {
+			old = append(old, s.dir)
+		}
+	}
+	p.used, p.sights = nil, nil
+	if len(old) > 0 && p.err == nil {
+		b.inLanes(ctx, len(old), func(i int) { p.proveDir(ctx, old[i]) })
+	}
 	return p.err
 }
 
-// proveDir lists one directory, unless another one has failed already. One that is gone is
-// no harm, but for the top.
+// proveDir lists one directory, unless it was foreseen, or another one has failed already. One
+// that is gone is no harm, but for the top.
 func (p *pruning) proveDir(ctx context.Context, dir string) {
 	p.mu.Lock()
 	failed := p.err != nil
 	p.mu.Unlock()
-	if failed {
+	if failed || p.foreseen(ctx, dir) {
 		return
 	}
 	err := remote.ContextErr(ctx)
@@ -125,22 +164,43 @@ func (p *pruning) proveDir(ctx context.Context, dir string) {
 	}
 }
 
+// foreseen tells whether a directory was seen not long ago, and was as it should be. If not, a
+// listing has the word: more may be known by now, or less be there.
+func (p *pruning) foreseen(ctx context.Context, dir string) bool {
+	s := p.sights[dir]
+	if s == nil || !s.wait(ctx) || !s.fresh(p.c.b.foreseen.age) {
+		return false
+	}
+	c := &call{b: p.c.b, op: p.c.op, path: dir}
+	for i := range s.kids {
+		if p.judge(c, &s.kids[i]) != nil {
+			return false
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if dir == p.c.path {
+		p.top, p.guessed = s.self, true
+	}
+	p.used = append(p.used, s)
+	return true
+}
+
 // list compares what is in one directory with what is known.
 func (p *pruning) list(ctx context.Context, dir string) error {
 	c := &call{b: p.c.b, op: p.c.op, path: dir}
-	d := &provenDir{p: p, c: c, h: c.b.hrefs(dir)}
-	err := c.propfind(ctx, c.b.dirURL(dir), "1", false, d.one)
-	remote.Progress(ctx)
-	if err == nil && !d.seen {
-		return c.failf(remote.Corrupt, "the server's answer does not speak of the directory")
-	}
+	self, err := c.listKids(ctx, func(k *kid) error { return p.judge(c, k) })
 	top := dir == p.c.path
-	if err == nil || statusOf(err) == http.StatusNotFound && !top {
-		return nil
+	if err != nil && (top || statusOf(err) != http.StatusNotFound) {
+		err = c.explainList(ctx, err)
 	}
-	err = c.explainList(ctx, err)
 	switch kind := remote.KindOf(err); {
-	case kind == remote.NotExist && !top:
+	case err == nil && top:
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.top, p.guessed = self, false
+		return nil
+	case err == nil, kind == remote.NotExist && !top:
 		return nil
 	case kind == remote.NotDir && !top:
 		return c.fail(remote.Conflict, errors.New("it was a directory before"))
@@ -148,69 +208,44 @@ func (p *pruning) list(ctx context.Context, dir string) error {
 	return err
 }
 
-// provenDir is the listing of one directory.
-type provenDir struct {
-	p    *pruning
-	c    *call
-	h    hrefs
-	seen bool // the directory itself
-}
-
-// one takes up one response.
-func (d *provenDir) one(r *response, head http.Header) error {
-	now := d.c.b.serverTime(head)
-	name, err := d.h.resolve(r.href)
+// judge compares one entry of the directory of c with what is known.
+func (p *pruning) judge(c *call, k *kid) error {
+	path := remote.Join(c.path, k.name)
+	was, known := p.known[path]
 	switch {
-	case err != nil:
-		return d.c.failf(remote.Conflict, "there is something that cannot be shown in the tree: %w", err)
-	case name == "":
-		return d.itself(r, now)
-	case r.status == http.StatusNotFound || r.status == http.StatusGone:
-		return nil // went away meanwhile
-	case r.status >= 500:
-		return d.c.fail(kindOf(r.status), &statusError{method: "PROPFIND", status: r.status})
-	}
-	path := remote.Join(d.c.path, name)
-	f, err := d.c.b.view(path, r, now)
-	k, known := d.p.known[path]
-	switch {
-	case err != nil:
-		return d.c.failf(remote.Conflict, "there is something of which too little is told: %w", err)
-	case isTemp(name) && !known && f.Type != remote.Dir && !f.MTime.IsZero() && now.Sub(f.native) >= abandoned:
+	case k.dead && !known:
 		return nil // nobody will ever need it
 	case !known:
-		return d.c.failf(remote.Conflict, "there is something that was not seen before: %q", bounded(name, 100))
-	case (f.Type == remote.Dir) != (k.Type == remote.Dir), f.Type != remote.Dir && !d.c.b.sameVersion(f.Version, k.Version):
-		return d.c.failf(remote.Conflict, "%q was changed", bounded(name, 100))
+		return c.failf(remote.Conflict, "there is something that was not seen before: %q", bounded(k.name, 100))
+	case k.dir != (was.Type == remote.Dir), !k.dir && !c.b.sameVersion(k.version, was.Version):
+		return c.failf(remote.Conflict, "%q was changed", bounded(k.name, 100))
+	}
+	if k.dir {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.shown[path] = k.version
+		p.proven[path] = k.version != "" && p.whole[path] == k.version && c.path == p.c.path
 	}
 	return nil
 }
 
-// itself takes up the response about the directory.
-func (d *provenDir) itself(r *response, now time.Time) error {
-	if r.status >= 400 {
-		return d.c.fail(kindOf(r.status), &statusError{method: "PROPFIND", status: r.status})
-	}
-	f, err := d.c.b.view(d.c.path, r, now)
-	switch {
-	case err != nil:
-		return d.c.fail(remote.Corrupt, err)
-	case f.Type != remote.Dir && d.c.path != d.p.c.path:
-		return d.c.fail(remote.Conflict, errors.New("it was a directory before"))
-	case f.Type != remote.Dir:
-		return d.c.fail(remote.NotDir, nil)
-	}
-	d.seen = true
-	if d.c.path == d.p.c.path {
-		d.p.mu.Lock()
-		defer d.p.mu.Unlock()
-		d.p.top = f
-	}
-	return nil
-}
-
-// remove deletes the tree. Of what else than a whole success says, part of it may be gone.
+// remove deletes the tree. Of what else than a whole success says, part of it may be gone. A
+// top that is another one than was foreseen, perhaps by our own doing, is looked at again.
 func (p *pruning) remove(ctx context.Context) error {
+	err := p.delete(ctx)
+	if p.guessed && statusOf(err) == http.StatusPreconditionFailed {
+		if err = p.list(ctx, p.c.path); err == nil {
+			err = p.delete(ctx)
+		}
+	}
+	if statusOf(err) == http.StatusPreconditionFailed {
+		return p.c.fail(remote.Conflict, errors.Unwrap(err))
+	}
+	return err
+}
+
+// delete sends the DELETE.
+func (p *pruning) delete(ctx context.Context) error {
 	c := p.c
 	r := &request{method: http.MethodDelete, url: c.b.dirURL(c.path), changes: true, header: map[string]string{},
 		work: min(time.Duration(len(p.known))*pruneWork, pruneWorkMost)}
@@ -219,9 +254,7 @@ func (p *pruning) remove(ctx context.Context) error {
 	}
 	resp, err := c.expect(ctx, r, http.StatusOK, http.StatusNoContent, http.StatusAccepted, http.StatusMultiStatus)
 	switch status := statusOf(err); {
-	case status == http.StatusPreconditionFailed:
-		return c.fail(remote.Conflict, errors.Unwrap(err))
-	case status == http.StatusNotFound:
+	case status == http.StatusNotFound, status == http.StatusPreconditionFailed:
 		return err
 	case err != nil && status != 0:
 		return unsure(err)
