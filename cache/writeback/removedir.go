@@ -78,5 +78,9 @@ func (b *Branch) removeDir(path string) error {
 	case last != nil && free && last.untouched() && last.kind == opMkdir && last.fresh() && len(b.queue.kids[path]) == 0:
 		return b.cancelOut(last)
 	}
-	return b.submit(&change{kind: opRemove, path: path, typ: remote.Dir, deep: true, after: last})
+	if err := b.submit(&change{kind: opRemove, path: path, typ: remote.Dir, deep: true, after: last}); err != nil {
+		return err
+	}
+	b.regather(path)
+	return nil
 }

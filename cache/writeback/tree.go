@@ -53,6 +53,26 @@ func (b *Branch) linger(c *change) {
 	}
 }
 
+// regather has removals of what is in a directory go with it, as that goes now, which were to
+// go by themselves after they had waited for long. Guarded by store.mu.
+func (b *Branch) regather(dir string) {
+	if !b.prunes() {
+		return
+	}
+	q := &b.queue
+	for name := range q.kids[dir] {
+		line := q.lines[remote.Join(dir, name)]
+		if len(line) == 0 {
+			continue
+		}
+		if c := line[0]; c.slot >= 0 && c.heap == &q.heap && !c.urgent && b.prunable(c) {
+			q.drop(c)
+			c.heap = &q.gone
+			q.gone.put(c)
+		}
+	}
+}
+
 // removals tells how the removals of a branch follow each other.
 type removals struct {
 	last  time.Time // when the last one was made

@@ -2,6 +2,7 @@ package writeback
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -144,4 +145,47 @@ func TestRemoveDirSeen(t *testing.T) {
 	x.s.Start()
 	x.flush()
 	hasNot(t, x.server, "/t/c")
+}
+
+// TestPruneLong removes a directory with many files, which takes so long that the first files
+// are removed by themselves: the others go with the directory.
+func TestPruneLong(t *testing.T) {
+	const files = 300
+	x := newPruned(t, memory.Options{}, Policy{Prune: Pruning{Most: 1000, Lull: time.Millisecond, Longest: time.Minute}})
+	if _, err := x.server.Mkdir(t.Context(), "/t"); err != nil {
+		t.Fatal(err)
+	}
+	for i := range files {
+		x.give(fmt.Sprintf("/t/f%d", i), "content")
+	}
+	leave := make(chan struct{})
+	x.when(func(_ context.Context, c *remote.Call) {
+		if c.Op == remote.OpRemove {
+			<-leave
+		}
+	})
+	x.s.Start()
+	err := x.b.List(t.Context(), "/t", func(e remote.Entry) error { return x.b.Unlink(t.Context(), e) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "none waits for its directory any more", func() bool {
+		x.s.mu.Lock()
+		defer x.s.mu.Unlock()
+		for first := x.b.queue.gone.top(); first != nil; first = x.b.queue.gone.top() {
+			x.b.queue.alone(first) // as after Longest
+		}
+		return x.b.active > 0
+	})
+	_, begun := x.counts()
+	if err := x.b.RemoveDirSeen(t.Context(), "/t"); err != nil {
+		t.Fatal(err)
+	}
+	close(leave)
+	eventually(t, "all is gone", func() bool { return len(x.s.Status().Items) == 0 })
+	hasNot(t, x.server, "/t")
+	if p, r := x.counts(); p != 1 || r > begun+8 {
+		t.Errorf("%d trees and %d entries were removed; %d before", p, r, begun)
+	}
+	x.settled()
 }
