@@ -278,12 +278,12 @@ func (g *group) settle(ctx context.Context, a *archive.Archive, cause error) {
 			continue
 		}
 		uid := archive.UID{Archive: h.index.ID, Number: f.number}
-		c := v.find(f.name)
-		if !c.has(uid) || c[0].Name != f.name {
-			lost = append(lost, f)
+		all, _ := v.living(f.name)
+		if c := v.find(f.name); len(all) == 1 && c.has(uid) && c[0].Name == f.name {
+			f.result.Entry = c[0].entry(f.item.Path)
 			continue
 		}
-		f.result.Entry = c[0].entry(f.item.Path)
+		lost = append(lost, f) // also if it comes first: the other may have been told before that his is there
 	}
 	parallel(len(lost), func(i int) {
 		f := lost[i]

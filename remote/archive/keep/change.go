@@ -220,7 +220,10 @@ func (k *Backend) overwrite(ctx context.Context, op, path string, src remote.Sou
 			continue
 		}
 		same, err := k.sameAs(ctx, e, src)
-		if err != nil || !same {
+		if err != nil && !isKind(err, remote.Changed, remote.NotExist) {
+			return remote.Entry{}, err // it may be that attempt's
+		}
+		if !same {
 			break
 		}
 		if _, err := k.bury(ctx, v.dir, c); err != nil { // an attempt before has come this far

@@ -88,12 +88,15 @@ func (k *Backend) unpackDir(ctx context.Context, dir string, v *view) (done Conv
 	slices.SortFunc(show, func(a, b showing) int { return a.claim[0].compare(b.claim[0]) })
 	errs := make([]error, len(show))
 	parallel(len(show), func(i int) {
-		if errs[i] = remote.ContextErr(ctx); errs[i] == nil {
+		if errs[i] = k.unburied(ctx, dir, show[i].claim); errs[i] == nil {
 			errs[i] = k.unpackFile(ctx, "unpack", remote.Join(dir, show[i].name), show[i].claim)
 		}
 	})
 	for i, o := range show {
-		if errs[i] != nil {
+		switch {
+		case missing(errs[i]):
+			continue // somebody has removed or renamed it meanwhile
+		case errs[i] != nil:
 			done.leave(remote.Join(dir, o.name), errs[i])
 			continue
 		}
@@ -107,6 +110,20 @@ func (k *Backend) unpackDir(ctx context.Context, dir string, v *view) (done Conv
 		}
 	}
 	return done
+}
+
+// unburied returns NotExist if a file was declared dead since its directory was listed, which
+// may be long ago: to make a plain file of it would bring back what somebody has removed.
+func (k *Backend) unburied(ctx context.Context, dir string, c claim) error {
+	path := remote.Join(dir, c[0].uid().Tombstone())
+	_, err := k.inner.Stat(ctx, path)
+	if err == nil {
+		return fail("unpack", path, remote.NotExist)
+	}
+	if isKind(err, remote.NotExist, remote.NotDir) {
+		return nil
+	}
+	return err
 }
 
 // unpackFile makes a plain file of a member, and the member dead after it.

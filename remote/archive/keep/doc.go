@@ -26,11 +26,14 @@
 //     the oldest by the server's clock. The others show as NAME.conflict-LETTERS-TIME, and are
 //     ordinary files there. Members of one name, time and content are one file.
 //   - Who has stored an archive, or a plain file that was to be new, lists the directory before
-//     he says so, and takes back what others have under that name: Exist.
+//     he says so, and takes back what others have under that name: Exist. He does so also if
+//     his own comes first: the other may have been told before it was there.
 //   - Who replaces, renames or unpacks a member puts the plain file first and the tombstone
 //     after it. The first tombstone decides: who finds one that is not his takes the plain
 //     file back. Between the two steps, and after a crash there, both show. The same call
 //     again finds the file that it has put, and goes on with the tombstone.
+//     Who unpacks a directory asks for the tombstone of each member before he puts the file: his
+//     listing may be old by then.
 //   - An archive of which little is alive is carried to its next generation by who changes
 //     something in the directory. What is of no use any more goes when the newest file of ours
 //     in the listing is a minute younger, by the server's clock, than what makes it useless:
