@@ -57,13 +57,11 @@ func markCall(path string, dir bool, name, value string) *wire.Call {
 
 // attrCalls are the calls that bring mode and time of what is at a path to a.
 func attrCalls(path string, f found, a remote.Attrs) (calls []*wire.Call, err error) {
+	a = f.lacks(a)
 	if a.Mode != nil {
-		old, known := f.bits()
-		if !known || old != *a.Mode&0o7777 {
-			calls = append(calls, markCall(path, f.coll != nil, markMode, fmt.Sprintf("%04o", *a.Mode&0o7777)))
-		}
+		calls = append(calls, markCall(path, f.coll != nil, markMode, fmt.Sprintf("%04o", *a.Mode&0o7777)))
 	}
-	if keeps(a.MTime) && f.mtime() != a.MTime.Unix() {
+	if a.MTime != nil {
 		touch, err := touchCall(path, *a.MTime, f.replica())
 		if err != nil {
 			return nil, err
@@ -71,6 +69,19 @@ func attrCalls(path string, f found, a remote.Attrs) (calls []*wire.Call, err er
 		calls = append(calls, touch)
 	}
 	return calls, nil
+}
+
+// lacks returns what of a the server can keep and has not of what is at a path.
+func (f found) lacks(a remote.Attrs) (rest remote.Attrs) {
+	if a.Mode != nil {
+		if old, known := f.bits(); !known || old != *a.Mode&0o7777 {
+			rest.Mode = a.Mode
+		}
+	}
+	if keeps(a.MTime) && f.mtime() != a.MTime.Unix() {
+		rest.MTime = a.MTime
+	}
+	return rest
 }
 
 // bits returns the permission bits that are stored.

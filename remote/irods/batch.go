@@ -60,7 +60,7 @@ const opBatch = "putbatch"
 // PutBatch implements remote.Batcher. Where nothing goes wrong it is a round trip to look,
 // those of one upload, one for the extraction and the look behind it, one for checksums
 // (Options.Checksums), and one for times and permission bits that the extraction does not keep
-// and another look. Files whose names the extraction
+// and that may not come later, and another look. Files whose names the extraction
 // may not hold go alone, as do all if there is not the permission for it.
 func (b *Backend) PutBatch(ctx context.Context, items []remote.BatchItem) ([]remote.BatchResult, error) {
 	if err := remote.ContextErr(ctx); err != nil {
@@ -111,7 +111,7 @@ func (t *batch) settle(i int, kind remote.Kind, cause error) {
 }
 
 func (t *batch) fault(i int, err error) {
-	t.results[i].Err = err
+	t.results[i] = remote.BatchResult{Err: err}
 	t.in = slices.DeleteFunc(t.in, func(o int) bool { return o == i })
 }
 

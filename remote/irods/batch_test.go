@@ -114,6 +114,42 @@ func TestBatchRequests(t *testing.T) {
 	}
 }
 
+// TestBatchLater: attributes that may come later cost a batch nothing, and what is told to be
+// left is just what the extraction has not kept.
+func TestBatchLater(t *testing.T) {
+	z := startZone(t, zone.Options{})
+	b := dial(t, options(z, z.Addr()))
+	when := time.Unix(1e9, 0)
+	modes := []uint32{0o644, 0o755, 0o600, 0o400, 0o666}
+	items := smalls("/", len(modes))
+	for i := range items {
+		items[i].Later, items[i].Attrs = true, remote.Attrs{MTime: &when, Mode: &modes[i]}
+	}
+	items[1].Loose = true
+	var results []remote.BatchResult
+	got := counted(z, func() { results = mustBatch(t, b, items) })
+	if got["touch"]+got["modify metadata"] > 0 || got["extract"] != 1 {
+		t.Errorf("%v", got)
+	}
+	var list []remote.AttrItem
+	for i, r := range results {
+		kept := modes[i] == 0o644 || modes[i] == 0o755 || modes[i] == 0o600
+		if (r.Rest.Mode == nil) != kept || (r.Rest.MTime == nil) != items[i].Loose {
+			t.Errorf("%o: %+v is left", modes[i], r.Rest)
+		}
+		list = append(list, remote.AttrItem{Path: items[i].Path, Attrs: r.Rest})
+	}
+	if _, err := b.SetAttrBatch(t.Context(), list); err != nil {
+		t.Fatal(err)
+	}
+	for i, it := range items {
+		e := stat(t, b, it.Path)
+		if e.Mode != modes[i] || e.MTime.Equal(when) == it.Loose {
+			t.Errorf("%s has become %+v", it.Path, e)
+		}
+	}
+}
+
 // TestBatchGuards has more files than lie between two guards.
 func TestBatchGuards(t *testing.T) {
 	z := startZone(t, zone.Options{})

@@ -310,7 +310,8 @@ func (t *batch) is(i int, sum remote.Checksum) (same bool, err error) {
 }
 
 // restore sets what of times and permission bits is not as asked for, and looks again, in one
-// round trip.
+// round trip. Where that may come later it is told instead: it takes the server more time than
+// all that the batch does, and the other batches can go on meanwhile.
 func (t *batch) restore(ctx context.Context, s *session) error {
 	var calls []*wire.Call
 	var owner []int
@@ -322,6 +323,10 @@ func (t *batch) restore(ctx context.Context, s *session) error {
 		path := t.b.full(t.items[i].Path)
 		o := t.seen[path]
 		if o == nil {
+			continue
+		}
+		if t.items[i].Later {
+			t.results[i].Rest = found{object: o}.lacks(attrs)
 			continue
 		}
 		more, err := attrCalls(path, found{object: o}, attrs)

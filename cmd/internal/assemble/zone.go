@@ -49,8 +49,7 @@ func ZoneOptions(b *settings.Branch) (irods.Options, error) {
 		Host: u.Host, Port: u.Port, Root: u.Root, User: b.User, Zone: b.Zone,
 		Scheme: scheme, Policy: zonePolicies[b.TLS], Verify: verify, Encryption: b.Encryption,
 		CAFile: string(b.CAFile), CADir: string(b.CADir),
-		Resource: b.Resource, Trash: b.Trash, MaxConns: b.MaxConnections, ConnectTimeout: b.ConnectTimeout,
-		Checksums: true, // as every other file has one
+		Resource: b.Resource, Trash: b.Trash, Checksums: b.Checksums, MaxConns: b.MaxConnections, ConnectTimeout: b.ConnectTimeout,
 	}, nil
 }
 

@@ -32,7 +32,7 @@ func zoneBranch(t *testing.T, url string, environ ...string) *settings.Branch {
 func TestZoneOptions(t *testing.T) {
 	b := zoneBranch(t, "irods://me%23home@h:1300/z/c%20d", "MESHMOUNT_IRODS_AUTH=pam", "MESHMOUNT_IRODS_TLS=require", "MESHMOUNT_IRODS_VERIFY=cert",
 		"MESHMOUNT_CA_FILE=ca", "MESHMOUNT_IRODS_CA_DIR=cas", "MESHMOUNT_IRODS_ENCRYPTION=A:1:2:3", "MESHMOUNT_IRODS_RESOURCE=r",
-		"MESHMOUNT_IRODS_TRASH=yes", "MESHMOUNT_MAX_CONNECTIONS=7", "MESHMOUNT_CONNECT_TIMEOUT=9")
+		"MESHMOUNT_IRODS_TRASH=yes", "MESHMOUNT_IRODS_CHECKSUMS=yes", "MESHMOUNT_MAX_CONNECTIONS=7", "MESHMOUNT_CONNECT_TIMEOUT=9")
 	got, err := ZoneOptions(b)
 	want := irods.Options{
 		Host: "h", Port: 1300, User: "me", Zone: "home", Root: "/z/c d", Scheme: wire.SchemePAM, Policy: wire.PolicyRequire, Verify: wire.VerifyCert,

@@ -86,6 +86,7 @@ type Branch struct {
 	Encryption wire.Encryption
 	Resource   string
 	Trash      bool
+	Checksums  bool
 }
 
 // Kind is what a branch is, or what kind of branch an option is for.

@@ -129,6 +129,9 @@ func zoneOptions() []*Option {
 		{Name: "irods-trash", Default: "false", Scope: PerBranch,
 			Help:   "move what is removed to the zone's trash instead of deleting it",
 			branch: func(b *Branch) any { return &b.Trash }},
+		{Name: "irods-checksums", Default: "false", Scope: PerBranch,
+			Help:   "have the zone compute a checksum of each small file that is uploaded with others, which is compared and kept; it costs the zone more than storing the file does. Those uploaded alone always have one",
+			branch: func(b *Branch) any { return &b.Checksums }},
 	}
 	for _, o := range list {
 		o.For = Zone

@@ -46,7 +46,7 @@ func writeOptions() []*Option {
 		{Name: "early-upload", Unit: "SIZE", Default: "32MiB", ZoneDefault: "8MiB", Scope: PerBranch, Least: MiB, ZeroToo: true,
 			Help:   "from this size on a new file is uploaded while it is still being written; 0 = never",
 			branch: func(b *Branch) any { return &b.EarlyUpload }},
-		{Name: "written-times", Unit: "HOW", Default: TimesCheap, ZoneDefault: TimesExact, Choices: []string{TimesCheap, TimesExact}, Scope: PerBranch,
+		{Name: "written-times", Unit: "HOW", Default: TimesCheap, Choices: []string{TimesCheap, TimesExact}, Scope: PerBranch,
 			Help:   "whether servers get to know when a file was written: exact = always, cheap = if that takes no request of its own; times that programs set are always stored",
 			branch: func(b *Branch) any { return &b.WrittenTimes }},
 		{Name: "batch-file-size", Unit: "SIZE", Default: "1MiB", Scope: PerBranch, ZeroToo: true, Least: KiB,

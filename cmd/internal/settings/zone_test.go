@@ -40,7 +40,7 @@ var standardEncryption = wire.Encryption{Algorithm: "AES-256-CBC", KeySize: 32, 
 func zonePart(b Branch) Branch {
 	return Branch{
 		URL: b.URL, User: b.User, Zone: b.Zone, Auth: b.Auth, TLS: b.TLS, Verify: b.Verify, CAFile: b.CAFile, CADir: b.CADir,
-		Encryption: b.Encryption, Resource: b.Resource, Trash: b.Trash, MaxConnections: b.MaxConnections, Credential: b.Credential,
+		Encryption: b.Encryption, Resource: b.Resource, Trash: b.Trash, Checksums: b.Checksums, MaxConnections: b.MaxConnections, Credential: b.Credential,
 	}
 }
 
@@ -62,12 +62,12 @@ func TestZoneByURLAlone(t *testing.T) {
 func TestZoneOptions(t *testing.T) {
 	const dir = "/base"
 	in := Input{Dir: dir, Branches: []string{"z=irods://alice%23home@h:1248/other/c", "y=irods://h/z/a%20%23%3Db", "s=davs://h/p"},
-		Flags: flags(t, "max-connections=7", "max-connections=y=2", "irods-trash=z=true", "irods-resource=z=r", "irods-tls=require", "irods-tls=y=refuse",
+		Flags: flags(t, "max-connections=7", "max-connections=y=2", "irods-trash=z=true", "irods-checksums=z=true", "irods-resource=z=r", "irods-tls=require", "irods-tls=y=refuse",
 			"irods-auth=z=pam", "irods-verify=none", "irods-ca-dir=z=ca", "irods-encryption=A:1:2:3", "user=y=bob#far", "irods-auth-file=y=pw", "password-env=z=V")}
 	c := resolve(t, in)
 	z := Branch{
 		URL: "irods://h:1248/other/c", User: "alice", Zone: "home", Auth: "pam", TLS: "require", Verify: "none", CADir: dir + "/ca",
-		Encryption: wire.Encryption{Algorithm: "A", KeySize: 1, SaltSize: 2, Rounds: 3}, Resource: "r", Trash: true, MaxConnections: 7,
+		Encryption: wire.Encryption{Algorithm: "A", KeySize: 1, SaltSize: 2, Rounds: 3}, Resource: "r", Trash: true, Checksums: true, MaxConnections: 7,
 		Credential: Credential{Kind: Password, From: FromEnv, Arg: "V"},
 	}
 	y := Branch{
