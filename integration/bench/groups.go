@@ -85,7 +85,7 @@ type group struct {
 func allGroups() []group {
 	return []group{largeGroup(), parallelGroup(), sparseGroup(), treeGroup(), smallGroup(), readersGroup(), growGroup(),
 		zoneGroup(), zoneSmallGroup(), zoneTreeGroup(), writeGroup(), writeSmallGroup(), writeTreeGroup(),
-		cloudSmallGroup(), cloudWriteSmallGroup(), cloudWriteTreeGroup(), zoneWriteGroup(), zoneWriteSmallGroup(),
+		cloudSmallGroup(), cloudWriteSmallGroup(), cloudWriteTreeGroup(), zoneWriteGroup(), zoneWriteSmallGroup(), zoneWriteTreeGroup(),
 		massGroup(onDisk), massGroup(onCloud), massGroup(onZone), writeGrowGroup(onDisk), writeGrowGroup(onZone)}
 }
 

@@ -37,7 +37,7 @@ func (s *session) upload(name string, files []file) {
 	}
 	dir, err := os.MkdirTemp(s.b.world.dir, "upload-")
 	if err == nil {
-		err = writeFiles(s.ctx, dir, files, s.b.world.pattern)
+		err = s.b.world.writeFiles(s.ctx, dir, files)
 	}
 	if err != nil {
 		s.b.warn("%s: %v", s.name, err)

@@ -169,3 +169,19 @@ func zoneWriteSmallGroup() group {
 			})
 		}}
 }
+
+func zoneWriteTreeGroup() group {
+	return group{name: "write.zonetree", at: onZone, peers: true, puts: true, files: here, writes: func(z sizes) int64 { return int64(z.treeFiles) * 16 << 10 },
+		rows: func(z sizes) []rowSpec {
+			title := fmt.Sprintf("zone: source tree of %d files in %d collections, ", z.treeFiles, z.treeDirs)
+			return withoutLimit(append(written("write.zoneuntar", title+"`tar x`", seconds, "", ""),
+				written("write.zonerm", title+"`rm -r`", seconds, "", "")...))
+		},
+		work: func(s *session) {
+			if s.c != nil && s.c.put != nil {
+				s.upload("write.zoneuntar", sourceTree(treeTop, s.b.conf.size.treeFiles, s.b.conf.size.treeDirs))
+				return
+			}
+			workTree(s, "write.zoneuntar", "write.zonerm")
+		}}
+}

@@ -86,16 +86,22 @@ func readLargest(ctx context.Context, dir string, m *meter) error {
 
 func zoneSmallGroup() group {
 	return group{name: "zonesmall", at: onZone, peers: true, files: func(c config) []file {
-		return numbered("small/object%04d", c.size.zoneSmall, int64(c.size.smallSize))
+		return append(numbered("small/object%04d", c.size.zoneSmall, int64(c.size.smallSize)),
+			numbered("many/object%05d", c.size.small, int64(c.size.smallSize))...)
 	}, rows: func(z sizes) []rowSpec {
 		title := fmt.Sprintf("zone: %d × %d KiB cold, ", z.zoneSmall, z.smallSize>>10)
 		return []rowSpec{
 			{Name: "zonesmall.one", Title: title + "one by one", Unit: filesPerS, Budget: "≥ 80/s", checks: []check{atLeast(80)}},
 			{Name: "zonesmall.eight", Title: title + "8 at a time", Unit: filesPerS, Budget: "≥ 80/s", checks: []check{atLeast(80)}},
+			{Name: "zonesmall.tar", Title: fmt.Sprintf("zone: %d × %d KiB cold, `tar c`", z.small, z.smallSize>>10), Unit: filesPerS, Budget: "≥ 80/s", checks: []check{atLeast(80)}},
 		}
 	}, work: func(s *session) {
 		s.catRow("zonesmall.one", "small", 1)
 		s.catRow("zonesmall.eight", "small", 8)
+		s.fresh()
+		s.measure("zonesmall.tar", s.b.conf.size.cut, func(ctx context.Context, m *meter) error {
+			return tarAll(ctx, s.dir, "many", s.below("many"), s.b.world.pattern, m)
+		})
 	}}
 }
 
