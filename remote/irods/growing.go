@@ -10,7 +10,7 @@ import (
 
 // PutGrowing implements remote.GrowingPutter. Only a new object (Cond.NotExist) is sent
 // while its content grows: one that is there is overwritten in place, and that must not
-// begin before the content is complete. Others see the new object from its second piece
+// begin before the content is complete. Nor is what an attempt before has torn. Others see the new object from its second piece
 // on, empty, and cannot open it before it is complete.
 //
 // An object stays open, and so locked, only as long as at least one connection has it
@@ -33,8 +33,8 @@ func (b *Backend) PutGrowing(ctx context.Context, path string, src remote.Growin
 		end(&remote.Error{Op: op, Path: path, Kind: remote.BadHandle, Err: errClosed})
 	})()
 	first := int64(b.piece)
-	if !opts.Cond.NotExist {
-		first = math.MaxInt64 // until it is whole
+	if !opts.Cond.NotExist || opts.Redo || b.tears.has(b.full(path)) {
+		first = math.MaxInt64 // until it is whole: there may be an object, whole or torn
 	}
 	size, whole, err := src.Wait(ctx, first)
 	if err == nil && !whole {

@@ -212,6 +212,36 @@ func TestGrowingFails(t *testing.T) {
 	}
 }
 
+// TestGrowingAfterTear repeats what has left a torn object.
+func TestGrowingAfterTear(t *testing.T) {
+	for _, redo := range []bool{false, true} {
+		z := startZone(t, zone.Options{})
+		b := dialSmall(t, options(z, z.Addr()))
+		src := &swell{Growth: &remotetest.Growth{}}
+		done := putGrowing(t.Context(), b, "/f", src)
+		src.Grow(content(3*testPiece, 1))
+		eventually(t, "the first pieces", func() bool { return z.Calls()[wire.APIDataObjWrite] == 3 })
+		z.SetFaults(once(wire.APIDataObjUnlink, 1, func() *zone.Fault { return &zone.Fault{Code: wire.CodeCatalogSQL} }))
+		z.KillAgents()
+		src.Grow(content(4*testPiece, 1))
+		if err := <-done; !unsure(err) {
+			t.Fatalf("the first attempt: %v", err)
+		}
+		z.SetFaults(nil)
+		if redo { // another process, that knows of no tear
+			b = dialSmall(t, options(z, z.Addr()))
+		}
+		again := &swell{Growth: &remotetest.Growth{}}
+		again.Grow(content(5*testPiece, 2))
+		time.AfterFunc(50*time.Millisecond, func() { again.End(remote.Attrs{}) })
+		opts := remote.PutOptions{Cond: remote.Cond{NotExist: true}, Redo: redo}
+		if _, err := b.PutGrowing(t.Context(), "/f", again, opts); err != nil {
+			t.Errorf("redo %v: %v", redo, err)
+		}
+		wantObject(t, b, "/f", content(5*testPiece, 2))
+	}
+}
+
 // TestGrowingRefusals wants an object that is there to be left alone, and to be
 // overwritten when the content is whole.
 func TestGrowingRefusals(t *testing.T) {
