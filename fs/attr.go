@@ -25,13 +25,9 @@ type Attr struct {
 func (f *FS) mode(b *branch, e remote.Entry) uint32 {
 	mode := e.Mode & 0o7777
 	if !e.ModeKnown {
-		switch e.Type {
-		case remote.Dir:
-			mode = 0o777 &^ f.opts.Umask
-		case remote.Symlink:
-			return 0o777
-		default:
-			mode = 0o666 &^ f.opts.Umask
+		usual, ok := f.usual.Of(e.Type)
+		if mode = usual; !ok {
+			return 0o777 // of a symbolic link
 		}
 	}
 	if e.Access&remote.AccessKnown != 0 {

@@ -37,7 +37,7 @@ func (f *FS) makeBack(ctx context.Context, op, path string, want remote.Access, 
 // mkdirBack makes a directory.
 func (f *FS) mkdirBack(ctx context.Context, path string, mode uint32) (remote.Entry, error) {
 	var a remote.Attrs
-	if mode &= 0o7777; mode != 0o777&^f.opts.Umask {
+	if mode &= 0o7777; mode != f.usual.Dir {
 		a.Mode = &mode
 	}
 	return f.makeBack(ctx, "mkdir", path, remote.AccessMkdir, func(b *branch, rel string) (remote.Entry, error) {
@@ -155,6 +155,7 @@ func (b *branch) setAttr(ctx context.Context, e remote.Entry, a remote.Attrs) (r
 		return now, local("setattr", b.abs(e.Path), err)
 	}
 	if s, ok := remote.As[remote.AttrSetter](b.Backend); ok {
+		a.Usual = b.meta.usual
 		return s.SetAttr(ctx, e.Path, a)
 	}
 	return e, nil

@@ -117,6 +117,7 @@ type branch struct {
 // FS is the tree. All methods are safe for concurrent use.
 type FS struct {
 	opts   Options
+	usual  *remote.Modes // of entries without stored ones
 	log    *slog.Logger
 	now    func() time.Time
 	ns     *namespace
@@ -155,7 +156,7 @@ func New(opts Options, branches []Branch) (*FS, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, err
 	}
-	f := &FS{opts: opts, log: opts.Logger, now: opts.Now, inos: newInodes(), pages: newVersions(),
+	f := &FS{opts: opts, usual: remote.ModesOf(opts.Umask), log: opts.Logger, now: opts.Now, inos: newInodes(), pages: newVersions(),
 		files: map[string]*file{}, byIno: map[uint64][]*file{}, invalidate: func(Invalidation) {}}
 	if f.log == nil {
 		f.log = slog.New(slog.DiscardHandler)
@@ -172,7 +173,8 @@ func New(opts Options, branches []Branch) (*FS, error) {
 		if b.Back != nil {
 			b.Backend = b.Back
 		}
-		x := &branch{Branch: b, prefix: b.Prefix, caps: b.Backend.Caps, meta: newMetaCache(b, f.now, f.detach, opts.metaMemory()/len(branches)),
+		x := &branch{Branch: b, prefix: b.Prefix, caps: b.Backend.Caps,
+			meta:    newMetaCache(b, f.now, f.detach, opts.metaMemory()/len(branches), f.usual),
 			fetches: map[string]*dirFetch{}}
 		x.ahead = newDirAheads(x, f.now, f.detach)
 		x.walk.init(b)

@@ -29,6 +29,7 @@ type metaCache struct {
 	now    func() time.Time
 	seed   maphash.Seed
 	detach detacher
+	usual  *remote.Modes // of entries without stored ones
 	// list asks the server for a directory and waits until the answer is in dirs, unless
 	// it has more than most names; 0 is any number.
 	list    func(ctx context.Context, dir string, most int) error
@@ -81,8 +82,8 @@ type keptAttrs struct {
 }
 
 // newMetaCache makes one that takes about so many bytes of memory.
-func newMetaCache(b Branch, now func() time.Time, detach detacher, memory int) *metaCache {
-	m := &metaCache{b: b, now: now, seed: maphash.MakeSeed(), detach: detach,
+func newMetaCache(b Branch, now func() time.Time, detach detacher, memory int, usual *remote.Modes) *metaCache {
+	m := &metaCache{b: b, now: now, usual: usual, seed: maphash.MakeSeed(), detach: detach,
 		kept: map[string]keptAttrs{}, asked: map[string]*question{},
 		misses: newGenerations[string, misses](maxMissed), crossings: map[string][]*crossing{},
 		single: newGenerations[string, known](memory / 5),
@@ -472,7 +473,10 @@ func (m *metaCache) keep(e remote.Entry, a remote.Attrs, newContent bool) {
 	old := m.kept[e.Path]
 	if a.Mode == nil {
 		a.Mode = old.Mode
+	} else if a.Usual = m.usual; a.Spares(e.Type) {
+		a.Mode = nil // it shows that by itself
 	}
+	a.Usual = nil
 	if a.MTime == nil && old.version == e.Version && !newContent {
 		a.MTime = old.MTime
 	}

@@ -284,8 +284,7 @@ func (f *FS) create(ctx context.Context, b *branch, rel, path string, flags int,
 	}
 	x := f.newFile(b, path)
 	x.dirty, x.keep, x.mtime = true, true, b.truncateTime(f.now())
-	if def := 0o666 &^ f.opts.Umask; mode&0o7777 != def {
-		mode &= 0o7777
+	if mode &= 0o7777; mode != f.usual.File {
 		x.mode = &mode
 	}
 	if _, err := x.ensureStage(); err != nil {

@@ -375,7 +375,7 @@ func TestTrackerThatFails(t *testing.T) {
 func TestMemoryOfListings(t *testing.T) {
 	b := Branch{Backend: memory.New(memory.Options{}), AttrTTL: time.Hour, DirTTL: time.Hour}
 	const bound = 4 << 20
-	m := newMetaCache(b, time.Now, nil, bound)
+	m := newMetaCache(b, time.Now, nil, bound, remote.ModesOf(0o022))
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)

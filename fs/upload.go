@@ -107,7 +107,7 @@ func (x *file) shoot() (s upShot, must bool) {
 	defer x.mu.Unlock()
 	s = upShot{path: x.path, rel: x.b.rel(x.path), src: x.stage.Source(), gen: x.gen, setTime: x.setTime}
 	s.opts.Cond = x.cond()
-	s.opts.Attrs.Mode = x.mode
+	s.opts.Attrs.Mode, s.opts.Attrs.Usual = x.mode, x.fs.usual
 	if mtime := x.mtime; x.setTime || x.b.caps().StoresMTime {
 		s.opts.Attrs.MTime = &mtime
 	}

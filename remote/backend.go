@@ -41,7 +41,8 @@ type Backend interface {
 	// the entry shows what was kept.
 	Put(ctx context.Context, path string, src Source, opts PutOptions) (Entry, error)
 
-	// Mkdir makes one directory and returns its entry. Errors: Exist if there is
+	// Mkdir makes one directory and returns its entry, which need not show more than path and
+	// type: MTime, Version, ID and Access may be missing. Errors: Exist if there is
 	// anything at path, NotExist if the parent is missing, NotDir if it is a file.
 	Mkdir(ctx context.Context, path string) (Entry, error)
 
@@ -161,6 +162,37 @@ type Cond struct {
 type Attrs struct {
 	MTime *time.Time
 	Mode  *uint32 // permission bits 07777
+	// Usual, if not nil, are the modes that the caller takes entries for that have none: Mode
+	// need not be stored where nothing is and it is that one. A mode that is stored is
+	// replaced as without it.
+	Usual *Modes
+	// Made: the path is a directory that the caller has just made, and of which it has set
+	// nothing yet. It need not be looked at before its attributes are set.
+	Made bool
+}
+
+// Modes are the permission bits of entries for which none are stored.
+type Modes struct{ File, Dir uint32 }
+
+// ModesOf returns what umask leaves of 0666 and 0777.
+func ModesOf(umask uint32) *Modes { return &Modes{File: 0o666 &^ umask, Dir: 0o777 &^ umask} }
+
+// Of returns the bits for a type, false if it has none of its own.
+func (m *Modes) Of(t Type) (bits uint32, ok bool) {
+	switch {
+	case m == nil:
+	case t == File:
+		return m.File, true
+	case t == Dir:
+		return m.Dir, true
+	}
+	return 0, false
+}
+
+// Spares tells whether Mode need not be stored with an entry of that type that has none.
+func (a Attrs) Spares(t Type) bool {
+	bits, ok := a.Usual.Of(t)
+	return ok && a.Mode != nil && *a.Mode&0o7777 == bits
 }
 
 // PutOptions qualify Put.

@@ -231,6 +231,7 @@ func (j *job) sendBatched(ctx context.Context, p *pin) (remote.Entry, error) {
 		}
 	}
 	j.rest = r.Rest
+	j.rest.Usual = nil
 	return r.Entry, err
 }
 

@@ -84,7 +84,7 @@ func (s *Store) Wrap(below remote.Backend, p Policy) (*Branch, error) {
 	if p.Workers <= 0 {
 		p.Workers = 8
 	}
-	p.Mode = cmp.Or(p.Mode, 0o644)
+	p.Usual = cmp.Or(p.Usual, remote.ModesOf(0o022))
 	b := &Branch{store: s, below: below, policy: p, queue: newQueue(), all: map[uint64]*change{}, parked: map[*change]struct{}{},
 		contents: map[string]*content{}, torn: map[*change]struct{}{}, reads: map[uint64]int{}, pace: newPace(p.Workers, s.opts.RetryWait)}
 	if to, ok := remote.As[remote.Batcher](below); ok && p.Batch.Size > 0 {

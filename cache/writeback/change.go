@@ -70,6 +70,7 @@ type change struct {
 	slight  bool      // it is carried out in the room for changes without content
 	atOnce  bool      // mkdir, put: no attributes are to be set later
 	later   bool      // setattr: it gives way to content, see gatherRest
+	made    bool      // setattr: the change before has made base, a directory, just now
 	lone    bool      // it cannot leave together with others
 	tried   bool      // the server may have heard of it
 	tries   int       // failures in a row

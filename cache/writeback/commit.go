@@ -152,7 +152,7 @@ func (c *change) describe(o Commit, st *Stage, d digest, s *Store) {
 	}
 	c.version, c.synced = s.nextVersion(), o.Sync
 	c.delay = now.Add(c.b.policy.Delay)
-	if g := st.grown(c.path, o.Cond, c.attrs); g != nil && c.after == nil && c.gen == 0 {
+	if g := st.grown(c.path, o.Cond, c.b.sent(c.attrs)); g != nil && c.after == nil && c.gen == 0 {
 		c.grow, c.announced, c.delay = g, true, time.Time{}
 	} else if g != nil {
 		g.cancel() // it builds on something else

@@ -30,6 +30,7 @@ type job struct {
 	toBase remote.Entry
 	source string
 	doubt  bool
+	made   bool
 	ghosts []ghost
 	digest digest // rename: of the content
 	attrs  remote.Attrs
@@ -146,7 +147,25 @@ func (j *job) removeLink(ctx context.Context) error {
 // put1 is the outcome of a put that is on the server as e.
 func (j *job) put1(e remote.Entry) outcome { return outcome{entry: e, wish: j.unkept(e)} }
 
-// unkept returns the attributes that e should have and has not.
+// sent returns attributes as they are told to the server's adapter, which knows best whether a
+// usual mode has to be stored.
+func (b *Branch) sent(a remote.Attrs) remote.Attrs {
+	if a.Mode != nil {
+		a.Usual = b.policy.Usual
+	}
+	return a
+}
+
+// missing returns the attributes that are to be set of e, which the server has just shown.
+func (j *job) missing(e remote.Entry) remote.Attrs {
+	a := j.unkept(e)
+	if !e.ModeKnown && j.b.sent(a).Spares(e.Type) {
+		a.Mode = nil
+	}
+	return a
+}
+
+// unkept returns the attributes that e should have and does not show.
 func (j *job) unkept(e remote.Entry) (a remote.Attrs) {
 	if j.attrs.Mode != nil && !(e.ModeKnown && e.Mode == *j.attrs.Mode) {
 		a.Mode = j.attrs.Mode
@@ -202,7 +221,7 @@ const maxLoose = 1 << 20
 
 // options returns the options of the put.
 func (j *job) options() remote.PutOptions {
-	o := remote.PutOptions{Attrs: j.attrs, Loose: j.loose && j.b.policy.Loose && j.size <= maxLoose, Resume: j.token, Tag: j.b.store.tag, Redo: j.redo}
+	o := remote.PutOptions{Attrs: j.b.sent(j.attrs), Loose: j.loose && j.b.policy.Loose && j.size <= maxLoose, Resume: j.token, Tag: j.b.store.tag, Redo: j.redo}
 	o.Cond = remote.Cond{NotExist: j.base.Type == 0, Version: j.base.Version, Provisional: j.base.Provisional}
 	return o
 }

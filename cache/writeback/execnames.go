@@ -20,6 +20,7 @@ func (j *job) mkdir(ctx context.Context) outcome {
 			e, err = j.b.below.Mkdir(ctx, j.path)
 		}
 	}
+	made := err == nil
 	if remote.KindOf(err) == remote.Exist && err != nil {
 		var there remote.Entry
 		if there, err = j.b.below.Stat(ctx, j.path); err == nil && there.Type != remote.Dir {
@@ -30,29 +31,30 @@ func (j *job) mkdir(ctx context.Context) outcome {
 	if err != nil {
 		return outcome{err: err}
 	}
-	if wish := j.unkept(e); wish.MTime == nil && j.mayWait() {
-		return outcome{entry: e, rest: wish}
+	switch missing := j.missing(e); {
+	case missing == (remote.Attrs{}):
+		return outcome{entry: e, made: made, wish: j.unkept(e)}
+	case missing.MTime == nil && j.mayWait():
+		return outcome{entry: e, made: made, rest: missing}
 	}
 	return j.attributes(ctx, e)
 }
 
 // attributes sets those that e should have.
 func (j *job) attributes(ctx context.Context, e remote.Entry) outcome {
-	wish := j.unkept(e)
-	if wish == (remote.Attrs{}) {
-		return outcome{entry: e}
+	missing := j.missing(e)
+	s, ok := remote.As[remote.AttrSetter](j.b.below)
+	if missing == (remote.Attrs{}) || !ok {
+		return outcome{entry: e, wish: j.unkept(e)}
 	}
-	if s, ok := remote.As[remote.AttrSetter](j.b.below); ok {
-		now, err := s.SetAttr(ctx, j.path, wish)
-		switch {
-		case err != nil && final(err): // what they belong to is made all the same
-			return outcome{entry: e, wish: wish}
-		case err != nil:
-			return outcome{err: err}
-		}
-		e, wish = now, j.unkept(now)
+	now, err := s.SetAttr(ctx, j.path, j.b.sent(missing))
+	switch {
+	case err != nil && final(err): // what they belong to is made all the same
+		return outcome{entry: e, wish: j.unkept(e)}
+	case err != nil:
+		return outcome{err: err}
 	}
-	return outcome{entry: e, wish: wish}
+	return outcome{entry: now, wish: j.unkept(now)}
 }
 
 // symlink makes the link.
@@ -126,12 +128,18 @@ func (j *job) setAttr(ctx context.Context) outcome {
 		}
 		return outcome{entry: e, wish: j.attrs, err: err}
 	}
+	attrs := j.b.sent(j.attrs)
+	if attrs.Made = j.made; j.made && attrs.Spares(remote.Dir) {
+		if attrs.Mode = nil; attrs.MTime == nil { // it shows that by itself
+			return outcome{entry: j.base, wish: j.unkept(j.base)}
+		}
+	}
 	if x := j.batch; x != nil && j.source == "" {
 		j.batch = nil
-		r, err := x.put(ctx, remote.BatchItem{Path: j.path, Attrs: j.attrs})
+		r, err := x.put(ctx, remote.BatchItem{Path: j.path, Attrs: attrs})
 		return outcome{entry: r.Entry, wish: j.unkept(r.Entry), err: err}
 	}
-	e, err := s.SetAttr(ctx, cmp.Or(j.source, j.path), j.attrs)
+	e, err := s.SetAttr(ctx, cmp.Or(j.source, j.path), attrs)
 	if err == nil && j.source != "" {
 		e, err = j.b.below.Stat(ctx, j.path)
 	}
@@ -331,7 +339,7 @@ func (j *job) putAt(ctx context.Context, left remote.Entry) outcome {
 // ownMode returns the mode of a new file, nil if it need not be said: a file whose place
 // it takes on the server would give it its own.
 func (b *Branch) ownMode(there remote.Entry) *uint32 {
-	mode := b.policy.Mode
+	mode := b.policy.Usual.File
 	if there.Type != remote.File || !there.ModeKnown || there.Mode == mode {
 		return nil
 	}

@@ -27,12 +27,26 @@ func (b *Branch) hasLightRoom(now time.Time) bool {
 
 // mayWait tells whether the mode of a directory that is made may be set by a change of its own,
 // later: programs make directories that nobody else may read, and give them another mode and
-// time when all is in them (tar, rsync).
+// time when all is in them (tar, rsync). What sets another one already is not waited for.
 func (j *job) mayWait() bool {
 	_, ok := remote.As[remote.AttrSetter](j.b.below)
 	j.b.store.mu.Lock()
 	defer j.b.store.mu.Unlock()
-	return ok && j.b.policy.Delay > 0 && !j.c.urgent && !j.c.atOnce
+	if !ok || j.c.atOnce {
+		return false
+	}
+	d := j.b.follower(j.c)
+	return d != nil && d.attrs.Mode != nil || j.b.policy.Delay > 0 && !j.c.urgent
+}
+
+// follower returns the change that sets attributes of the directory that c makes, if nothing
+// else is to be done there. Guarded by store.mu.
+func (b *Branch) follower(c *change) *change {
+	line := b.queue.lines[c.path]
+	if last := line[len(line)-1]; len(line) == 2 && last.kind == opSetAttr && last.after == c && last.untouched() {
+		return last
+	}
+	return nil
 }
 
 // mayFollow tells whether a change of attributes may follow the one of the job: nothing else
@@ -53,7 +67,7 @@ func (b *Branch) setRest(c *change, r outcome) bool {
 	if last := line[len(line)-1]; c.dropped || last.kind == opRemove {
 		return true // nobody will see it
 	} else if last != c {
-		if len(line) == 2 && last.kind == opSetAttr && last.after == c && last.untouched() {
+		if last = b.follower(c); last != nil {
 			last.attrs = andThen(r.rest, last.attrs) // its record is written with the end of c
 			last.timed()
 			return true
@@ -88,7 +102,7 @@ func (b *Branch) join(last, c *change) (bool, error) {
 	if last == nil || last.kind != opSetAttr || !last.untouched() || len(last.next) > 0 || !c.deep {
 		return false, nil
 	}
-	c.attrs, c.base, c.after, c.delay = andThen(last.attrs, c.attrs), last.base, last.after, last.delay
+	c.attrs, c.base, c.made, c.after, c.delay = andThen(last.attrs, c.attrs), last.base, last.made, last.after, last.delay
 	return true, b.submit(c, last)
 }
 

@@ -18,8 +18,9 @@ type Policy struct {
 	// removals): they wait for answers, and hardly ever for bandwidth. More of them take the places of
 	// uploads; with 0 all do.
 	Calls int
-	// Mode is what the permission bits of a new file are if nothing is said, 0 for 0644.
-	Mode uint32
+	// Usual are the permission bits of what has no stored ones, for the programs of this mount;
+	// nil for 0644 and 0755. They are not stored where nothing else is.
+	Usual *remote.Modes
 	// Delay is how long a closed file waits for being written again.
 	Delay time.Duration
 	// Early is from which size on a new file is sent while it is written, 0 for never.

@@ -144,7 +144,8 @@ func (b *Branch) launch(c *change, now time.Time, x *batch) {
 	c.tried = true
 	j := job{b: b, c: c, start: now, since: c.since, kind: c.kind, path: c.path, to: c.to, target: c.target, typ: c.typ, stage: c.stage,
 		base: c.base, attrs: c.attrs, size: c.size, redo: redo, hold: c.tears >= maxTears,
-		grow: c.grow, batch: x, loose: c.loose, gen: c.gen, source: c.source, digest: c.digest, doubt: c.doubt, ghosts: slices.Clone(c.ghosts)}
+		grow: c.grow, batch: x, loose: c.loose, gen: c.gen, source: c.source, digest: c.digest, doubt: c.doubt,
+		made: c.made && !redo, ghosts: slices.Clone(c.ghosts)}
 	if c.toBase != nil {
 		j.toBase = *c.toBase
 	}
@@ -185,19 +186,7 @@ type outcome struct {
 	kept string
 	wish remote.Attrs // attributes that the server did not keep
 	rest remote.Attrs // of a directory that was made: still to be set, by a change of its own
-}
-
-// Settled tells what has become of a pending change.
-type Settled struct {
-	Path string
-	// Was is the version that the branch showed for it: a local one, or of a change of
-	// attributes alone the server's before.
-	Was   string
-	Entry remote.Entry // what the server has now; zero Type: nothing
-	Attrs remote.Attrs // wanted, and not kept by the server
-	Loose bool         // the time in Attrs is only that of writing
-	// Copy is not zero after a conflict: our content is there, and Entry is theirs.
-	Copy remote.Entry
+	made bool         // the attempt has made the directory, and set none of its attributes
 }
 
 // finish takes the result of a change that was begun with x.
@@ -423,6 +412,7 @@ func (b *Branch) handOn(c *change, r outcome) []*change {
 		if left := c.leaves(d.path, r); left != nil {
 			d.base = *left
 		}
+		d.made = r.made && d.kind == opSetAttr
 		d.inherit(c)
 		if d.kind == opRename {
 			// The program may have cut the file before it was sent, and not committed that.

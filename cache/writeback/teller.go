@@ -1,6 +1,23 @@
 package writeback
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/meshmount/meshmount/remote"
+)
+
+// Settled tells what has become of a pending change.
+type Settled struct {
+	Path string
+	// Was is the version that the branch showed for it: a local one, or of a change of
+	// attributes alone the server's before.
+	Was   string
+	Entry remote.Entry // what the server has now; zero Type: nothing
+	Attrs remote.Attrs // wanted, and not kept by the server
+	Loose bool         // the time in Attrs is only that of writing
+	// Copy is not zero after a conflict: our content is there, and Entry is theirs.
+	Copy remote.Entry
+}
 
 // teller calls functions in order, in a goroutine of its own.
 type teller struct {

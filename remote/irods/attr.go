@@ -74,7 +74,7 @@ func attrCalls(path string, f found, a remote.Attrs) (calls []*wire.Call, err er
 // lacks returns what of a the server can keep and has not of what is at a path.
 func (f found) lacks(a remote.Attrs) (rest remote.Attrs) {
 	if a.Mode != nil {
-		if old, known := f.bits(); !known || old != *a.Mode&0o7777 {
+		if old, known := f.bits(); !known && !a.Spares(f.typ()) || known && old != *a.Mode&0o7777 {
 			rest.Mode = a.Mode
 		}
 	}
@@ -90,6 +90,14 @@ func (f found) bits() (mode uint32, known bool) {
 		return f.object.marks.bits(f.object.mode)
 	}
 	return f.coll.marks.bits(0)
+}
+
+// typ is Dir for a collection, and File for an object.
+func (f found) typ() remote.Type {
+	if f.coll != nil {
+		return remote.Dir
+	}
+	return remote.File
 }
 
 // replica returns the number of the replica that counts.

@@ -25,6 +25,10 @@ func (b *Backend) PutBatch(ctx context.Context, items []remote.BatchItem) ([]rem
 			if it.Loose {
 				results[i].Rest.MTime = nil
 			}
+			if results[i].Rest.Spares(remote.File) {
+				results[i].Rest.Mode = nil
+			}
+			results[i].Rest.Usual = nil
 		}
 		results[i].Entry, results[i].Err = b.Put(ctx, it.Path, it.Source,
 			remote.PutOptions{Cond: remote.Cond{NotExist: true}, Attrs: it.Attrs, Loose: it.Loose, Redo: it.Redo, Tag: it.Tag})

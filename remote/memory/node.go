@@ -182,7 +182,7 @@ func (b *Backend) setAttrs(n *node, a remote.Attrs) {
 	if a.MTime != nil && !b.opts.NoMTime {
 		n.mtime = b.cut(*a.MTime)
 	}
-	if a.Mode != nil && !b.opts.NoMode {
+	if a.Mode != nil && !b.opts.NoMode && (n.modeKnown || !a.Spares(n.kind)) {
 		n.mode, n.modeKnown = *a.Mode&0o7777, true
 	}
 }

@@ -15,6 +15,7 @@ var abilityChecks = []check{
 	{"SetAttr", checkSetAttr},
 	{"SetAttrBatch", checkSetAttrBatch},
 	{"SetAttrBatchErrors", checkSetAttrBatchErrors},
+	{"UsualModes", checkUsualModes},
 	{"Symlink", checkSymlink},
 	{"Stream", checkStream},
 	{"Usage", checkUsage},

@@ -29,7 +29,9 @@ func (b *Backend) SetAttrBatch(ctx context.Context, items []remote.AttrItem) ([]
 	defer done()
 	d := &dressing{b: b, all: make([]*dressed, len(items))}
 	for i, it := range items {
-		d.all[i] = &dressed{c: &call{b: b, op: "setattr", path: it.Path}, attrs: it.Attrs}
+		m := &dressed{c: &call{b: b, op: "setattr", path: it.Path}, attrs: it.Attrs}
+		m.f, m.known = m.c.made(it.Attrs)
+		d.all[i] = m
 	}
 	b.Warm(len(items))
 	d.run(ctx)
@@ -88,6 +90,9 @@ func (d *dressing) each(ctx context.Context, some []*dressed, f func(*dressed, c
 func (d *dressing) look(ctx context.Context, some []*dressed) {
 	dirs := map[string]map[string]*dressed{}
 	for _, m := range some {
+		if m.known {
+			continue
+		}
 		dir, name := remote.Split(m.c.path)
 		if dirs[dir] == nil {
 			dirs[dir] = map[string]*dressed{}
@@ -151,7 +156,7 @@ func (m *dressed) setTime(ctx context.Context) {
 	if !m.found(ctx) || m.f.Type == remote.Dir || !m.c.native(m.attrs) {
 		return
 	}
-	m.timed, m.err = m.c.patchNative(ctx, m.f, *m.attrs.MTime)
+	m.timed, m.err = m.c.patchNative(ctx, &m.f, m.attrs)
 }
 
 // set sets what is to be set yet.

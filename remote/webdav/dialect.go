@@ -58,6 +58,7 @@ type traits struct {
 	setTime    bool // PROPPATCH d:lastmodified sets the mtime
 	sendTime   bool // X-OC-Mtime or the tus metadata set it with the upload
 	deadProps  bool // dead properties are kept
+	dirProps   bool // a directory's tag changes with the first of them, not with later ones
 	family     bool // oc: properties exist
 	stableIDs  bool // oc:id stays over a rename (Reva's is made of the path)
 
@@ -145,7 +146,7 @@ var table = [...]traits{
 	},
 	{
 		name: ModDAV,
-		tags: tagsTrusted, deadProps: true,
+		tags: tagsTrusted, deadProps: true, dirProps: true,
 		ranges: true,
 		fresh:  wayPut, over: wayPut, atomicPut: true,
 		noneMatch: true, otherMatch: true, dirMatch: true, honoursF: true, expect: true, stream: streamPut, putRanges: true,

@@ -9,7 +9,8 @@ import (
 )
 
 // Mkdir implements remote.Backend. Where the server makes missing parents silently, or
-// takes an existing directory for a success, a look comes first.
+// takes an existing directory for a success, a look comes first. Elsewhere the answer says
+// that the directory is new, and nothing is looked at: the entry shows no more than that.
 func (b *Backend) Mkdir(ctx context.Context, path string) (remote.Entry, error) {
 	ctx, c, done, err := b.beginChange(ctx, "mkdir", path)
 	if err != nil {
@@ -38,6 +39,9 @@ func (b *Backend) Mkdir(ctx context.Context, path string) (remote.Entry, error) 
 		return remote.Entry{}, c.explainMkdir(ctx, err)
 	}
 	closeBody(resp)
+	if resp.StatusCode == http.StatusCreated && !b.traits.againMkcol && !b.traits.deepMkcol {
+		return remote.Entry{Path: path, Type: remote.Dir}, nil
+	}
 	f, err := c.lookAt(ctx, path)
 	if err != nil {
 		return remote.Entry{}, unsure(err)

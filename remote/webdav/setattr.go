@@ -23,9 +23,11 @@ func (b *Backend) SetAttr(ctx context.Context, path string, a remote.Attrs) (rem
 	if b.hidden(path) {
 		return remote.Entry{}, c.fail(remote.NotExist, nil)
 	}
-	f, err := c.lookAt(ctx, path)
-	if err != nil {
-		return remote.Entry{}, c.explain(ctx, err)
+	f, known := c.made(a)
+	if !known {
+		if f, err = c.lookAt(ctx, path); err != nil {
+			return remote.Entry{}, c.explain(ctx, err)
+		}
 	}
 	if f, err = c.setAttr(ctx, f, a); err != nil {
 		return remote.Entry{}, err
@@ -33,25 +35,38 @@ func (b *Backend) SetAttr(ctx context.Context, path string, a remote.Attrs) (rem
 	return f.Entry, nil
 }
 
+// made returns a directory that was just made and need not be looked at first: where the
+// server says what it has set (Nextcloud), or changes the tag by that anyway (mod_dav), to
+// which the time is tied.
+func (c *call) made(a remote.Attrs) (f found, known bool) {
+	f.Path, f.Type = c.path, remote.Dir
+	t := &c.b.traits
+	return f, a.Made && (t.dirProps || t.setTime && (a.MTime == nil || c.native(a)))
+}
+
+// unseen tells of a directory that was not looked at.
+func (f *found) unseen() bool { return f.now.IsZero() }
+
 // dirTries is how often the mtime of a directory is written: where properties lie in
-// files beside it (mod_dav), the first one changes the directory's own tag.
+// files beside it (mod_dav), the first one changes the directory's own tag. Then it is
+// looked at in between, and no more when there was one.
 const dirTries = 3
 
 func (c *call) setAttr(ctx context.Context, f found, a remote.Attrs) (found, error) {
 	native := c.native(a)
 	if native {
 		var err error
-		if f, err = c.setNative(ctx, f, *a.MTime); err != nil {
+		if f, err = c.setNative(ctx, f, a); err != nil {
 			return f, err
 		}
 	}
 	for range dirTries {
 		want := wanted(&f, a, native)
-		if want.serves(&f) {
+		if want.serves(&f) || !c.b.keepsProps() {
 			return f, nil
 		}
-		if !c.b.keepsProps() {
-			return f, nil
+		if f.unseen() {
+			want.tag = "" // there is a property, and no time yet
 		}
 		err := c.writeAttr(ctx, f.Path, want)
 		switch {
@@ -59,7 +74,7 @@ func (c *call) setAttr(ctx context.Context, f found, a remote.Attrs) (found, err
 			return f, nil // dropped: the entry shows it
 		case err != nil:
 			return f, err
-		case f.Type != remote.Dir || want.mtime.IsZero():
+		case f.Type != remote.Dir || want.mtime.IsZero() || c.b.traits.dirProps && f.attr != (attr{}):
 			return f.with(want), nil
 		}
 		if f, err = c.lookAt(ctx, f.Path); err != nil {
@@ -83,7 +98,7 @@ func wanted(f *found, a remote.Attrs, native bool) attr {
 	if f.Type != remote.Symlink {
 		want.link = ""
 	}
-	if a.Mode != nil {
+	if a.Mode != nil && (want.hasMode || !a.Spares(f.Type)) {
 		want.mode, want.hasMode = *a.Mode&0o7777, true
 	}
 	if a.MTime != nil {
@@ -94,10 +109,10 @@ func wanted(f *found, a remote.Attrs, native bool) attr {
 }
 
 // setNative sets the server's own mtime (Nextcloud: d:lastmodified, in seconds;
-// d:getlastmodified is refused).
-func (c *call) setNative(ctx context.Context, f found, mtime time.Time) (found, error) {
-	changed, err := c.patchNative(ctx, f, mtime)
-	if err != nil || !changed {
+// d:getlastmodified is refused), and what our property is to hold besides in the same request.
+func (c *call) setNative(ctx context.Context, f found, a remote.Attrs) (found, error) {
+	changed, err := c.patchNative(ctx, &f, a)
+	if err != nil || f.Type == remote.Dir && changed || !changed && !f.unseen() {
 		return f, err
 	}
 	next, err := c.lookAt(ctx, f.Path)
@@ -107,17 +122,38 @@ func (c *call) setNative(ctx context.Context, f found, mtime time.Time) (found, 
 	return next, nil
 }
 
-// patchNative is setNative without a look at what has become of f.
-func (c *call) patchNative(ctx context.Context, f found, mtime time.Time) (changed bool, err error) {
-	if f.native.Unix() == mtime.Unix() {
+// patchNative is setNative without a look at what has become of f: a file has another version,
+// which the answer does not tell. Of a directory, f is made what the answer says, and has none.
+func (c *call) patchNative(ctx context.Context, f *found, a remote.Attrs) (changed bool, err error) {
+	if f.native.Unix() == a.MTime.Unix() {
 		return false, nil
 	}
-	value := "<d:lastmodified>" + strconv.FormatInt(mtime.Unix(), 10) + "</d:lastmodified>"
-	err = c.proppatch(ctx, f.Path, value, "")
-	if remote.KindOf(err) == remote.Unsupported {
-		return false, nil
+	value := "<d:lastmodified>" + strconv.FormatInt(a.MTime.Unix(), 10) + "</d:lastmodified>"
+	next := *f
+	next.native = time.Unix(a.MTime.Unix(), 0)
+	next.tag, next.weak, next.Version, next.Provisional = "", false, "", false
+	want := wanted(&next, a, true)
+	text := want.encode()
+	if text == "" || want.serves(&next) || !want.mtime.IsZero() || !c.b.keepsProps() {
+		want, text = f.attr, ""
+	} else {
+		text = "<m:attr>" + xmlText(text) + "</m:attr>"
 	}
-	return err == nil, err
+	err = c.proppatch(ctx, f.Path, value+text, "")
+	if remote.KindOf(err) == remote.Unsupported && text != "" { // one of them: all are taken, or none
+		want = f.attr
+		err = c.proppatch(ctx, f.Path, value, "")
+	}
+	switch {
+	case remote.KindOf(err) == remote.Unsupported:
+		return false, nil
+	case err != nil:
+		return false, err
+	case f.Type == remote.Dir:
+		*f = next.with(want)
+		f.MTime = f.native
+	}
+	return true, nil
 }
 
 // writeAttr makes a our property of path. Unsupported means that the server keeps no

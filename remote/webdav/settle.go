@@ -98,7 +98,11 @@ func (u *upload) setAttrs(ctx context.Context, f found) (found, error) {
 	if !want.hasMode && u.old != nil {
 		want.mode, want.hasMode = u.old.attr.mode, u.old.attr.hasMode
 	}
-	if m := u.opts.Attrs.Mode; m != nil {
+	switch m := u.opts.Attrs.Mode; {
+	case m == nil:
+	case u.opts.Attrs.Spares(remote.File) && !f.attr.hasMode:
+		want.mode, want.hasMode = 0, false
+	default:
 		want.mode, want.hasMode = *m&0o7777, true
 	}
 	if !u.c.b.keepsProps() || u.opts.Loose && want.serves(&f) {

@@ -18,6 +18,7 @@ import (
 	"github.com/meshmount/meshmount/cmd/internal/pending"
 	"github.com/meshmount/meshmount/cmd/internal/settings"
 	"github.com/meshmount/meshmount/cmd/internal/state"
+	"github.com/meshmount/meshmount/remote"
 )
 
 // WritesBack tells whether a mount keeps what is written in a journal: it is to, and there
@@ -143,10 +144,11 @@ const (
 	pruneLongest = 2 * time.Second
 )
 
-// WritePolicy is how a branch is written. blocks is its block cache, nil without.
-func WritePolicy(b *settings.Branch, blocks *cache.Cached) writeback.Policy {
+// WritePolicy is how a branch is written, in a mount with that umask. blocks is its block cache,
+// nil without.
+func WritePolicy(b *settings.Branch, umask settings.Octal, blocks *cache.Cached) writeback.Policy {
 	p := writeback.Policy{Name: "/" + b.Name, Tree: Tree(b), Workers: b.Uploads, Delay: b.UploadDelay, Early: int64(b.EarlyUpload),
-		Loose: b.WrittenTimes == settings.TimesCheap,
+		Usual: remote.ModesOf(uint32(umask)), Loose: b.WrittenTimes == settings.TimesCheap,
 		Batch: writeback.Batching{Size: int64(b.BatchFileSize), Files: b.BatchFiles, Bytes: int64(b.BatchBytes), Delay: b.BatchDelay},
 		Prune: writeback.Pruning{Most: pruneMost, Lull: min(b.UploadDelay, pruneLull), Longest: pruneLongest}}
 	if b.Kind() == settings.Share {

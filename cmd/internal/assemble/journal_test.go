@@ -153,7 +153,7 @@ func TestEarlyUploadFitsTheStaging(t *testing.T) {
 	if err := openJournal(t, config, t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
-	p := WritePolicy(&config.Branches[1], nil)
+	p := WritePolicy(&config.Branches[1], config.Umask, nil)
 	if p.Early != 2<<20 || p.Name != "/b" || p.Tree != Tree(&config.Branches[1]) || p.Workers != 16 || p.Delay.Seconds() != 1 || p.Prime != nil {
 		t.Errorf("%+v", p)
 	}
@@ -165,7 +165,7 @@ func TestPlacesLeaveSomeToReaders(t *testing.T) {
 		connections    string
 		workers, calls int
 	}{{"64", 16, 36}, {"32", 16, 12}, {"16", 16, 0}, {"4", 4, 0}} {
-		p := WritePolicy(&two(t, different, "max-connections="+want.connections).Branches[1], nil)
+		p := WritePolicy(&two(t, different, "max-connections="+want.connections).Branches[1], 0o022, nil)
 		if p.Workers != want.workers || p.Calls != want.calls {
 			t.Errorf("%s connections: %d uploads and %d calls, want %d and %d", want.connections, p.Workers, p.Calls, want.workers, want.calls)
 		}

@@ -111,7 +111,7 @@ func (r *Runner) addBranch(b *settings.Branch, stack remote.Backend) error {
 	backend := branch.Backend
 	r.undo.add("branch "+b.Name, closeTime, func(context.Context) error { return backend.Close() })
 	if journal := r.parts.journal; journal != nil && !b.ReadOnly {
-		back, err := journal.Wrap(backend, assemble.WritePolicy(b, branch.Blocks))
+		back, err := journal.Wrap(backend, assemble.WritePolicy(b, r.Plan.Config.Umask, branch.Blocks))
 		if err != nil {
 			return exit.New(exit.Failed, "", "%s: %w", b.Title(), err)
 		}

@@ -47,7 +47,7 @@ func mountOptions() []*Option {
 			Help:  "group shown for all files, as name or number; own = of whoever mounts",
 			whole: func(s *Settings) any { return &s.GID }},
 		{Name: "umask", Unit: "OCTAL", Default: "022",
-			Help:  "permission bits taken from the modes shown",
+			Help:  "bits taken from 0666 and 0777 for what has no mode of its own; such modes are shown and not stored",
 			whole: func(s *Settings) any { return &s.Umask }},
 		{Name: "fs-name", Unit: "TEXT", Default: "",
 			Help:  "source shown by mount and df; empty = the URL if there is one branch, else meshmount",

@@ -195,7 +195,7 @@ func (g *group) measured(v *view) (items []archive.Item) {
 		if t := f.item.Attrs.MTime; t != nil {
 			m.MTime = t.Round(0)
 		}
-		if mode := f.item.Attrs.Mode; mode != nil {
+		if mode := f.item.Attrs.Mode; mode != nil && !f.item.Attrs.Spares(remote.File) {
 			m.Mode, m.ModeKnown = *mode&0o7777, true
 		}
 		f.number = len(items)
