@@ -2,8 +2,10 @@ package writeback
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"strings"
+	"time"
 
 	"github.com/meshmount/meshmount/remote"
 )
@@ -154,3 +156,19 @@ func (b *Branch) resolved(e remote.Entry) remote.Entry {
 
 // maxSteps bounds the changes of attributes that are followed.
 const maxSteps = 100
+
+func absent(op, path string) error {
+	return &remote.Error{Op: op, Path: path, Kind: remote.NotExist}
+}
+
+// askedFor returns how long the server asked to wait, within bounds.
+func askedFor(err error) time.Duration {
+	var e *remote.Error
+	if errors.As(err, &e) {
+		return min(e.RetryAfter, mostAsked)
+	}
+	return 0
+}
+
+// mostAsked is how long a server may ask to wait.
+const mostAsked = 10 * time.Minute

@@ -318,7 +318,15 @@ func (b *Branch) Replicas(ctx context.Context, path string) (list []remote.Repli
 
 // SetXattr implements remote.Xattrer.
 func (b *Branch) SetXattr(ctx context.Context, path, name string, value []byte, mode remote.XattrMode) error {
-	return b.xattrs(ctx, "setxattr", path, func(x remote.Xattrer) error { return x.SetXattr(ctx, path, name, value, mode) })
+	return b.xattrs(ctx, "setxattr", path, func(x remote.Xattrer) error {
+		settle, err := b.oweFor(ctx, path, -1)
+		if err != nil {
+			return err
+		}
+		err = x.SetXattr(ctx, path, name, value, mode)
+		settle(err)
+		return err
+	})
 }
 
 // RemoveXattr implements remote.Xattrer.

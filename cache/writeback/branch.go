@@ -26,6 +26,8 @@ type Branch struct {
 	batcher remote.Batcher
 	// pruner is below as one, nil if removals are to go one by one.
 	pruner remote.Pruner
+	// replacer is below as one, nil if it does everything in one step.
+	replacer remote.Replacer
 	// dresser is below as one, nil if attributes are to be set one by one.
 	dresser remote.AttrBatcher
 
@@ -37,12 +39,13 @@ type Branch struct {
 	settled   []string             // local versions whose contents are on the server, oldest first
 	torn      map[*change]struct{} // removals of what an earlier mount may have left torn
 	recent    []recent
-	reads     map[uint64]int // reads under way, by their beginnings
-	clock     uint64         // counts ends of changes
-	active    int            // changes under way; a batch is one
-	light     int            // those among them that have room of their own
-	batching  int            // batches of files among them
-	dressing  int            // batches of attributes among them
+	debts     map[*change]struct{} // of calls under way, see owe
+	reads     map[uint64]int       // reads under way, by their beginnings
+	clock     uint64               // counts ends of changes
+	active    int                  // changes under way; a batch is one
+	light     int                  // those among them that have room of their own
+	batching  int                  // batches of files among them
+	dressing  int                  // batches of attributes among them
 	onSettled func(Settled)
 	rate      rate
 
@@ -75,6 +78,7 @@ type content struct {
 type recent struct {
 	path  string
 	entry remote.Entry // zero Type: nothing is there
+	was   string       // version that was replaced, if that was in steps
 	at    uint64
 }
 
@@ -86,7 +90,7 @@ func (s *Store) Wrap(below remote.Backend, p Policy) (*Branch, error) {
 	}
 	p.Usual = cmp.Or(p.Usual, remote.ModesOf(0o022))
 	b := &Branch{store: s, below: below, policy: p, queue: newQueue(), all: map[uint64]*change{}, parked: map[*change]struct{}{},
-		contents: map[string]*content{}, torn: map[*change]struct{}{}, reads: map[uint64]int{}, pace: newPace(p.Workers, s.opts.RetryWait)}
+		contents: map[string]*content{}, torn: map[*change]struct{}{}, debts: map[*change]struct{}{}, reads: map[uint64]int{}, pace: newPace(p.Workers, s.opts.RetryWait)}
 	if to, ok := remote.As[remote.Batcher](below); ok && p.Batch.Size > 0 {
 		b.batcher, b.queue.together = to, b.small
 	}
@@ -97,6 +101,7 @@ func (s *Store) Wrap(below remote.Backend, p Policy) (*Branch, error) {
 	if to, ok := remote.As[remote.AttrBatcher](below); ok && to.AttrBatches() > 1 {
 		b.dresser, b.queue.dressing = to, b.dressable
 	}
+	b.replacer = remote.ReplacerOf(below)
 	b.teller.start()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -144,7 +149,7 @@ func (b *Branch) sees(path string) sight {
 		case c.kind == opForeign, c.kind == opClean:
 			continue
 		case c.kind == opSetAttr:
-			attrs = andThen(c.attrs, attrs)
+			attrs = andThen(c.setting(), attrs)
 			continue
 		case c.kind == opRemove, c.kind == opRename && c.path == path:
 			return sight{known: true}
@@ -230,7 +235,7 @@ func (b *Branch) forgetRecent() {
 func (b *Branch) ends(path string, e remote.Entry) {
 	b.clock++
 	if len(b.reads) > 0 {
-		b.recent = append(b.recent, recent{path, e, b.clock})
+		b.recent = append(b.recent, recent{path: path, entry: e, at: b.clock})
 	}
 }
 
@@ -242,10 +247,6 @@ func (b *Branch) since(path string, at uint64) (remote.Entry, bool) {
 		}
 	}
 	return remote.Entry{}, false
-}
-
-func absent(op, path string) error {
-	return &remote.Error{Op: op, Path: path, Kind: remote.NotExist}
 }
 
 // Stat implements remote.Backend.
@@ -289,7 +290,7 @@ func (b *Branch) correct(path string, e remote.Entry, there bool, at uint64) (re
 	if now, ok := b.since(path, at); ok {
 		e, there = now, now.Type != 0
 	}
-	if there {
+	if there = there && !b.former(e, at); there {
 		dress(&e, s.attrs)
 	}
 	return e, there
@@ -336,7 +337,7 @@ type lister struct {
 func (l *lister) server(e remote.Entry) error {
 	b := l.b
 	b.store.mu.Lock()
-	quiet := len(b.recent) == 0 && len(b.queue.lines) == 0
+	quiet := len(b.recent) == 0 && len(b.queue.lines) == 0 // also of debts
 	there := true
 	if !quiet {
 		_, late := b.since(e.Path, l.at)
@@ -344,6 +345,7 @@ func (l *lister) server(e remote.Entry) error {
 			l.seen[e.Path] = struct{}{}
 			e, there = b.correct(e.Path, e, true, l.at)
 		}
+		there = there && !b.former(e, l.at)
 	}
 	b.store.mu.Unlock()
 	if !there {
@@ -430,7 +432,8 @@ func (b *Branch) locate(ctx context.Context, op string, ref remote.Ref) (*Stage,
 		return nil, ref, absent(op, ref.Path)
 	}
 	if !IsLocal(version) {
-		return nil, ref, nil
+		st := b.stagedAs(ref.Path, version)
+		return st, ref, nil
 	}
 	c, ok := b.contents[version]
 	switch {

@@ -203,3 +203,15 @@ func (d digest) update(sum uint32, p []byte, off int64) uint32 {
 	}
 	return sum
 }
+
+// mostPuzzled is after how many refusals a provisional version is taken for another content's.
+const mostPuzzled = 8
+
+// puzzled tells whether a version that is still there after a refusal is that of the content
+// before: a provisional one may be that of another content by now, for which a request that
+// was refused by mistake goes away when it is made again.
+func (j *job) puzzled(provisional bool) bool {
+	j.b.store.mu.Lock()
+	defer j.b.store.mu.Unlock()
+	return !provisional || j.c.tries < mostPuzzled
+}

@@ -104,6 +104,10 @@
 //     there is nothing. Rename: the source is gone and the target has the bytes. Symlink: it
 //     is there. Setattr: gives the same twice. If the program has changed the content since,
 //     the ghost tells that what is there is ours.
+//   - Between the steps in which a backend replaces something (remote.Replacer): the former
+//     content may be there under another name. The change is made again, whatever it finds, and
+//     ends by having that go; until then this node does not show it. What a program waits for
+//     is in the journal as well, as a debt (steps.go), or becomes a change like others.
 //   - In an early upload of a file that was never committed: atomic servers have nothing but
 //     what is not complete; for the others there may be a torn file. A record says
 //     beforehand what to take away (opClean), and where that may be torn, nobody sees the

@@ -68,6 +68,19 @@ func (j *job) run(ctx context.Context) outcome {
 
 // put stores the content.
 func (j *job) put(ctx context.Context) outcome {
+	was := j.base
+	if j.attrs.Mode == nil {
+		j.attrs.Mode = j.b.carried(was).Mode
+	}
+	r := j.completed(ctx, j.put0(ctx), was.Version)
+	if j.redo && j.b.steps(was) && r.err == nil && r.copy.Type == 0 && r.rest == (remote.Attrs{}) {
+		return j.attributes(ctx, r.entry) // which may have been to be set when it was cut off
+	}
+	return r
+}
+
+// put0 does so, and leaves alone what attempts before have left.
+func (j *job) put0(ctx context.Context) outcome {
 	if j.grow != nil {
 		if e, err := j.grow.wait(ctx); err == nil && e.Size == j.size {
 			return j.put1(e)
@@ -363,18 +376,6 @@ func (j *job) clash(ctx context.Context, p *pin, cause error) outcome {
 		return j.put1(e)
 	}
 	return j.aside(ctx, p, theirs, cause)
-}
-
-// mostPuzzled is after how many refusals a provisional version is taken for another content's.
-const mostPuzzled = 8
-
-// puzzled tells whether a version that is still there after a refusal is that of the content
-// before: a provisional one may be that of another content by now, for which a request that
-// was refused by mistake goes away when it is made again.
-func (j *job) puzzled(provisional bool) bool {
-	j.b.store.mu.Lock()
-	defer j.b.store.mu.Unlock()
-	return !provisional || j.c.tries < mostPuzzled
 }
 
 // same tells whether a file of the server has the pinned bytes, as far as they are here:

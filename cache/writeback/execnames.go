@@ -128,6 +128,14 @@ func (j *job) setAttr(ctx context.Context) outcome {
 		}
 		return outcome{entry: e, wish: j.attrs, err: err}
 	}
+	if j.c.owes() {
+		return j.pay(ctx)
+	}
+	return j.completed(ctx, j.setAttr0(ctx, s), j.base.Version)
+}
+
+// setAttr0 is setAttr without what an attempt before may have left.
+func (j *job) setAttr0(ctx context.Context, s remote.AttrSetter) outcome {
 	attrs := j.b.sent(j.attrs)
 	if attrs.Made = j.made; j.made && attrs.Spares(remote.Dir) {
 		if attrs.Mode = nil; attrs.MTime == nil { // it shows that by itself
@@ -202,6 +210,10 @@ func (j *job) removeDoubtful(ctx context.Context) outcome {
 	case err != nil:
 		return outcome{err: err}
 	}
+	was := j.base.Version
+	if err := j.learn(ctx, &j.base, e); err != nil {
+		return outcome{err: err}
+	}
 	ours, err := j.torn(ctx, e)
 	if err == nil && !ours {
 		ours, err = j.isGhost(ctx, e)
@@ -219,6 +231,9 @@ func (j *job) removeDoubtful(ctx context.Context) outcome {
 	if !ours && (j.base.Type == 0 || e.Version != j.base.Version) {
 		return outcome{entry: e, kept: "it is not removed, as it was changed elsewhere"}
 	}
+	if r := j.completed(ctx, outcome{entry: e}, was); r.err != nil { // or that would show again
+		return r
+	}
 	err = j.b.below.Remove(ctx, j.path, remote.RemoveOptions{Type: e.Type, Version: e.Version})
 	switch remote.KindOf(err) {
 	case remote.NotExist:
@@ -229,8 +244,14 @@ func (j *job) removeDoubtful(ctx context.Context) outcome {
 	return outcome{err: err}
 }
 
-// rename gives what an earlier change has stored its name.
+// rename gives what an earlier change has stored, or a server of several steps has, its name.
 func (j *job) rename(ctx context.Context) outcome {
+	was := j.toBase.Version
+	return j.completed(ctx, j.rename0(ctx), was)
+}
+
+// rename0 is rename without what an attempt before may have left.
+func (j *job) rename0(ctx context.Context) outcome {
 	from := j.path
 	if j.source != "" {
 		from = j.source
@@ -242,8 +263,14 @@ func (j *job) rename(ctx context.Context) outcome {
 	if err != nil {
 		return outcome{err: err}
 	}
+	if err := j.learn(ctx, &j.base, src); err != nil {
+		return outcome{err: err}
+	}
 	dst, err := j.b.below.Stat(ctx, j.to)
 	free := err != nil && remote.KindOf(err) == remote.NotExist
+	if err == nil {
+		err = j.learn(ctx, &j.toBase, dst)
+	}
 	switch {
 	case err != nil && !free:
 		return outcome{err: err}
@@ -254,7 +281,7 @@ func (j *job) rename(ctx context.Context) outcome {
 		}
 		return j.putAt(ctx, src)
 	case !free && (dst.Type != remote.File || dst.Version != j.toBase.Version):
-		if ours, err := j.isGhost(ctx, dst); err != nil {
+		if ours, err := j.isOwn(ctx, dst); err != nil {
 			return outcome{err: err}
 		} else if ours {
 			break

@@ -168,8 +168,16 @@ func (b *Branch) Move(ctx context.Context, from remote.Entry, to string, target 
 		s.poke()
 		return err
 	}
+	if done, err := b.moveStaged(ctx, from, to, target); done || err != nil {
+		return err
+	}
 	return b.alone(ctx, []string{from.Path, to}, true, func() error {
-		err := b.below.Rename(ctx, from.Path, to, remote.RenameOptions{NoReplace: noReplace})
+		settle, err := b.oweFor(ctx, to, from.Size)
+		if err != nil {
+			return err
+		}
+		err = b.below.Rename(ctx, from.Path, to, remote.RenameOptions{NoReplace: noReplace})
+		settle(err)
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		b.becameOther(to)
@@ -315,7 +323,7 @@ func (b *Branch) SetAttrs(ctx context.Context, e remote.Entry, a remote.Attrs) (
 		return e, nil
 	}
 	dirTime := e.Type == remote.Dir && a.MTime != nil // what is done below it would change it again
-	if last != nil && last.simple() && last.grow == nil && (last.kind == opPut || last.kind == opMkdir && !dirTime || last.kind == opSetAttr && !dirTime) {
+	if last != nil && last.simple() && last.grow == nil && !last.owes() && (last.kind == opPut || last.kind == opMkdir && !dirTime || last.kind == opSetAttr && !dirTime) {
 		return b.fold(last, e, a)
 	}
 	c := &change{kind: opSetAttr, path: e.Path, attrs: a, base: e, after: last, deep: dirTime}

@@ -143,7 +143,7 @@ func (b *Branch) launch(c *change, now time.Time, x *batch) {
 	redo := c.tried || c.replayed
 	c.tried = true
 	j := job{b: b, c: c, start: now, since: c.since, kind: c.kind, path: c.path, to: c.to, target: c.target, typ: c.typ, stage: c.stage,
-		base: c.base, attrs: c.attrs, size: c.size, redo: redo, hold: c.tears >= maxTears,
+		base: c.base, attrs: c.setting(), size: c.size, redo: redo, hold: c.tears >= maxTears,
 		grow: c.grow, batch: x, loose: c.loose, gen: c.gen, source: c.source, digest: c.digest, doubt: c.doubt,
 		made: c.made && !redo, ghosts: slices.Clone(c.ghosts)}
 	if c.toBase != nil {
@@ -279,18 +279,6 @@ func (b *Branch) failed(c *change, x *batch, err error, now time.Time) (t troubl
 	return t
 }
 
-// askedFor returns how long the server asked to wait, within bounds.
-func askedFor(err error) time.Duration {
-	var e *remote.Error
-	if errors.As(err, &e) {
-		return min(e.RetryAfter, mostAsked)
-	}
-	return 0
-}
-
-// mostAsked is how long a server may ask to wait.
-const mostAsked = 10 * time.Minute
-
 // park keeps a change for the user. Guarded by store.mu.
 func (b *Branch) park(c *change) {
 	c.state = parked
@@ -357,7 +345,7 @@ func (b *Branch) succeeded(c *change, j *job, r outcome) {
 		return
 	}
 	was := c.version
-	if c.kind == opSetAttr {
+	if c.kind == opSetAttr && !c.owes() {
 		was = j.base.Version
 		b.reattributed(c, was, r.entry)
 	} else {
@@ -373,6 +361,7 @@ func (b *Branch) succeeded(c *change, j *job, r outcome) {
 		path = c.to
 	}
 	b.ends(path, r.entry)
+	b.replaced(path, c.replaces(path))
 	if r.copy.Type != 0 {
 		b.ends(r.copy.Path, r.copy)
 	}

@@ -31,7 +31,8 @@
 //   - Who replaces, renames or unpacks a member puts the plain file first and the tombstone
 //     after it. The first tombstone decides: who finds one that is not his takes the plain
 //     file back. Between the two steps, and after a crash there, both show. The same call
-//     again finds the file that it has put, and goes on with the tombstone.
+//     again finds the file that it has put, and goes on with the tombstone; Replaced does so
+//     for who has a journal, also where the plain file has been changed since.
 //     Who unpacks a directory asks for the tombstone of each member before he puts the file: his
 //     listing may be old by then.
 //   - An archive of which little is alive is carried to its next generation by who changes

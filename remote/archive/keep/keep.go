@@ -1,6 +1,7 @@
 package keep
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -17,6 +18,8 @@ type Options struct {
 	// Fewest is from how many files of a directory on they become an archive; fewer are
 	// put as plain files. Default 2.
 	Fewest int
+	// Mode is what the permission bits of a file are of which none are known; default 0644.
+	Mode uint32
 }
 
 // Backend shows a tree in which small files are in archives.
@@ -56,6 +59,8 @@ var _ interface {
 	remote.Batcher
 	remote.Bundler
 	remote.Pruner
+	remote.Replacer
+	remote.Foreseer
 	remote.Unwrapper
 } = (*Backend)(nil)
 
@@ -68,6 +73,7 @@ func Wrap(inner remote.Backend, opts Options) *Backend {
 	if opts.Fewest <= 0 {
 		opts.Fewest = 2
 	}
+	opts.Mode = cmp.Or(opts.Mode, 0o644)
 	return &Backend{inner: inner, opts: opts, views: map[string]*view{}, indexes: map[string]*known{}, told: map[string]bool{},
 		windows: map[spot]*window{}, reads: map[string]int{}}
 }

@@ -128,3 +128,12 @@ func (k *Backend) RemoveTree(ctx context.Context, path string) error {
 	k.forget(path)
 	return err
 }
+
+// Foresees implements remote.Foreseer: what of a directory is alive is only known when its archives
+// have been read.
+func (k *Backend) Foresees() bool { return false }
+
+// Foresee implements remote.Foreseer.
+func (k *Backend) Foresee(_ context.Context, path string) error {
+	return fail("foresee", path, remote.Unsupported)
+}

@@ -195,6 +195,9 @@ func (r *renaming) put(ctx context.Context, opts remote.RenameOptions) error {
 	}
 	put := remote.PutOptions{Attrs: r.source[0].attrs(), Cond: remote.Cond{NotExist: true}}
 	if plain {
+		if e.Type == remote.File && e.ModeKnown && put.Attrs.Mode == nil {
+			put.Attrs.Mode = &k.opts.Mode // not that of what it replaces
+		}
 		if r.target = nil; e.Type == remote.File {
 			if cond, err := k.now(ctx, "rename", e, remote.Cond{Version: r.source[0].Version()}); err == nil {
 				// An attempt before has come this far; or it is somebody else's who takes it back

@@ -283,11 +283,14 @@ func (v *view) assign(name string, taken *marks) {
 // maxName is the longest name that is shown, in bytes.
 const maxName = 255
 
+// conflictMark is between the name that a member cannot have and what makes it another.
+const conflictMark = ".conflict-"
+
 // conflictName returns the nth name that a member may have whose own is taken.
 func conflictName(m *member, n int) string {
 	id := m.in.index.ID
 	at, _, _ := strings.Cut(string(id), ".")
-	suffix := ".conflict-" + id.Luck() + "-" + at
+	suffix := conflictMark + id.Luck() + "-" + at
 	if n > 0 {
 		suffix += "-" + strconv.Itoa(n)
 	}
