@@ -115,7 +115,7 @@ func (b *bench) group(ctx context.Context, g group, clients []*client) {
 				g.work(s)
 			}
 		}
-		if err := errors.Join(c.unmount(), os.RemoveAll(c.cache)); err != nil {
+		if err := errors.Join(c.unmount(), putAway(c.cache)); err != nil {
 			b.warn("%s: %v", c.name, err)
 		}
 	}

@@ -54,7 +54,7 @@ const mountTime = 30 * time.Second
 // mount starts the client, with what its cache holds or with an empty one.
 func (c *client) mount(ctx context.Context, cold bool) error {
 	if cold {
-		if err := os.RemoveAll(c.cache); err != nil {
+		if err := putAway(c.cache); err != nil {
 			return err
 		}
 	}

@@ -55,7 +55,7 @@ func (s *session) upload(name string, files []file) {
 		}
 	}
 	s.leave(to)
-	if err := os.RemoveAll(dir); err != nil {
+	if err := putAway(dir); err != nil {
 		s.b.warn("%v", err)
 	}
 }

@@ -63,9 +63,12 @@ func (w *world) close() error {
 	return errors.Join(errs...)
 }
 
+// runPrefix begins the name of the directory of a run.
+const runPrefix = "meshmount-bench-"
+
 // newWorld makes the data of some groups and starts the servers that they need.
 func newWorld(ctx context.Context, conf config, groups []group) (w *world, err error) {
-	dir, err := os.MkdirTemp("", "meshmount-bench-")
+	dir, err := os.MkdirTemp("", runPrefix)
 	if err != nil {
 		return nil, err
 	}

@@ -60,7 +60,7 @@ func (w *world) diskTarget(at place, name string) (*target, error) {
 			return true, nil
 		}
 		return false, err
-	}, remove: func() error { return os.RemoveAll(top) }}, nil
+	}, remove: func() error { return putAway(top) }}, nil
 }
 
 // lookEvery is how often the server is looked at.

@@ -152,7 +152,7 @@ func (s *session) writeLocally(row string, do func(ctx context.Context, dir stri
 		return
 	}
 	s.measure(row, time.Minute, func(ctx context.Context, _ *meter) error { return do(ctx, dir) })
-	if err := os.RemoveAll(dir); err != nil {
+	if err := putAway(dir); err != nil {
 		s.b.warn("%v", err)
 	}
 }
