@@ -17,7 +17,9 @@ type Batching struct {
 	// Files and Bytes bound a batch.
 	Files int
 	Bytes int64
-	// Delay is how long a file whose time has come waits for others. At a flush and at the
+	// Delay is how long a file whose time has come waits for others. A batch that is full (Files
+	// or Bytes) waits neither for that nor for Policy.Delay, once nobody has had its files open
+	// for a tenth of the latter. At a flush and at the
 	// end of the mount it does not; one for which somebody waits (fsync to the server) goes
 	// alone.
 	Delay time.Duration
@@ -70,7 +72,8 @@ func (b *Branch) gather(now time.Time) ([]*change, time.Duration) {
 			return nil, idleLook
 		}
 		if d := first.due().Sub(now); d > 0 {
-			return nil, d
+			group, soon := b.gatherFull(now, bounds, parallel)
+			return group, min(d, soon)
 		}
 		if bounds.Files == 0 || !b.small(first) || first.size > bounds.Size {
 			q.alone(first)
@@ -85,7 +88,8 @@ func (b *Branch) gather(now time.Time) ([]*change, time.Duration) {
 		}
 		if len(q.small.list) > 1 && !first.urgent && first.tries == 0 { // others come
 			if d := first.due().Add(bounds.Delay).Sub(now); d > 0 {
-				return nil, d
+				group, soon := b.gatherFull(now, bounds, parallel)
+				return group, min(d, soon)
 			}
 		}
 		if group := b.together(now, bounds); len(group) > 0 {

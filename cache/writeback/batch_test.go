@@ -132,14 +132,20 @@ func TestBatchBounds(t *testing.T) {
 	x.policy.Batch.Bytes, x.policy.Batch.Files, x.policy.Batch.Delay = 256<<10, 30, time.Hour
 	x.reopen()
 	block := string(make([]byte, 40<<10))
-	for i := range 20 {
+	for i := range 6 {
 		x.put(fmt.Sprint("/big", i), block)
 	}
-	x.fill("", 70)
+	x.fill("", 20)
 	x.s.Start()
 	time.Sleep(20 * time.Millisecond)
 	if n, _, alone := x.counts(); n+alone > 0 {
 		t.Errorf("%d batches and %d alone before their time", n, alone)
+	}
+	for i := 6; i < 20; i++ {
+		x.put(fmt.Sprint("/big", i), block)
+	}
+	for i := 20; i < 70; i++ {
+		x.put(fmt.Sprintf("/f%d", i), fmt.Sprintf("content %d of ", i))
 	}
 	x.flush()
 	x.full("", 70)

@@ -46,6 +46,7 @@ type Branch struct {
 	light     int                  // those among them that have room of their own
 	batching  int                  // batches of files among them
 	dressing  int                  // batches of attributes among them
+	burst     burst                // says when small files need not wait
 	onSettled func(Settled)
 	rate      rate
 

@@ -21,7 +21,8 @@ type Policy struct {
 	// Usual are the permission bits of what has no stored ones, for the programs of this mount;
 	// nil for 0644 and 0755. They are not stored where nothing else is.
 	Usual *remote.Modes
-	// Delay is how long a closed file waits for being written again.
+	// Delay is how long a closed file waits for being written again; a tenth of it if it is of
+	// a full batch (Batch).
 	Delay time.Duration
 	// Early is from which size on a new file is sent while it is written, 0 for never.
 	Early int64

@@ -1,0 +1,91 @@
+package writeback
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// Of Policy.Delay, what a file of a full batch waits of it, and how often is looked for one.
+const (
+	restOf    = 10
+	burstLook = 20 * time.Millisecond
+)
+
+// burst decides when so many new files wait that their batch need not be waited for: a program
+// that makes hundreds of files in a row has more to send than fits into one request, and what the
+// delays are for (that a file is written again or removed, that others come) is hardly to be
+// expected of the oldest of them. It is pure.
+type burst struct {
+	look time.Time // not before, as looking costs something for each file
+}
+
+// waiting is what burst has to know of a file.
+type waiting struct {
+	c      *change
+	size   int64
+	since, // when it was closed last
+	due time.Time
+	quiet bool // nobody has it open, and nothing was tried yet
+}
+
+// full returns the files of a batch that is full without waiting for the others' time, oldest
+// first: each has been left alone for rest. None: how long it may take until there is one, at
+// least; nothing tells of files that come.
+func (u *burst) full(now time.Time, rest time.Duration, bounds Batching, list []waiting) (group []*change, wait time.Duration) {
+	var bytes int64
+	some := slices.DeleteFunc(list, func(w waiting) bool {
+		return !w.quiet || w.size > bounds.Size || now.Sub(w.since) < rest
+	})
+	slices.SortFunc(some, func(a, b waiting) int {
+		return cmp.Or(a.due.Compare(b.due), cmp.Compare(a.c.id, b.c.id))
+	})
+	for _, w := range some {
+		if bytes+w.size > bounds.Bytes {
+			return group, 0 // the next one is too much
+		}
+		bytes += w.size
+		if group = append(group, w.c); len(group) == bounds.Files {
+			return group, 0
+		}
+	}
+	u.look = now.Add(burstLook)
+	return nil, burstLook
+}
+
+// may tells whether it is worth looking at n files of a given size in all.
+func (u *burst) may(now time.Time, n int, bounds Batching) bool {
+	return !now.Before(u.look) && (n >= bounds.Files || int64(n)*bounds.Size > bounds.Bytes)
+}
+
+// gatherFull takes the files of a full batch out of the queue before their time. Without one it
+// returns when to look again. Guarded by store.mu.
+func (b *Branch) gatherFull(now time.Time, bounds Batching, parallel int) ([]*change, time.Duration) {
+	list := b.queue.small.list
+	if bounds.Files == 0 || b.pace.why != nil || b.batching >= parallel {
+		return nil, idleLook
+	}
+	if !b.burst.may(now, len(list), bounds) {
+		if d := b.burst.look.Sub(now); d > 0 {
+			return nil, d
+		}
+		return nil, idleLook // one that comes tells
+	}
+	some := make([]waiting, 0, len(list))
+	for _, c := range list {
+		some = append(some, waiting{c: c, size: c.size, since: c.delay.Add(-b.policy.Delay), due: c.due(),
+			quiet: c.untouched() && !c.urgent && b.small(c) && c.retry.IsZero() && !c.stage.inUse()})
+	}
+	group, wait := b.burst.full(now, b.policy.Delay/restOf, bounds, some)
+	for _, c := range group {
+		b.queue.small.drop(c)
+	}
+	return group, wait
+}
+
+// inUse tells whether somebody besides the journal holds the file: a program has it open.
+func (st *Stage) inUse() bool {
+	st.refMu.Lock()
+	defer st.refMu.Unlock()
+	return st.refs > st.holders
+}

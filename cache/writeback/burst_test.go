@@ -1,0 +1,96 @@
+package writeback
+
+import (
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/meshmount/meshmount/remote/memory"
+)
+
+// TestBurst wants the oldest files of a full batch, by number or bytes, of those that were left
+// alone for long enough.
+func TestBurst(t *testing.T) {
+	now := time.Unix(1000, 0)
+	bounds := Batching{Size: 100, Files: 10, Bytes: 500}
+	files := func(n int, size int64, alter func(i int, w *waiting)) (list []waiting) {
+		for i := range n {
+			w := waiting{c: &change{id: uint64(n - i)}, size: size, since: now.Add(-200 * time.Millisecond), due: now.Add(time.Second), quiet: true}
+			if alter != nil {
+				alter(i, &w)
+			}
+			list = append(list, w)
+		}
+		return list
+	}
+	for what, x := range map[string]struct {
+		list []waiting
+		want int
+	}{
+		"none":       {nil, 0},
+		"too few":    {files(9, 1, nil), 0},
+		"by number":  {files(25, 1, nil), 10},
+		"by bytes":   {files(8, 90, nil), 5},
+		"just bytes": {files(5, 100, nil), 0},
+		"open":       {files(15, 1, func(i int, w *waiting) { w.quiet = i%2 == 0 }), 0},
+		"young":      {files(15, 1, func(i int, w *waiting) { w.since = now.Add(-time.Duration(i) * 10 * time.Millisecond) }), 0},
+		"too large":  {files(15, 101, nil), 0},
+	} {
+		var u burst
+		group, wait := u.full(now, 100*time.Millisecond, bounds, x.list)
+		if len(group) != x.want || (wait > 0) != (x.want == 0) {
+			t.Errorf("%s: %d files, wait %v", what, len(group), wait)
+		}
+		for i, c := range group {
+			if c.id != uint64(i+1) {
+				t.Errorf("%s: file %d is %d", what, i, c.id)
+			}
+		}
+		if again := u.may(now, 100, bounds); again != (x.want > 0) {
+			t.Errorf("%s: looks again at once: %v", what, again)
+		}
+	}
+	var u burst
+	if u.may(now, 5, bounds) || !u.may(now, 6, bounds) || !u.may(now, 10, bounds) {
+		t.Error("it looks at a number of files that cannot fill a batch, or not at one that may")
+	}
+}
+
+// TestFullBatchDoesNotWait wants as many closed files as fill a batch to leave long before their
+// time, others and one that is open not, and what is removed meanwhile to take its upload back.
+func TestFullBatchDoesNotWait(t *testing.T) {
+	x := newBatched(t, memory.Options{}, Policy{})
+	x.policy.Delay, x.policy.Batch.Delay = time.Hour, time.Hour
+	var later atomic.Int64
+	x.opts.Now = func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
+	x.reopen()
+	x.put("/open", "open")
+	e, err := x.b.Stat(t.Context(), "/open")
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, ok := x.b.Restage(e.Version)
+	if !ok {
+		t.Fatal("it is not staged")
+	}
+	defer st.Release()
+	x.fill("", 39)
+	later.Store(int64(30 * time.Minute))
+	x.s.Start()
+	time.Sleep(2 * burstLook)
+	if n, _, alone := x.counts(); n+alone > 0 {
+		t.Fatalf("%d batches and %d alone, though one of the files is open", n, alone)
+	}
+	x.s.Pause()
+	later.Store(0)
+	x.put("/last", "last")
+	x.put("/more", "more")
+	later.Store(int64(31 * time.Minute))
+	x.s.Resume()
+	eventually(t, "a full batch leaves", func() bool { n, files, _ := x.counts(); return n == 1 && files == 40 })
+	if _, ok := x.b.Restage(e.Version); !ok {
+		t.Error("the open file was sent")
+	}
+	x.flush()
+	x.full("", 39)
+}
