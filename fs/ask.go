@@ -17,6 +17,7 @@ func (m *metaCache) stat(ctx context.Context, rel string, force bool) (remote.En
 				k, left, ok = m.lookup(rel)
 			}
 			if ok && k.absent {
+				m.foresee(ctx, rel)
 				return remote.Entry{}, left, fail("stat", rel, remote.NotExist, nil)
 			} else if ok {
 				return k.e, left, nil

@@ -181,6 +181,34 @@ func (m *metaCache) listFor(ctx context.Context, rel string) bool {
 	return true
 }
 
+// foreseen is for how many names that are not there, besides a tenth of those that are, a
+// listing that will soon be too old is renewed ahead.
+const foreseen = 20
+
+// foresee renews the listing that tells that rel is not there, in the background, if it is soon
+// too old and many such names are asked for: a program that makes files in a directory, each
+// after a look for its name, never waits for a listing then. It takes one at a time.
+func (m *metaCache) foresee(ctx context.Context, rel string) {
+	dir, _ := remote.Split(rel)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	l, ok := m.dirs.get(dir)
+	if !ok || rel == "/" || m.holds() <= 0 || !l.implied && m.proof() != proofNone {
+		return
+	}
+	l.absences++
+	if l.absences < foreseen+len(l.names)/10 || l.renewing || m.now().Sub(l.at) < m.absentFor(l)/2 {
+		return
+	}
+	l.renewing = true
+	m.detach(ctx, func(ctx context.Context) {
+		_ = m.list(ctx, dir, 0) // or else the next one who asks does
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		l.absences, l.renewing = 0, false
+	})
+}
+
 // worthListing returns how many names a listing of a directory may have, 0 if there is to be
 // none.
 func (m *metaCache) worthListing(dir string) int {

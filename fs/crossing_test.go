@@ -340,3 +340,49 @@ func TestLateAnswersAreNotProven(t *testing.T) {
 		})
 	}
 }
+
+// TestAbsencesAreForeseen asks for many absent names for longer than absences hold: a listing in
+// the background comes in time, so that nobody waits for one; what has come elsewhere is seen no
+// later than before.
+func TestAbsencesAreForeseen(t *testing.T) {
+	c := newCounted(t, "ttl", func(b *Branch) { b.NegTTL = 4 * time.Second })
+	c.plant(1, 50)
+	var lists atomic.Int32
+	listed := make(chan struct{}, 100)
+	c.on(func(ctx context.Context, call *remote.Call, next remote.Next) error {
+		err := next(ctx)
+		if call.Op == remote.OpList {
+			lists.Add(1)
+			listed <- struct{}{}
+		}
+		return err
+	})
+	n := 0
+	ask := func(names int) {
+		for range names {
+			_, err := c.Stat(t.Context(), fmt.Sprint("/a/p0/d0/new", n))
+			c.kind(err, remote.NotExist)
+			n++
+		}
+	}
+	ask(100)
+	<-listed
+	if l := lists.Load(); l != 1 {
+		t.Fatalf("%d listings for 100 names", l)
+	}
+	c.pass(3 * time.Second) // they hold still
+	before := lists.Load()
+	ask(100)
+	<-listed
+	c.idle()
+	c.pass(1500 * time.Millisecond) // those of the first listing do not, by now
+	ask(10)
+	if l := lists.Load() - before; l != 1 {
+		t.Errorf("%d listings", l)
+	}
+	c.elsewhere("/p0/d0/other", "new")
+	c.pass(5 * time.Second)
+	if got := c.size("/a/p0/d0/other"); got != 3 {
+		t.Errorf("what has come since has %d bytes", got)
+	}
+}

@@ -72,6 +72,9 @@ type listing struct {
 	implied bool
 	asked   string // the last name that was asked for alone since it became too old
 	asks    int    // how often that was another one
+	// absences counts the names that were asked for and are not there; see foresee.
+	absences int
+	renewing bool // in the background
 }
 
 // keptAttrs are attributes that the server cannot keep; they live as long as the
