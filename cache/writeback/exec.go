@@ -72,7 +72,10 @@ func (j *job) put(ctx context.Context) outcome {
 	if j.attrs.Mode == nil {
 		j.attrs.Mode = j.b.carried(was).Mode
 	}
-	r := j.completed(ctx, j.put0(ctx), was.Version)
+	r := j.put0(ctx)
+	if r = j.completed(ctx, r, was.Version); j.b.steps(j.base) && j.base.Version != was.Version {
+		r = j.completed(ctx, r, j.base.Version)
+	}
 	if j.redo && j.b.steps(was) && r.err == nil && r.copy.Type == 0 && r.rest == (remote.Attrs{}) {
 		return j.attributes(ctx, r.entry) // which may have been to be set when it was cut off
 	}
@@ -368,7 +371,9 @@ func (j *job) clash(ctx context.Context, p *pin, cause error) outcome {
 	if ours, err := j.isGhost(ctx, theirs); err != nil {
 		return outcome{err: err}
 	} else if ours {
-		j.base = theirs
+		if err := j.buildOn(ctx, theirs); err != nil {
+			return outcome{err: err}
+		}
 		e, err := j.send(ctx, p)
 		if err != nil {
 			return outcome{err: err}

@@ -284,6 +284,9 @@ func (j *job) rename0(ctx context.Context) outcome {
 		if ours, err := j.isOwn(ctx, dst); err != nil {
 			return outcome{err: err}
 		} else if ours {
+			if err := j.takePlace(ctx, dst); err != nil {
+				return outcome{err: err}
+			}
 			break
 		}
 		path := ConflictPath(j.to, j.b.store.opts.Hostname, j.b.store.opts.Now(), j.b.Caps().MaxName)

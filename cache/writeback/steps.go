@@ -118,6 +118,43 @@ func (j *job) learn(ctx context.Context, seen *remote.Entry, now remote.Entry) e
 	return err
 }
 
+// buildOn has a put replace what is there, which is ours. If that takes steps, the journal knows
+// before.
+func (j *job) buildOn(ctx context.Context, theirs remote.Entry) error {
+	was := j.base
+	j.base = theirs
+	return j.knows(ctx, was, theirs, func(c *change) { c.base = theirs })
+}
+
+// takePlace is buildOn for the target of a rename.
+func (j *job) takePlace(ctx context.Context, theirs remote.Entry) error {
+	was := j.toBase
+	j.toBase = theirs
+	return j.knows(ctx, was, theirs, func(c *change) { c.toBase = &theirs })
+}
+
+// knows has the journal know what a change replaces in steps. What it was to replace before goes
+// first: an attempt may have put in its place what is there now.
+func (j *job) knows(ctx context.Context, was, theirs remote.Entry, note func(*change)) error {
+	if !j.b.steps(was) && !j.b.steps(theirs) {
+		return nil
+	}
+	if was.Version != theirs.Version {
+		if err := j.b.replacer.Replaced(ctx, theirs, was.Version); err != nil {
+			return err
+		}
+	}
+	s := j.b.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if j.c.state == over || j.c.after != nil || j.c.toAfter != nil {
+		return nil
+	}
+	note(j.c)
+	s.note(j.c.record())
+	return nil
+}
+
 // isOwn tells whether a file of the server is what an attempt of this change, or of one before
 // it, has stored.
 func (j *job) isOwn(ctx context.Context, e remote.Entry) (bool, error) {

@@ -19,11 +19,15 @@ import (
 type dying struct {
 	left atomic.Int64
 	late bool
+	puts bool // it dies at the first Put, if it has not before
 }
 
 // around is the server as the process sees it.
 func (d *dying) around(server remote.Backend) remote.Backend {
 	return remote.Intercept(server, func(ctx context.Context, c *remote.Call, next remote.Next) error {
+		if d.puts && c.Op == remote.OpPut && !d.dead() {
+			d.left.Store(0)
+		}
 		switch n := d.left.Add(-1); {
 		case n >= 0:
 			return next(ctx)
@@ -277,5 +281,101 @@ func TestUnpackedMeanwhile(t *testing.T) {
 				t.Errorf("conflicts %+v", found)
 			}
 		})
+	}
+}
+
+// TestKilledOverOwnMember has a process die that replaces what one before it has stored in an
+// archive, without having heard of it, with what was written since.
+func TestKilledOverOwnMember(t *testing.T) {
+	names := []string{"/a", "/b", "/c", "/d"}
+	for n := int64(0); ; n++ {
+		ctx := t.Context()
+		server := memory.New(memory.Options{})
+		dir := t.TempDir()
+		process := func(d *dying) (*Store, *Branch) {
+			s, err := Open(dir, Options{RetryWait: time.Millisecond, Hostname: "here"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := s.Wrap(keep.Wrap(d.around(server), keep.Options{}), Policy{Name: "b", Tree: "memory:b",
+				Batch: Batching{Size: 64 << 10, Files: 40, Bytes: 1 << 20, Delay: time.Millisecond}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s, b
+		}
+		put := func(b *Branch, content string) {
+			for _, path := range names {
+				if _, err := b.Put(ctx, path, remotetest.Bytes([]byte(content+path)), remote.PutOptions{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		whole, first := &dying{}, &dying{late: true, puts: true}
+		whole.left.Store(1 << 40)
+		s, b := process(first)
+		first.left.Store(1 << 40)
+		put(b, "first")
+		s.Start()
+		eventually(t, "dead", first.dead)
+		_ = s.Close()
+		if found := files(t, keep.Wrap(server, keep.Options{})); len(found) != len(names) {
+			t.Fatalf("it was not stored in an archive: %q", found)
+		}
+		second := &dying{}
+		second.left.Store(1 << 40)
+		s, b = process(second)
+		for _, path := range names {
+			rewrite(t, b, path, "second"+path)
+		}
+		second.left.Store(n)
+		s.Start()
+		eventually(t, "dead, or done", func() bool { return second.dead() || len(s.Status().Items) == 0 })
+		_ = s.Close()
+		s, b = process(whole)
+		want := map[string]string{}
+		for _, path := range names {
+			want[path] = "second" + path
+		}
+		if found := files(t, b); !maps.Equal(found, want) {
+			t.Errorf("after %d requests the next process shows %q", n, found)
+		}
+		s.Start()
+		if err := s.Flush(ctx, "", "/"); err != nil {
+			t.Fatal(err)
+		}
+		if found := files(t, keep.Wrap(server, keep.Options{})); !maps.Equal(found, want) {
+			t.Errorf("after %d requests the server has %q", n, found)
+		}
+		if found := s.Status().Branches[0].Conflicts; len(found) > 0 {
+			t.Errorf("after %d requests: conflicts %+v", n, found)
+		}
+		_ = s.Close()
+		if !second.dead() || t.Failed() {
+			if n < 6 && !t.Failed() {
+				t.Errorf("it took %d requests", n)
+			}
+			return
+		}
+	}
+}
+
+// rewrite writes over a file that is not sent yet, as who has it open.
+func rewrite(t *testing.T, b *Branch, path, content string) {
+	t.Helper()
+	e, err := b.Stat(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, ok := b.Restage(e.Version)
+	if !ok {
+		t.Fatal("it is not staged")
+	}
+	defer st.Release()
+	if _, err := st.WriteAt([]byte(content), 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Commit(t.Context(), path, st, Commit{Cond: remote.Cond{Version: e.Version}, Base: e}); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -153,7 +153,7 @@ func (g *group) store(ctx context.Context) {
 		g.fail(err, true)
 		return
 	}
-	items := g.measured(v)
+	items := g.measured(ctx, v)
 	if len(items) == 0 {
 		return
 	}
@@ -174,16 +174,26 @@ func (g *group) store(ctx context.Context) {
 	g.settle(ctx, a, err)
 }
 
-// measured returns the files whose names are free, with what an archive must know of them.
-func (g *group) measured(v *view) (items []archive.Item) {
+// measured returns the files whose names are free, with what an archive must know of them. An
+// attempt before may have put one as a plain file, alone.
+func (g *group) measured(ctx context.Context, v *view) (items []archive.Item) {
 	sums, errs := make([]archive.Sum, len(g.files)), make([]error, len(g.files))
 	parallel(len(g.files), func(i int) {
-		if v.find(g.files[i].name) == nil {
+		f := g.files[i]
+		if f.item.Redo {
+			if _, plain, err := g.k.plainAt(ctx, f.item.Path); err != nil || plain {
+				f.result.Err = firstOf(err, fail("put", f.item.Path, remote.Exist))
+				return
+			}
+		}
+		if v.find(f.name) == nil {
 			sums[i], errs[i] = archive.Measure(g.files[i].item.Source)
 		}
 	})
 	for i, f := range g.files {
 		switch {
+		case f.result.Err != nil:
+			continue
 		case v.find(f.name) != nil:
 			f.result.Err = fail("put", f.item.Path, remote.Exist)
 			continue
