@@ -92,3 +92,25 @@ func TestRenameAttrsRefused(t *testing.T) {
 		t.Errorf("%s %s %s %s %s", i.Op, i.Path, i.To, i.State, i.Cause)
 	}
 }
+
+// TestWhatComesAndGoes puts a file at whose name others' files come and go: each is gone when it
+// is looked for, and the next one is there when the file is sent again. It gets there in the end.
+func TestWhatComesAndGoes(t *testing.T) {
+	w := newSite(t, memory.Options{}, Policy{})
+	refusals := 0
+	w.faulty = remotetest.Faulty(remote.Intercept(w.server, func(ctx context.Context, c *remote.Call, next remote.Next) error {
+		if c.Op == remote.OpPut && refusals < 3*mostClashes {
+			refusals++
+			return c.Fail(remote.Exist, nil)
+		}
+		return next(ctx)
+	}), remotetest.Plan{})
+	w.reopen()
+	w.put("/f", "ours")
+	w.s.Start()
+	w.flush()
+	has(t, w.server, "/f", "ours")
+	if s := w.s.Status(); refusals != 3*mostClashes || len(s.Branches[0].Conflicts) > 0 || s.Branches[0].Parked > 0 {
+		t.Errorf("%d refusals, %+v", refusals, s.Branches[0])
+	}
+}

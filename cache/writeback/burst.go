@@ -26,7 +26,9 @@ type waiting struct {
 	size   int64
 	since, // when it was closed last
 	due time.Time
-	quiet bool // nobody has it open, and nothing was tried yet
+	// quiet: nobody has it open, and nothing was tried yet. An empty file may have been made just
+	// now, for a content that is still to be written.
+	quiet bool
 }
 
 // full returns the files of a batch that is full without waiting for the others' time, oldest
@@ -74,7 +76,7 @@ func (b *Branch) gatherFull(now time.Time, bounds Batching, parallel int) ([]*ch
 	some := make([]waiting, 0, len(list))
 	for _, c := range list {
 		some = append(some, waiting{c: c, size: c.size, since: c.delay.Add(-b.policy.Delay), due: c.due(),
-			quiet: c.untouched() && !c.urgent && b.small(c) && c.retry.IsZero() && !c.stage.inUse()})
+			quiet: c.size > 0 && c.untouched() && !c.urgent && b.small(c) && c.retry.IsZero() && !c.stage.inUse()})
 	}
 	group, wait := b.burst.full(now, b.policy.Delay/restOf, bounds, some)
 	for _, c := range group {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/meshmount/meshmount/remote"
@@ -40,9 +39,11 @@ type job struct {
 	grow   *growing
 	batch  *batch       // to leave with it; nil once it has come there
 	rest   remote.Attrs // that the batch has left to be set
-	loose  bool
-	pin    *pin // to be released at the end
-	token  string
+	// clashes counts how often something else was found at the path.
+	clashes int
+	loose   bool
+	pin     *pin // to be released at the end
+	token   string
 }
 
 // run carries the change out.
@@ -345,11 +346,7 @@ func (j *job) clash(ctx context.Context, p *pin, cause error) outcome {
 	case remote.KindOf(err) == remote.NotExist && err != nil:
 		// Removed elsewhere: nobody's content is overwritten by ours.
 		j.base = remote.Entry{}
-		e, err := j.send(ctx, p)
-		if err != nil {
-			return outcome{err: err}
-		}
-		return j.put1(e)
+		return j.sendAgain(ctx, p)
 	case err != nil:
 		return outcome{err: err}
 	}
@@ -374,11 +371,7 @@ func (j *job) clash(ctx context.Context, p *pin, cause error) outcome {
 		if err := j.buildOn(ctx, theirs); err != nil {
 			return outcome{err: err}
 		}
-		e, err := j.send(ctx, p)
-		if err != nil {
-			return outcome{err: err}
-		}
-		return j.put1(e)
+		return j.sendAgain(ctx, p)
 	}
 	return j.aside(ctx, p, theirs, cause)
 }
@@ -415,46 +408,6 @@ func (j *job) sameRange(ctx context.Context, e remote.Entry, p *pin, r remote.By
 		off += int64(n)
 	}
 	return true, nil
-}
-
-// aside stores our content beside theirs.
-func (j *job) aside(ctx context.Context, p *pin, theirs remote.Entry, cause error) outcome {
-	if err := j.complete(ctx, p.size); err != nil {
-		return outcome{err: fmt.Errorf("%w, and %w", cause, err)}
-	}
-	o := j.options()
-	o.Cond = remote.Cond{NotExist: true}
-	o.Redo, o.Resume = false, ""
-	var e remote.Entry
-	err := error(&remote.Error{Kind: remote.Exist})
-	for at, i := j.b.store.opts.Now(), 0; remote.KindOf(err) == remote.Exist && i < 20; i++ {
-		path := ConflictPath(j.path, j.b.store.opts.Hostname, at.Add(time.Duration(i)*time.Millisecond), j.b.Caps().MaxName)
-		if e, err = j.b.below.Put(ctx, path, &counted{p, j.c}, o); err == nil {
-			break
-		}
-	}
-	if p.isTorn() {
-		return outcome{err: errTorn}
-	}
-	if err != nil {
-		return outcome{err: fmt.Errorf("%w (of the copy of %s: %w)", err, j.path, cause)}
-	}
-	return outcome{entry: theirs, copy: e}
-}
-
-// ConflictPath returns the name for what cannot have its own: beside it, with host and
-// time. Where names are bounded (maxName bytes, 0 for 255), the end of the name gives way.
-func ConflictPath(path, host string, at time.Time, maxName int) string {
-	dir, name := remote.Split(path)
-	suffix := ".conflict-" + host + "-" + at.UTC().Format("20060102T150405.000")
-	longest := 255
-	if maxName > 0 {
-		longest = min(longest, maxName)
-	}
-	for len(name)+len(suffix) > longest && name != "" {
-		name = strings.ToValidUTF8(name[:len(name)-1], "")
-	}
-	return remote.Join(dir, name+suffix)
 }
 
 // makeParents makes the directories above path that are no more.

@@ -114,7 +114,7 @@ func (d *demo) mount(ctx context.Context) error {
 	if _, err := d.project.environment(d.iCommands()); err != nil {
 		return err
 	}
-	args := []string{"mount", "--password-file", "sciebo=" + d.passwordFile(), d.point}
+	args := []string{"mount", "--password-file", "sciebo=" + d.passwordFile(), "--irods-checksums", d.point}
 	d.say("$ meshmount %s", strings.Join(append([]string{strings.Join(args, " ")}, d.branches()...), " \\\n         "))
 	args = append(args, d.branches()...)
 	started := time.Now()

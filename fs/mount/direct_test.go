@@ -89,10 +89,15 @@ func TestDirectReads(t *testing.T) {
 			}
 			readBy(t, c.dir+"/f", os.O_RDWR, text)
 			readBy(t, c.dir+"/f", os.O_RDONLY, text) // leaves the pages alone
-			c.reads.Store(0)
-			readBy(t, c.dir+"/f", os.O_RDWR, text)
-			if c.reads.Load() != 0 {
-				t.Errorf("%d requests for pages that the kernel has", c.reads.Load())
+			// A kernel may take pages back at any moment, also with much free memory (DAMON).
+			n := int64(-1)
+			for try := 0; n != 0 && try < 10; try++ {
+				c.reads.Store(0)
+				readBy(t, c.dir+"/f", os.O_RDWR, text)
+				n = int64(c.reads.Load())
+			}
+			if n != 0 {
+				t.Errorf("%d requests for pages that the kernel has, each time", n)
 			}
 		})
 	}

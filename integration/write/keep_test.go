@@ -315,7 +315,8 @@ func (f *fleet) unzip(t *testing.T) {
 	for name, found := range f.s.unzipped(t) {
 		for _, member := range paths(found) {
 			e := found[member]
-			if !f.known[string(e.Data)] && member != ".meshmount.json" {
+			// A file that a program has just made may leave before it is written.
+			if len(e.Data) > 0 && !f.known[string(e.Data)] && member != ".meshmount.json" {
 				t.Errorf("%s in %s has %d bytes that nobody wrote", member, name, len(e.Data))
 			}
 		}

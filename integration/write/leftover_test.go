@@ -30,7 +30,7 @@ func TestLeftovers(t *testing.T) {
 			random := newRandom(seed, uint64(i))
 			s := startShare(t, efss.Options{Dialect: dialect})
 			cache, found := cacheDir(t), 0
-			for i := 0; i < kills || found == 0 && i < 20*kills; i++ {
+			for i := 0; i < kills || found == 0 && i < 60*kills; i++ {
 				found += s.litterOnce(t, cache, random)
 				m := s.mounted(t, cache)
 				m.flush(t)
