@@ -25,17 +25,28 @@ type dying struct {
 // around is the server as the process sees it.
 func (d *dying) around(server remote.Backend) remote.Backend {
 	return remote.Intercept(server, func(ctx context.Context, c *remote.Call, next remote.Next) error {
-		if d.puts && c.Op == remote.OpPut && !d.dead() {
-			d.left.Store(0)
-		}
-		switch n := d.left.Add(-1); {
+		switch n := d.count(c.Op); {
 		case n >= 0:
 			return next(ctx)
 		case n == -1 && d.late:
-			_ = next(ctx)
+			_ = next(context.WithoutCancel(ctx)) // the server does not hear of the end
 		}
 		return &remote.Error{Op: string(c.Op), Path: c.Path, Kind: remote.Unavailable, Unsure: true}
 	})
+}
+
+// count tells how many requests are left after one of op, -1 if it is the one that kills.
+func (d *dying) count(op remote.Op) int64 {
+	for {
+		n := d.left.Load()
+		after := n - 1
+		if d.puts && op == remote.OpPut && n > 0 {
+			after = -1
+		}
+		if d.left.CompareAndSwap(n, after) {
+			return after
+		}
+	}
 }
 
 func (d *dying) dead() bool { return d.left.Load() < 0 }

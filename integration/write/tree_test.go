@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -64,12 +65,29 @@ func readEntry(path string) (entry, error) {
 	e := entry{Type: info.Mode().Type(), Mode: uint32(info.Mode().Perm()), MTime: info.ModTime().Unix()}
 	switch e.Type {
 	case 0:
-		e.Data, err = os.ReadFile(path)
-		if err == nil && int64(len(e.Data)) != info.Size() {
-			err = fmt.Errorf("%s: %d bytes read of %d", path, len(e.Data), info.Size())
-		}
+		return readFile(path)
 	case fs.ModeSymlink:
 		e.Target, err = os.Readlink(path)
+	}
+	return e, err
+}
+
+// readFile reads a regular file and its attributes through one descriptor: by its name it may
+// be another one a moment later.
+func readFile(path string) (entry, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return entry{}, err
+	}
+	defer func() { _ = file.Close() }()
+	info, err := file.Stat()
+	if err != nil {
+		return entry{}, err
+	}
+	e := entry{Type: info.Mode().Type(), Mode: uint32(info.Mode().Perm()), MTime: info.ModTime().Unix()}
+	e.Data, err = io.ReadAll(file)
+	if err == nil && int64(len(e.Data)) != info.Size() {
+		err = fmt.Errorf("%s: %d bytes read of %d", path, len(e.Data), info.Size())
 	}
 	return e, err
 }

@@ -109,3 +109,46 @@ func TestOverwrittenBefore(t *testing.T) {
 	}
 	b.wantTree(b.client(), map[string]string{"/d/a": "changed", "/d/b": "beta", "/d/c": ""})
 }
+
+// TestNeverAbsent reads and looks at a member that becomes a plain file between the looks at
+// the two places where it may be: it is there all the time.
+func TestNeverAbsent(t *testing.T) {
+	for _, op := range []remote.Op{remote.OpRead, remote.OpStat} {
+		for _, seen := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/%v", op, seen), func(t *testing.T) {
+				b := newBed(t)
+				b.batch(b.client(), three)
+				other := b.client()
+				var armed bool
+				k := keep.Wrap(remote.Intercept(b.server, func(ctx context.Context, c *remote.Call, next remote.Next) error {
+					err := next(ctx)
+					if armed && c.Op == op && c.Path == "/d/a" {
+						armed = false
+						if _, err := other.Put(ctx, "/d/a", remotetest.Bytes([]byte("plain")), remote.PutOptions{}); err != nil {
+							t.Error(err)
+						}
+					}
+					return err
+				}), keep.Options{})
+				if seen {
+					_ = tree(t, k, "/d")
+				}
+				armed = true
+				p := make([]byte, 100)
+				switch op {
+				case remote.OpRead:
+					if n, err := k.ReadAt(t.Context(), remote.Ref{Path: "/d/a", Size: -1}, p, 0); string(p[:n]) != "plain" {
+						t.Errorf("%q, %v", p[:n], err)
+					}
+				default:
+					if e, err := k.Stat(t.Context(), "/d/a"); err != nil || e.Size != 5 {
+						t.Errorf("%+v, %v", e, err)
+					}
+				}
+				if armed {
+					t.Error("nothing happened between the looks")
+				}
+			})
+		}
+	}
+}

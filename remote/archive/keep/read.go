@@ -37,6 +37,7 @@ func (k *Backend) Stat(ctx context.Context, path string) (remote.Entry, error) {
 	if !missing(err) {
 		return e, err
 	}
+	was := k.knew(path)
 	m, lookErr := k.member(ctx, path)
 	switch {
 	case isKind(lookErr, remote.NotExist, remote.NotDir):
@@ -45,7 +46,7 @@ func (k *Backend) Stat(ctx context.Context, path string) (remote.Entry, error) {
 		return e, lookErr
 	case m != nil:
 		return m.entry(path), nil
-	case k.knew(path): // it may have become a plain file between the two looks
+	case was || k.knew(path): // it may have become a plain file between the two looks
 		return k.inner.Stat(ctx, path)
 	}
 	return e, err
@@ -115,10 +116,12 @@ func (k *Backend) ReadAt(ctx context.Context, ref remote.Ref, p []byte, off int6
 	}
 	m, lookErr := k.member(ctx, ref.Path)
 	switch {
-	case isKind(lookErr, remote.NotExist, remote.NotDir), lookErr == nil && m == nil:
+	case isKind(lookErr, remote.NotExist, remote.NotDir):
 		return 0, err
 	case lookErr != nil:
 		return 0, lookErr
+	case m == nil: // it may have become a plain file between the two looks
+		return k.inner.ReadAt(ctx, ref, p, off)
 	}
 	return k.readMember(ctx, remote.Ref{Path: ref.Path, Version: m.Version(), Size: m.Size}, p, off)
 }
