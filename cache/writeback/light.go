@@ -1,6 +1,7 @@
 package writeback
 
 import (
+	"slices"
 	"time"
 
 	"github.com/meshmount/meshmount/remote"
@@ -32,7 +33,7 @@ func (j *job) mayWait() bool {
 	_, ok := remote.As[remote.AttrSetter](j.b.below)
 	j.b.store.mu.Lock()
 	defer j.b.store.mu.Unlock()
-	if !ok || j.c.atOnce {
+	if !ok || j.c.atOnce || j.b.crossed(j.c) {
 		return false
 	}
 	d := j.b.follower(j.c)
@@ -50,13 +51,27 @@ func (b *Branch) follower(c *change) *change {
 }
 
 // mayFollow tells whether a change of attributes may follow the one of the job: nothing else
-// does already, and nobody waits for this file alone.
+// does already, or waits for it above, and nobody waits for this file alone.
 func (j *job) mayFollow() bool {
-	s := j.b.store
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	last := j.b.queue.last(j.path)
-	return j.b.dresser != nil && !j.c.atOnce && !j.c.again && (!j.c.urgent || s.draining > 0) && (last == j.c || last.kind == opSetAttr && last.after == j.c && last.untouched())
+	b := j.b
+	b.store.mu.Lock()
+	defer b.store.mu.Unlock()
+	last := b.queue.last(j.path)
+	return b.dresser != nil && !j.c.atOnce && !j.c.again && (!j.c.urgent || b.store.draining > 0) && !b.crossed(j.c) &&
+		(last == j.c || last.kind == opSetAttr && last.after == j.c && last.untouched())
+}
+
+// crossed tells whether a change that follows c, which is under way, would come too late: somebody
+// waits for this one alone, or something else waits that concerns a directory above it, as that
+// came after c. What follows c now would come after that as well, for which its path may be
+// another one, and which may wait for it. Guarded by store.mu.
+func (b *Branch) crossed(c *change) bool {
+	for dir := c.path; dir != "/"; {
+		if dir, _ = remote.Split(dir); b.queue.barrier(dir, false) != nil {
+			return true
+		}
+	}
+	return c.lone
 }
 
 // setRest has a change follow c, which has made a directory or stored a file, that sets what is
@@ -64,10 +79,11 @@ func (j *job) mayFollow() bool {
 // else follows. Guarded by store.mu.
 func (b *Branch) setRest(c *change, r outcome) bool {
 	line := b.queue.lines[c.path]
-	if last := line[len(line)-1]; c.dropped || last.kind == opRemove {
+	moved := slices.ContainsFunc(line, func(d *change) bool { return d.kind == opRename })
+	if last := line[len(line)-1]; c.dropped || last.kind == opRemove && !moved {
 		return true // nobody will see it
-	} else if last != c {
-		if last = b.follower(c); last != nil {
+	} else if last != c || b.crossed(c) {
+		if last = b.follower(c); last != nil && !b.crossed(c) {
 			last.attrs = andThen(r.rest, last.attrs) // its record is written with the end of c
 			last.timed()
 			return true
