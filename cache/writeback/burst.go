@@ -6,10 +6,13 @@ import (
 	"time"
 )
 
-// Of Policy.Delay, what a file of a full batch waits of it, and how often is looked for one.
+// Of Policy.Delay, what a file of a full batch waits of it, and how often is looked for one: less
+// often where files are left alone for long, and where many have to be looked at.
 const (
-	restOf    = 10
-	burstLook = 20 * time.Millisecond
+	restOf     = 10
+	burstLook  = 20 * time.Millisecond
+	burstLooks = 20 // while a file is left alone for long enough
+	burstEach  = 10 * time.Microsecond
 )
 
 // burst decides when so many new files wait that their batch need not be waited for: a program
@@ -51,8 +54,9 @@ func (u *burst) full(now time.Time, rest time.Duration, bounds Batching, list []
 			return group, 0
 		}
 	}
-	u.look = now.Add(burstLook)
-	return nil, burstLook
+	wait = max(burstLook, rest/burstLooks, time.Duration(len(list))*burstEach)
+	u.look = now.Add(wait)
+	return nil, wait
 }
 
 // may tells whether it is worth looking at n files of a given size in all.

@@ -56,6 +56,37 @@ func TestBurst(t *testing.T) {
 	}
 }
 
+// TestBurstLooksSeldom wants files that are far from leaving to be looked at now and then only.
+func TestBurstLooksSeldom(t *testing.T) {
+	now := time.Unix(1000, 0)
+	bounds := Batching{Size: 100, Files: 10, Bytes: 500}
+	for _, x := range []struct {
+		n          int
+		rest, want time.Duration
+	}{{1000, 100 * time.Millisecond, burstLook}, {1000, time.Minute, 3 * time.Second}, {100_000, 100 * time.Millisecond, time.Second}} {
+		var u burst
+		list := make([]waiting, x.n) // open
+		if _, wait := u.full(now, x.rest, bounds, list); wait != x.want {
+			t.Errorf("%d files, of which each is left alone for %v: looks after %v, want %v", x.n, x.rest, wait, x.want)
+		}
+		if u.may(now.Add(x.want-1), x.n, bounds) || !u.may(now.Add(x.want), x.n, bounds) {
+			t.Errorf("%d files: it does not look after %v", x.n, x.want)
+		}
+	}
+}
+
+// BenchmarkBurst looks at many files of an earlier mount, none of which can leave yet.
+func BenchmarkBurst(b *testing.B) {
+	x := &Branch{queue: newQueue(), store: &Store{}, policy: Policy{Batch: Batching{Size: 100, Files: 10, Bytes: 500}}}
+	for range 100_000 {
+		x.queue.small.put(&change{b: x, kind: opPut, slot: -1, size: 9, replayed: true, stage: &Stage{}})
+	}
+	for b.Loop() {
+		x.burst.look = time.Time{}
+		x.gatherFull(time.Unix(1000, 0), x.policy.Batch, 1)
+	}
+}
+
 // TestFullBatchDoesNotWait wants as many closed files as fill a batch to leave long before their
 // time, others and one that is open not, and what is removed meanwhile to take its upload back.
 func TestFullBatchDoesNotWait(t *testing.T) {
