@@ -221,9 +221,6 @@ func (b *Branch) enqueue(c *change) {
 	if !c.synced && !c.unsafe {
 		b.store.unsynced[c] = struct{}{}
 	}
-	if b.store.draining > 0 {
-		c.urgent = true
-	}
 	b.linger(c)
 	if c.kind != opSetAttr && c.kind != opClean {
 		for _, p := range c.paths() {
@@ -231,6 +228,9 @@ func (b *Branch) enqueue(c *change) {
 		}
 	}
 	b.queue.add(c)
+	if b.store.draining > 0 {
+		b.queue.hurry(c)
+	}
 	b.overrule(c)
 	b.store.poke()
 }

@@ -97,6 +97,9 @@ func (b *Branch) setRest(c *change, r outcome) bool {
 		delay: now.Add(b.policy.Delay), later: c.kind == opPut}
 	d.timed()
 	b.enqueue(d)
+	if c.urgent { // as somebody waits, though not for this one alone
+		b.queue.hurry(d)
+	}
 	for _, e := range c.next { // the times of the directories around it
 		if e.kind == opSetAttr && e.deep && e != d {
 			e.follow(d)

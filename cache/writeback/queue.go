@@ -80,7 +80,24 @@ func (q *queue) add(c *change) {
 		q.lines[p] = append(q.lines[p], c)
 		q.index(p)
 	}
+	if c.kind != opSetAttr {
+		for _, d := range c.prev {
+			q.sooner(d)
+		}
+	}
 	q.release(c)
+}
+
+// sooner has attributes not give way to content any more, as something else waits for them.
+func (q *queue) sooner(c *change) {
+	if !c.later {
+		return
+	}
+	c.later, c.delay = false, time.Time{}
+	if c.slot >= 0 && c.heap == &q.rest {
+		q.drop(c)
+		q.release(c)
+	}
 }
 
 // barrier returns the latest change of path that one at it (own) or below it must not

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/meshmount/meshmount/remote"
+	"github.com/meshmount/meshmount/remote/memory"
 )
 
 // inBatch calls f once, when the first batch of contents is under way during a flush.
@@ -124,4 +125,78 @@ func TestSyncWithRest(t *testing.T) {
 	x.flush()
 	works.Wait()
 	x.dressed("/d", 10)
+}
+
+// TestHurriedBehindFlush wants what a change waits for to be hurried with it, also if the change came
+// during a flush of something else.
+func TestHurriedBehindFlush(t *testing.T) {
+	x := newSite(t, memory.Options{}, Policy{Delay: time.Hour})
+	if _, err := x.b.Mkdir(t.Context(), "/d"); err != nil {
+		t.Fatal(err)
+	}
+	x.put("/d/a", "content")
+	x.s.mu.Lock()
+	x.s.draining++ // of something else
+	x.s.mu.Unlock()
+	at := time.Date(2011, 2, 3, 4, 5, 6, 0, time.UTC)
+	if _, err := x.b.SetAttr(t.Context(), "/d", remote.Attrs{MTime: &at}); err != nil {
+		t.Fatal(err)
+	}
+	x.s.mu.Lock()
+	x.s.draining--
+	x.s.mu.Unlock()
+	x.s.Start()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := x.b.Reach(ctx, "/d"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestRestGivesNoWayToWhoWaits wants attributes that a batch has left to be set while contents are
+// under way if something else waits for them, also during a flush.
+func TestRestGivesNoWayToWhoWaits(t *testing.T) {
+	x := newRested(t, Policy{})
+	x.mkdir("/d")
+	x.mkdir("/e")
+	x.write("/d", 40)
+	x.write("/e", 10)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	under, done := make(chan struct{}), make(chan struct{})
+	x.hold = func(c *remote.Call) error {
+		switch {
+		case c.Op == remote.OpPutBatch && c.Path[:2] == "/d":
+			<-under
+		case c.Op == remote.OpPutBatch:
+			close(under)
+			<-done
+		}
+		return nil
+	}
+	var works sync.WaitGroup
+	x.s.Pause()
+	x.s.Start()
+	works.Go(x.flush)
+	eventually(t, "a flush has begun", func() bool {
+		x.s.mu.Lock()
+		defer x.s.mu.Unlock()
+		return x.s.draining > 0
+	})
+	x.s.Resume()
+	eventually(t, "attributes wait", func() bool {
+		x.s.mu.Lock()
+		defer x.s.mu.Unlock()
+		return len(x.b.queue.rest.list) == 40
+	})
+	if err := x.b.Rename(ctx, "/d/f39", "/d/g", remote.RenameOptions{}); err != nil {
+		t.Error(err)
+	}
+	close(done)
+	works.Wait()
+	x.dressed("/d", 39)
+	x.dressed("/e", 10)
+	if e, err := x.server.Stat(t.Context(), "/d/g"); err != nil || e.Mode != 0o600 || !e.MTime.Equal(x.when) {
+		t.Errorf("what was renamed: %+v, %v", e, err)
+	}
 }
