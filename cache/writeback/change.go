@@ -277,6 +277,8 @@ func (c *change) leaves(path string, r outcome) *remote.Entry {
 	switch {
 	case c.kind == opRename && c.path == path, r.entry.Type == 0:
 		return nil
+	case r.theirs: // what was written here is not about that
+		return &c.base
 	case c.kind == opRemove && r.kept != "", r.copy.Type != 0: // theirs, which nobody here has seen
 		return nil
 	}

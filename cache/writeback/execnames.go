@@ -145,7 +145,7 @@ func (j *job) setAttr0(ctx context.Context, s remote.AttrSetter) outcome {
 	if x := j.batch; x != nil && j.source == "" {
 		j.batch = nil
 		r, err := x.put(ctx, remote.BatchItem{Path: j.path, Attrs: attrs})
-		return outcome{entry: r.Entry, wish: j.unkept(r.Entry), err: err}
+		return j.given(r.Entry, err)
 	}
 	e, err := s.SetAttr(ctx, cmp.Or(j.source, j.path), attrs)
 	if err == nil && j.source != "" {
@@ -154,10 +154,19 @@ func (j *job) setAttr0(ctx context.Context, s remote.AttrSetter) outcome {
 	if remote.KindOf(err) == remote.NotExist && err != nil {
 		return outcome{kept: "it was removed elsewhere before its attributes could be set"}
 	}
+	return j.given(e, err)
+}
+
+// given is the outcome of attributes that were set of e, which may be somebody else's by now: what
+// comes next here does not build on that. One of the same size cannot be told from ours, as some
+// servers give a file another version with its attributes.
+func (j *job) given(e remote.Entry, err error) outcome {
 	if err != nil {
 		return outcome{err: err}
 	}
-	return outcome{entry: e, wish: j.unkept(e)}
+	theirs := j.source == "" && j.base.Type == remote.File && j.base.Version != "" && e.Version != j.base.Version &&
+		(e.Type != remote.File || e.Size != j.base.Size)
+	return outcome{entry: e, wish: j.unkept(e), theirs: theirs}
 }
 
 // remove removes the entry, if it is still what was seen.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/meshmount/meshmount/remote"
 	"github.com/meshmount/meshmount/remote/memory"
+	"github.com/meshmount/meshmount/remote/remotetest"
 )
 
 // inBatch calls f once, when the first batch of contents is under way during a flush.
@@ -198,5 +199,56 @@ func TestRestGivesNoWayToWhoWaits(t *testing.T) {
 	x.dressed("/e", 10)
 	if e, err := x.server.Stat(t.Context(), "/d/g"); err != nil || e.Mode != 0o600 || !e.MTime.Equal(x.when) {
 		t.Errorf("what was renamed: %+v, %v", e, err)
+	}
+}
+
+// TestRestOfWhatBecameTheirs wants what somebody else has put in the place of a file whose attributes
+// are still to be set not to be taken for ours: what is written or removed here next builds on ours.
+func TestRestOfWhatBecameTheirs(t *testing.T) {
+	x := newRested(t, Policy{})
+	x.mkdir("/d")
+	x.write("/d", 10)
+	var once sync.Once
+	x.hold = func(c *remote.Call) error {
+		if c.Op != remote.OpSetAttrBatch {
+			return nil
+		}
+		once.Do(func() {
+			for _, path := range []string{"/d/f3", "/d/f4", "/d/f5"} {
+				if _, err := x.server.Put(context.Background(), path, remotetest.Bytes([]byte("of theirs")), remote.PutOptions{}); err != nil {
+					t.Error(err)
+				}
+			}
+			x.put("/d/f3", "next")
+			if err := x.b.Remove(context.Background(), "/d/f4", remote.RemoveOptions{Type: remote.File}); err != nil {
+				t.Error(err)
+			}
+		})
+		return nil
+	}
+	before, err := x.b.Stat(t.Context(), "/d/f5")
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.s.Start()
+	x.flush()
+	for _, path := range []string{"/d/f3", "/d/f4", "/d/f5"} {
+		has(t, x.server, path, "of theirs")
+	}
+	ours, ok := x.b.Became(before.Version)
+	if !ok {
+		t.Fatal("of the third nothing is known")
+	}
+	if now, ok := x.b.Reattributed("/d/f5", ours.Version); ok {
+		t.Errorf("theirs is taken for ours: %+v", now)
+	}
+	conflicts := x.s.Status().Branches[0].Conflicts
+	for _, c := range conflicts {
+		if c.Copy != "" {
+			has(t, x.server, c.Copy, "next")
+		}
+	}
+	if len(conflicts) != 2 {
+		t.Errorf("conflicts: %+v", conflicts)
 	}
 }

@@ -187,6 +187,8 @@ type outcome struct {
 	wish remote.Attrs // attributes that the server did not keep
 	rest remote.Attrs // of a directory that was made: still to be set, by a change of its own
 	made bool         // the attempt has made the directory, and set none of its attributes
+	// theirs: what has the attributes now is somebody else's content.
+	theirs bool
 }
 
 // finish takes the result of a change that was begun with x.
@@ -345,7 +347,7 @@ func (b *Branch) succeeded(c *change, j *job, r outcome) {
 		return
 	}
 	was := c.version
-	if c.kind == opSetAttr && !c.owes() {
+	if c.kind == opSetAttr && !c.owes() && !r.theirs {
 		was = j.base.Version
 		b.reattributed(c, was, r.entry)
 	} else {
