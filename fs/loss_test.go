@@ -81,7 +81,8 @@ func TestParkThatFailsLeavesNoStumps(t *testing.T) {
 	s.failing(remote.OpPut, remote.Unavailable)
 	// The rename into the park directory must fail although files can be made in it.
 	h.x.mu.Lock()
-	s.must(os.Rename(h.x.stage.Name(), h.x.stage.Name()+".away"))
+	staged, _ := h.x.stage.Place()
+	s.must(os.Rename(staged, staged+".away"))
 	h.x.mu.Unlock()
 	h.Release()
 	if left, _ := os.ReadDir(s.park); len(left) != 0 {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -89,9 +90,10 @@ func (x *file) park(cause error) (string, error) {
 	}
 	defer dst.Close()
 	note := dst.Name() + ".json"
-	err = errors.Join(x.stage.Sync(), writeNote(note, p))
+	staged, err := x.stage.Own()
+	err = errors.Join(err, x.stage.Sync(), writeNote(note, p))
 	if err == nil { // last: what has been moved is not removed again
-		err = moveFile(x.stage.Name(), dst, x.isPending())
+		err = moveFile(staged, dst, x.isPending())
 	}
 	if err != nil {
 		return "", errors.Join(err, os.Remove(dst.Name()), os.Remove(note))
@@ -154,12 +156,24 @@ func (x *file) giveUp() (kept string) {
 	if x.stage == nil {
 		return ""
 	}
-	if x.isPending() {
-		return x.stage.Name() // the journal keeps it, for what was committed before
+	name, err := x.stage.Own()
+	save := os.Rename
+	var off int64
+	if err != nil { // there is no room for a file of its own: that which it shares with others stays
+		name, off = x.stage.Place()
+		save = os.Link
 	}
-	kept = filepath.Join(x.fs.opts.StageDir, "lost-"+filepath.Base(x.stage.Name()))
-	if err := os.Rename(x.stage.Name(), kept); err != nil {
-		x.fs.log.Error("content is lost", "path", x.stage.Name(), "error", err)
+	switch {
+	case x.isPending(): // the journal keeps it, for what was committed before
+		kept = name
+	default:
+		kept = filepath.Join(x.fs.opts.StageDir, "lost-"+filepath.Base(name))
+		if err := save(name, kept); err != nil && !errors.Is(err, os.ErrExist) {
+			x.fs.log.Error("content is lost", "path", name, "error", err)
+		}
+	}
+	if off > 0 {
+		kept += ", from byte " + strconv.FormatInt(off, 10) + " on"
 	}
 	return kept
 }

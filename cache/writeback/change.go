@@ -235,8 +235,7 @@ func (c *change) record() record {
 		r.Ghosts = append(r.Ghosts, recGhost{Size: g.size, Sum: g.crc, HasSum: g.ok, Parts: g.parts, MTime: g.mtime, Since: g.since})
 	}
 	if c.stage != nil {
-		r.Stage = c.stage.name
-		r.Have, r.Limit, r.From = c.stage.layout()
+		r.Stage, r.Have, r.Limit, r.From = c.stage.layout()
 		r.Sum, r.HasSum, r.Parts, r.Sent = c.digest.crc, c.digest.ok, c.digest.parts, c.announced
 	}
 	return r

@@ -243,7 +243,19 @@ func (b *Branch) uses(c *change) {
 	defer st.refMu.Unlock()
 	if st.onCut == nil {
 		st.onCut = func(size int64) { b.cut(st, size) }
+		st.onMove = func(move func() bool) bool { return b.store.moved(st, move) }
 	}
+}
+
+// moved has a content get another place, and notes that.
+func (s *Store) moved(st *Stage, move func() bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !move() {
+		return false
+	}
+	st.note(s)
+	return true
 }
 
 // cut notes that a staging file was cut, which a program may do long before it commits
@@ -310,8 +322,12 @@ func (b *Branch) putCut(renamed *change, size int64) {
 // note has the journal know what is here of a content, in the records of all changes that
 // need it: the next mount believes the last of them. Guarded by store.mu.
 func (st *Stage) note(s *Store) {
-	for _, c := range st.users {
-		s.note(c.record())
+	group := make([]record, len(st.users))
+	for i, c := range st.users {
+		group[i] = c.record()
+	}
+	if len(group) > 0 {
+		s.note(group...)
 	}
 }
 

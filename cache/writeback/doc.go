@@ -84,6 +84,11 @@
 // the server cannot take ranges alone (remote.Patcher). A file that nobody needs any more is
 // kept empty under another name, and used again (spares).
 //
+// New files of up to 64 KiB lie side by side in shared files of 1 MiB (slots). A place is given
+// out once; a content that outgrows its place moves, and stays where it was as well until it is
+// not needed at all; a shared file goes when nothing in it is needed. So whatever the journal
+// says after a crash, it never finds other bytes there.
+//
 // A large new file that is written in order is sent while it grows (remote.GrowingPutter);
 // its commit then only waits for the end of that.
 //

@@ -36,6 +36,9 @@ func (b *Branch) Early(path string, st *Stage, cond remote.Cond) {
 	if !ok || !cond.NotExist && !atomic {
 		return
 	}
+	if _, err := st.Own(); err != nil { // it is read beside those who write
+		return
+	}
 	s := b.store
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"os"
+	"path/filepath"
 	"sync"
 
 	"github.com/meshmount/meshmount/remote"
@@ -27,15 +28,15 @@ type growth struct {
 
 var _ remote.Growing = (*growth)(nil)
 
-// follow starts a growth of a Stage, nil if its content is not written in order or
-// followed already.
+// follow starts a growth of a Stage, nil if its content is not written in order, so small that
+// it lies with others, or followed already.
 func (st *Stage) follow() *growth {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if st.grow != nil || st.limit > 0 || st.front != st.size {
+	if st.grow != nil || st.limit > 0 || st.front != st.size || st.slot != nil {
 		return nil
 	}
-	f, err := os.Open(st.Name())
+	f, err := os.Open(filepath.Join(st.home.dir, st.own))
 	if err != nil {
 		return nil
 	}

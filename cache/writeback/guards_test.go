@@ -115,11 +115,13 @@ func TestReplacedWhileItGrows(t *testing.T) {
 		t.Errorf("what is being sent is listed: %q", names)
 	}
 	e := w.put("/g", "small")
-	if err := w.b.Move(t.Context(), e, "/d/f", nil, false); err != nil {
-		t.Fatal(err)
-	}
+	moved := make(chan error, 1) // at once, or, if the upload of /g has begun, after what is given up
+	go func() { moved <- w.b.Move(t.Context(), e, "/d/f", nil, false) }()
 	<-o.givesUp
 	close(o.goOn)
+	if err := <-moved; err != nil {
+		t.Fatal(err)
+	}
 	w.flush()
 	st.Release()
 	has(t, w.server, "/d/f", "small")

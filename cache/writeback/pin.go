@@ -70,7 +70,7 @@ func (p *pin) ReadAt(b []byte, off int64) (int, error) {
 		return 0, errTorn
 	}
 	p.st.home.space.tick()
-	return f.ReadAt(b, off)
+	return p.st.readFile(f, b, off)
 }
 
 // lockFor takes mu for a change of the bytes at and after off.

@@ -31,7 +31,14 @@ func TestPowerLoss(t *testing.T) {
 	copyDir(t, w.dir, other) // while nothing was synced
 	for _, i := range w.s.Status().Items {
 		if i.Path == "/broken" {
-			if err := os.WriteFile(filepath.Join(other, "staging", filepath.Base(i.Staged)), make([]byte, 6), 0o600); err != nil {
+			f, err := os.OpenFile(filepath.Join(other, "staging", filepath.Base(i.Staged)), os.O_WRONLY, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.WriteAt(make([]byte, 6), i.Offset); err != nil {
+				t.Fatal(err)
+			}
+			if err := f.Close(); err != nil {
 				t.Fatal(err)
 			}
 		}

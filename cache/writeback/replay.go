@@ -63,11 +63,20 @@ func (s *Store) replay() error {
 	if err != nil {
 		return err
 	}
-	needed := map[string]bool{}
+	needed, files := map[string]*record{}, map[string]bool{}
 	for _, o := range s.orphans {
-		needed[o.op.Stage] = true
+		if r := needed[o.op.Stage]; r == nil || r.ID < o.op.ID {
+			needed[o.op.Stage] = &o.op
+		}
+		file, _, _ := fileOf(o.op.Stage)
+		files[file] = true
 	}
-	s.staged, err = s.stages.sweep(func(name string) bool { return needed[name] })
+	s.staged, err = s.stages.sweep(func(name string) bool { return files[name] })
+	for name, r := range needed {
+		if file, _, shared := fileOf(name); shared && s.stages.slots.needs(file, r.Size) {
+			s.staged[name] = true
+		}
+	}
 	return err
 }
 

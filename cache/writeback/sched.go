@@ -165,6 +165,9 @@ func (b *Branch) launch(c *change, now time.Time, x *batch) {
 			j.batch.come() // it has ended before
 		}
 		if j.stage != nil {
+			if r.err != nil && x == nil && final(r.err) {
+				_, _ = j.stage.Own() // it is parked, where people find it
+			}
 			j.stage.Release() // before the change lets go of it: who waits for space looks then
 		}
 		b.finish(c, &j, x, r)

@@ -19,6 +19,7 @@ type Stages struct {
 	space  *space       // nil: no bound
 	held   atomic.Int64 // bytes of base versions in memory
 	spares spares
+	slots  slots
 }
 
 const (
@@ -48,8 +49,9 @@ func (s *Stages) sweep(keep func(name string) bool) (map[string]bool, error) {
 	for _, e := range list {
 		name := e.Name()
 		staged, _ := filepath.Match(stagePrefix+"*", name)
+		shared, _ := filepath.Match(segmentPrefix+"*", name)
 		temp, _ := filepath.Match(tempPrefix+"*", name)
-		if temp || staged && !keep(name) {
+		if temp || (staged || shared) && !keep(name) {
 			if err := os.Remove(filepath.Join(s.dir, name)); err != nil {
 				return nil, fmt.Errorf("old staging file: %w", err)
 			}
@@ -82,11 +84,17 @@ func (s *Stages) sync() error {
 // is a file of which nothing counts. Bytes of base that were not written come from below,
 // which may be nil if there are none. The caller has one reference.
 func (s *Stages) New(below remote.Backend, size int64, base remote.Entry) (*Stage, error) {
-	f, err := s.create()
-	if err != nil {
-		return nil, err
+	st := &Stage{home: s, below: below, refs: 1}
+	if base.Type != remote.File {
+		st.slot = s.slots.take(size)
 	}
-	st := &Stage{home: s, name: filepath.Base(f.Name()), file: f, below: below, refs: 1}
+	if st.slot == nil {
+		f, err := s.create()
+		if err != nil {
+			return nil, err
+		}
+		st.file, st.own = f, filepath.Base(f.Name())
+	}
 	st.base = remote.Ref{Path: base.Path, Version: base.Version, Size: base.Size}
 	if base.Type == remote.File {
 		st.limit = min(base.Size, size)
@@ -112,7 +120,12 @@ func (s *Stages) create() (*os.File, error) {
 // adopt makes the Stage of a staging file that is there already, with one reference. Only
 // bytes within size count: a record of a cut tells of those before it.
 func (s *Stages) adopt(below remote.Backend, name string, size, limit int64, have []Extent, base remote.Ref) *Stage {
-	st := &Stage{home: s, name: name, below: below, refs: 1, size: size, limit: min(limit, size), base: base, have: extents{have}}
+	st := &Stage{home: s, below: below, refs: 1, size: size, limit: min(limit, size), base: base, have: extents{have}}
+	if file, off, shared := fileOf(name); shared {
+		st.slot = s.slots.adopt(file, off, size)
+	} else {
+		st.own = name
+	}
 	st.have.cut(size)
 	s.space.force(st.have.bytes())
 	return st
@@ -123,10 +136,13 @@ func (s *Stages) adopt(below remote.Backend, name string, size, limit int64, hav
 // safe for concurrent use; errors of the disk are those of package os.
 type Stage struct {
 	home *Stages
-	name string
 
 	mu      sync.RWMutex // exclusive for changes of the bytes, shared for reads of them
+	own     string       // guarded by mu; the name of the file, "" while it has no own one
+	slot    *slot        // guarded by mu; where the content lies with others; beyond size there are zeros
+	left    []*slot      // guarded by mu; where it lay before: the journal may still say so
 	file    *os.File     // guarded by mu; nil while it is closed
+	edits   uint64       // guarded by mu; how often bytes, size or place were changed
 	have    extents      // guarded by mu; bytes that are here; the others up to limit come from base
 	limit   int64        // guarded by mu; bytes of base that still count
 	size    int64        // guarded by mu
@@ -142,14 +158,39 @@ type Stage struct {
 	run     ordered       // guarded by mu
 
 	refMu   sync.Mutex
-	refs    int              // guarded by refMu
-	holders int              // guarded by refMu; changes in the journal that need the file
-	onCut   func(size int64) // guarded by refMu; nil while no change needs the file
-	users   []*change        // guarded by Store.mu; those changes
+	refs    int                         // guarded by refMu
+	holders int                         // guarded by refMu; changes in the journal that need the file
+	onCut   func(size int64)            // guarded by refMu; nil while no change needs the file
+	onMove  func(move func() bool) bool // guarded by refMu; nil while no change needs the file
+	users   []*change                   // guarded by Store.mu; those changes
 }
 
-// Name returns the name of the file, with its directory.
-func (st *Stage) Name() string { return filepath.Join(st.home.dir, st.name) }
+// Place returns the file that holds the content, with its directory, and where in it that
+// begins, in bytes.
+func (st *Stage) Place() (file string, off int64) {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	if st.slot != nil {
+		return filepath.Join(st.home.dir, st.slot.in.name), st.slot.off
+	}
+	return filepath.Join(st.home.dir, st.own), 0
+}
+
+// name is what the journal calls the place of the content. Guarded by mu.
+func (st *Stage) name() string {
+	if st.slot != nil {
+		return st.slot.name()
+	}
+	return st.own
+}
+
+// at returns where in the file the content begins. Guarded by mu.
+func (st *Stage) at() int64 {
+	if st.slot != nil {
+		return st.slot.off
+	}
+	return 0
+}
 
 // Size returns the size in bytes.
 func (st *Stage) Size() int64 {
@@ -160,8 +201,15 @@ func (st *Stage) Size() int64 {
 
 // open returns the file. Guarded by mu, exclusive.
 func (st *Stage) open() (*os.File, error) {
+	if st.file == nil && st.slot != nil {
+		f, err := st.slot.open()
+		if err != nil {
+			return nil, err
+		}
+		st.file, st.loose = f, false
+	}
 	if st.file == nil {
-		f, err := os.OpenFile(st.Name(), os.O_RDWR, 0)
+		f, err := os.OpenFile(filepath.Join(st.home.dir, st.own), os.O_RDWR, 0)
 		if err != nil {
 			return nil, err
 		}
@@ -213,6 +261,10 @@ func (st *Stage) WriteAt(p []byte, off int64) (int, error) {
 
 // writeTaken writes what the disk takes. Room was taken for want bytes.
 func (st *Stage) writeTaken(p []byte, off, want int64) (int, error) {
+	if err := st.makeRoom(off + int64(len(p))); err != nil {
+		st.home.space.give(want)
+		return 0, err
+	}
 	st.lockFor(off)
 	defer st.mu.Unlock()
 	f, err := st.open()
@@ -220,7 +272,8 @@ func (st *Stage) writeTaken(p []byte, off, want int64) (int, error) {
 		st.home.space.give(want)
 		return 0, err
 	}
-	n, err := f.WriteAt(p, off)
+	st.edits++
+	n, err := f.WriteAt(p, st.at()+off)
 	st.home.space.give(want - st.have.add(off, off+int64(n)))
 	if n > 0 {
 		st.size = max(st.size, off+int64(n))
@@ -265,13 +318,22 @@ func (st *Stage) Truncate(size int64) error {
 }
 
 func (st *Stage) truncate(size int64) error {
+	if err := st.makeRoom(size); err != nil {
+		return err
+	}
 	st.lockFor(size)
 	defer st.mu.Unlock()
 	f, err := st.open()
 	if err != nil {
 		return err
 	}
-	if err := f.Truncate(size); err != nil {
+	st.edits++
+	if st.slot == nil {
+		err = f.Truncate(size)
+	} else if size < st.size {
+		_, err = f.WriteAt(make([]byte, st.size-size), st.slot.off+size)
+	}
+	if err != nil {
 		return err
 	}
 	st.limit, st.size = min(st.limit, size), size
@@ -315,7 +377,7 @@ func (st *Stage) ReadStaged(p []byte, off int64) (n int, missing *Extent, err er
 	if len(m) > 0 && st.held == nil {
 		return 0, &m[0], nil
 	}
-	n, err = f.ReadAt(p, off)
+	n, err = f.ReadAt(p, st.at()+off)
 	if errors.Is(err, io.EOF) {
 		err = nil
 	}
@@ -422,11 +484,12 @@ func (st *Stage) Base() remote.Ref {
 	return st.base
 }
 
-// layout returns which bytes are here, how many of the base's count, and the base.
-func (st *Stage) layout() (have []Extent, limit int64, base remote.Ref) {
+// layout returns where the content lies, which of its bytes are here, how many of the base's
+// count, and the base.
+func (st *Stage) layout() (name string, have []Extent, limit int64, base remote.Ref) {
 	st.mu.RLock()
 	defer st.mu.RUnlock()
-	return append([]Extent(nil), st.have.list...), st.limit, st.base
+	return st.name(), append([]Extent(nil), st.have.list...), st.limit, st.base
 }
 
 // Rebase tells that the server has this very content as the version ref: bytes that are
@@ -439,12 +502,20 @@ func (st *Stage) Rebase(ref remote.Ref) {
 
 // Sync brings what was written to stable storage.
 func (st *Stage) Sync() error {
-	f, err := st.opened()
-	if err != nil {
-		return err
+	for {
+		f, err := st.opened()
+		if err != nil {
+			return err
+		}
+		st.mu.RUnlock() // it may take long; the caller's reference keeps the file open
+		err = f.Sync()
+		st.mu.RLock()
+		moved := st.file != f
+		st.mu.RUnlock()
+		if !moved {
+			return err
+		}
 	}
-	st.mu.RUnlock() // it may take long; the caller's reference keeps the file open
-	return f.Sync()
 }
 
 // Source returns the content as something to put. All of its bytes must be here.
@@ -471,5 +542,18 @@ func (s staged) ReadAt(p []byte, off int64) (int, error) {
 		return 0, err
 	}
 	defer s.st.mu.RUnlock()
-	return f.ReadAt(p, off)
+	return s.st.readFile(f, p, off)
+}
+
+// readFile reads bytes of the content from its file. Guarded by mu.
+func (st *Stage) readFile(f *os.File, p []byte, off int64) (int, error) {
+	if st.slot == nil {
+		return f.ReadAt(p, off)
+	}
+	some := p[:min(int64(len(p)), max(st.size-off, 0))] // what follows is another content
+	n, err := f.ReadAt(some, st.slot.off+off)
+	if err == nil && n < len(p) {
+		err = io.EOF
+	}
+	return n, err
 }

@@ -1,6 +1,9 @@
 package writeback
 
-import "os"
+import (
+	"os"
+	"path/filepath"
+)
 
 // retain takes one more reference.
 func (st *Stage) retain() *Stage {
@@ -38,17 +41,34 @@ func (st *Stage) Release() {
 	}
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if st.file != nil {
+	if st.file != nil && st.slot != nil {
+		st.slot.close()
+	} else if st.file != nil {
 		_ = st.file.Close() // what has to be on the disk was synced
-		st.file = nil
 	}
+	st.file = nil
 	if !last {
 		return
 	}
 	st.spoil()
 	st.letHeldGo()
 	st.home.space.give(st.have.bytes())
-	if !kept && !st.home.spares.keep(st.Name()) {
-		_ = os.Remove(st.Name())
+	if !kept {
+		st.remove()
+	}
+}
+
+// remove gives back where the content lies, and lay. Guarded by mu.
+func (st *Stage) remove() {
+	for _, p := range st.left {
+		p.free()
+	}
+	if st.slot != nil {
+		st.slot.free()
+		return
+	}
+	name := filepath.Join(st.home.dir, st.own)
+	if !st.home.spares.keep(name) {
+		_ = os.Remove(name)
 	}
 }

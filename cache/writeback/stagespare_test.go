@@ -26,6 +26,12 @@ func sizesIn(t *testing.T, dir, pattern string) map[string]int64 {
 	return sizes
 }
 
+// placeOf is the file in which a content lies.
+func placeOf(st *Stage) string {
+	file, _ := st.Place()
+	return file
+}
+
 // TestSpareStages: files that nobody needs are used again, empty, under names that were never
 // given before; no more are kept than is said.
 func TestSpareStages(t *testing.T) {
@@ -37,11 +43,11 @@ func TestSpareStages(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if given[st.name] {
-				t.Errorf("the name %s is given twice", st.name)
+			if given[st.own] {
+				t.Errorf("the name %s is given twice", st.own)
 			}
-			given[st.name] = true
-			if info, err := os.Stat(st.Name()); err != nil || info.Size() != 0 || info.Mode().Perm() != 0o600 {
+			given[st.own] = true
+			if info, err := os.Stat(placeOf(st)); err != nil || info.Size() != 0 || info.Mode().Perm() != 0o600 {
 				t.Errorf("a new staging file: %v, %v", info, err)
 			}
 			if _, err := st.WriteAt(fmt.Appendf(nil, "text %d", n), 0); err != nil {
@@ -90,7 +96,7 @@ func TestSpareMovedAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	kept := filepath.Join(s.dir, "lost-1")
-	if err := os.Rename(st.Name(), kept); err != nil {
+	if err := os.Rename(placeOf(st), kept); err != nil {
 		t.Fatal(err)
 	}
 	st.Release()

@@ -51,6 +51,7 @@ type Item struct {
 	Cause    string
 	Kind     remote.Kind
 	Staged   string // file on this node with the content, "" if there is none
+	Offset   int64  // where in that file it begins, in bytes: small ones lie in one with others
 }
 
 // BranchStatus sums up a branch.
@@ -138,7 +139,7 @@ func (b *Branch) anyParked() bool { return len(b.parked) > 0 }
 func (b *Branch) item(c *change, held bool) Item {
 	i := Item{ID: c.id, Branch: b.policy.Name, Path: c.path, To: cmp.Or(c.to, c.target), Op: c.kind.String(), Since: c.since, Tries: c.tries, State: Pending}
 	if c.stage != nil {
-		i.Staged = c.stage.Name()
+		i.Staged, i.Offset = c.stage.Place()
 		if c.kind == opPut {
 			i.Size = c.size
 		}
@@ -179,7 +180,8 @@ func (s *Store) addOrphans(st *Status) {
 		r := &o.op
 		i := Item{ID: r.ID, Branch: r.Branch, Path: r.Path, To: r.To, Op: r.Op.String(), State: Pending, Since: r.Time}
 		if r.Stage != "" {
-			i.Staged = filepath.Join(s.stages.dir, r.Stage)
+			file, off, _ := fileOf(r.Stage)
+			i.Staged, i.Offset = filepath.Join(s.stages.dir, file), off
 			i.Size = r.Size
 		}
 		sum := sums[r.Branch]
@@ -300,6 +302,10 @@ func (s *Stages) removeUnused(name string, orphans map[uint64]*orphan) error {
 		if o.op.Stage == name {
 			return nil
 		}
+	}
+	if file, off, shared := fileOf(name); shared {
+		s.slots.adopt(file, off, 0).free()
+		return nil
 	}
 	return os.Remove(filepath.Join(s.dir, name))
 }

@@ -128,7 +128,7 @@ func Open(dir string, opts Options) (*Store, error) {
 	}
 	s.space = newSpace(staging, opts.Size, opts.Reserve, opts.Patience)
 	s.space.stuck = s.stuck
-	s.stages = &Stages{dir: staging, space: s.space, spares: spares{most: maxSpares}}
+	s.stages = &Stages{dir: staging, space: s.space, spares: spares{most: maxSpares}, slots: slots{dir: staging, all: map[string]*segment{}}}
 	var err error
 	if s.journal, err = openLog(logs, logOptions{BootID: opts.BootID, Logger: opts.Logger}); err == nil {
 		err = s.replay()
@@ -184,12 +184,14 @@ func (s *Store) Close() error {
 	for _, b := range branches {
 		b.teller.close()
 	}
+	s.unshare()
 	err := s.syncNow()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, b := range s.branches {
 		b.letGo()
 	}
+	s.stages.slots.clear()
 	return errors.Join(err, s.stages.spares.clear(), s.journal.close(), s.lock.Close())
 }
 

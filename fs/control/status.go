@@ -137,6 +137,8 @@ type Item struct {
 	Cause   string    `json:"cause,omitempty"` // why the last try failed
 	Kind    string    `json:"kind,omitempty"`  // of the cause, as errors have it
 	File    string    `json:"file,omitempty"`  // with the content, on this node
+	// Offset is where in File the content begins, in bytes: small contents share a file.
+	Offset int64 `json:"offset,omitempty"`
 }
 
 // Leftovers are items that are left, the first ones of them, and how many others there are.

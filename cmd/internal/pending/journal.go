@@ -171,7 +171,7 @@ func inMount(branch, path string) string {
 func item(i writeback.Item, places map[string]string) control.Item {
 	at := place(i.Branch, places)
 	c := control.Item{ID: i.ID, Op: i.Op, Path: inMount(at, i.Path), To: i.To, State: i.State, Size: i.Size, Sent: i.Sent,
-		Since: i.Since, Tries: i.Tries, NextTry: i.NextTry, Cause: exit.OneLine(i.Cause), File: i.Staged}
+		Since: i.Since, Tries: i.Tries, NextTry: i.NextTry, Cause: exit.OneLine(i.Cause), File: i.Staged, Offset: i.Offset}
 	if i.Op != "symlink" {
 		c.To = inMount(at, i.To)
 	}
