@@ -46,13 +46,52 @@ func TestBurst(t *testing.T) {
 				t.Errorf("%s: file %d is %d", what, i, c.id)
 			}
 		}
-		if again := u.may(now, 100, bounds); again != (x.want > 0) {
+		if again := u.may(now, 100, 100*time.Millisecond, bounds); again != (x.want > 0) {
 			t.Errorf("%s: looks again at once: %v", what, again)
 		}
 	}
 	var u burst
-	if u.may(now, 5, bounds) || !u.may(now, 6, bounds) || !u.may(now, 10, bounds) {
+	if u.may(now, 5, time.Second, bounds) || !u.may(now, 6, time.Second, bounds) || !u.may(now, 10, time.Second, bounds) {
 		t.Error("it looks at a number of files that cannot fill a batch, or not at one that may")
+	}
+}
+
+// TestBurstIsOver wants what is left after full batches to leave when no more files come, and
+// files that follow no such batch not to.
+func TestBurstIsOver(t *testing.T) {
+	const rest = 100 * time.Millisecond
+	bounds := Batching{Size: 100, Files: 10, Bytes: 500}
+	begin := time.Unix(1000, 0)
+	files := func(n int) (list []waiting) {
+		for i := range n {
+			list = append(list, waiting{c: &change{id: uint64(i)}, size: 1, since: begin, due: begin.Add(time.Second), quiet: true})
+		}
+		return list
+	}
+	var u burst
+	if group, _ := u.full(begin.Add(9*rest), rest, bounds, files(5)); len(group) > 0 {
+		t.Errorf("%d files that are no burst", len(group))
+	}
+	u = burst{}
+	if group, _ := u.full(begin.Add(rest), rest, bounds, files(15)); len(group) != 10 {
+		t.Fatalf("%d files", len(group))
+	}
+	for _, x := range []struct {
+		after time.Duration
+		young int // files that have just come, and are open
+		want  int
+	}{{2 * rest, 0, 0}, {3 * rest, 1, 0}, {3 * rest, 0, 5}, {10 * rest, 0, 5}, {11 * rest, 0, 0}} {
+		now, u := begin.Add(x.after), u
+		list := files(5)
+		for range x.young {
+			list = append(list, waiting{c: &change{id: 99}, size: 1, since: now})
+		}
+		if !u.may(now, len(list), rest, bounds) && x.after <= 10*rest {
+			t.Errorf("after %v it does not look", x.after)
+		}
+		if group, _ := u.full(now, rest, bounds, list); len(group) != x.want {
+			t.Errorf("after %v: %d files, want %d", x.after, len(group), x.want)
+		}
 	}
 }
 
@@ -69,7 +108,7 @@ func TestBurstLooksSeldom(t *testing.T) {
 		if _, wait := u.full(now, x.rest, bounds, list); wait != x.want {
 			t.Errorf("%d files, of which each is left alone for %v: looks after %v, want %v", x.n, x.rest, wait, x.want)
 		}
-		if u.may(now.Add(x.want-1), x.n, bounds) || !u.may(now.Add(x.want), x.n, bounds) {
+		if u.may(now.Add(x.want-1), x.n, x.rest, bounds) || !u.may(now.Add(x.want), x.n, x.rest, bounds) {
 			t.Errorf("%d files: it does not look after %v", x.n, x.want)
 		}
 	}
