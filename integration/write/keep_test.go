@@ -264,9 +264,11 @@ func convert(t *testing.T, s *server, verb string) []string {
 }
 
 // packed packs a share. A file of this very second has a version that is no proof, and stays
-// until a later try.
+// until a later try; then it may be the only one of its directory that is left, of which no archive
+// is made. So they get older first.
 func packed(t *testing.T, s *server) {
 	t.Helper()
+	time.Sleep(2 * time.Second)
 	for left := 9; ; left-- {
 		out, code := command(t, convert(t, s, "pack")...)
 		if code == 0 {

@@ -200,8 +200,20 @@ func (tr *trouble) test(t *testing.T, s *server) {
 	}
 	g.end()
 	renew()
-	if out, code := command(t, "retry", "--all", "--mount="+m.Dir); code != 0 {
-		t.Errorf("retry: exit code %d\n%s", code, out)
+	retry := func() {
+		if out, code := command(t, "retry", "--all", "--mount="+m.Dir); code != 0 {
+			t.Errorf("retry: exit code %d\n%s", code, out)
+		}
+	}
+	retry()
+	if tr.parks {
+		await(t, "all that met the trouble to have ended", func() bool {
+			now := m.status(t)
+			if now.Parked > 0 { // its attempt has only just ended
+				retry()
+			}
+			return now.Pending+now.Parked == 0
+		})
 	}
 	m.flush(t)
 	want.inMount(t, m)
