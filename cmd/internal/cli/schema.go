@@ -73,6 +73,7 @@ func changeSchema() schema {
 		{"cause", "why the last try failed; not there if none did"},
 		{"kind", "of the cause, one word"},
 		{"file", "with the content on this node; not there without content"},
+		{"offset", "where in `file` the content begins, in bytes; not there if at its beginning: small contents share a file, `meshmount export` writes them one by one"},
 	}}
 }
 
