@@ -252,7 +252,30 @@ func (b *Branch) placeFor(path string, target *remote.Entry) (p place, ok bool) 
 	default:
 		return p, false
 	}
+	if made := p.after.makes(); made == remote.Dir || made == remote.Symlink {
+		return p, false
+	}
 	return p, p.base.Type != remote.Dir && p.base.Type != remote.Symlink
+}
+
+// makes returns the type of what c leaves at its path, as far as that is known before: zero for
+// nothing, or if it is not. c may be nil.
+func (c *change) makes() remote.Type {
+	for ; c != nil; c = c.after {
+		switch c.kind {
+		case opMkdir:
+			return remote.Dir
+		case opSymlink:
+			return remote.Symlink
+		case opSetAttr:
+			if c.after == nil {
+				return c.base.Type
+			}
+		default:
+			return 0
+		}
+	}
+	return 0
 }
 
 // relabelled returns a copy of a change that has not begun, with another path.
